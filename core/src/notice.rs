@@ -64,3 +64,7 @@ pub struct Notice {
     /// What to do or where to look next: a sentence, and a command to copy where there is one.
     pub next: Vec<(String, Option<String>)>,
 }
+use crate::entry::Record;
+use crate::lifecycle::State;
+/// Makes the notice.
+pub fn of(_state: &State, _record: &Record) -> Option<Notice> { None }
