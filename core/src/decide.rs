@@ -372,7 +372,9 @@ impl Turn<'_> {
 
     fn answer(&self, current: &Deployment, verdict: Verdict) -> Vec<Entry> {
         let rollback = self.service.open_rollback();
-        if rollback.is_some_and(|rollback| rollback.plan.deployment == current.id || matches!(rollback.phase, Phase::Applied { .. } | Phase::Verifying { .. })) {
+        if rollback.is_some_and(|rollback| {
+            rollback.plan.deployment == current.id || matches!(rollback.phase, Phase::Applied { .. } | Phase::Verifying { .. })
+        }) {
             return Vec::new();
         }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);

@@ -167,7 +167,14 @@ pub struct Wish<'a> {
 ///
 /// # Errors
 /// With the first guard that stands in the way.
-pub fn plan(state: &State, policy: &Service, limits: &Limits, workload: Option<&Workload>, wish: Wish<'_>, now: Timestamp) -> Result<Plan, Refusal> {
+pub fn plan(
+    state: &State,
+    policy: &Service,
+    limits: &Limits,
+    workload: Option<&Workload>,
+    wish: Wish<'_>,
+    now: Timestamp,
+) -> Result<Plan, Refusal> {
     let deployment = wish.deployment;
     let by_itself = matches!(wish.cause, Cause::Verdict(_));
     let Some(service) = state.service(&policy.name) else { return Err(Refusal::OutOfSight) };
@@ -272,7 +279,9 @@ fn target<'a>(service: &'a ServiceState, running: &Deployment, asked: Option<&st
 #[must_use]
 pub fn named<'a>(service: &'a ServiceState, asked: &str) -> Option<&'a Deployment> {
     let number = asked.strip_prefix('#').and_then(|number| number.parse().ok()).map(DeploymentId);
-    service.deployments.values().rev().find(|deployment| {
-        Some(deployment.id) == number || deployment.version.id.0 == asked || deployment.version.name == asked
-    })
+    service
+        .deployments
+        .values()
+        .rev()
+        .find(|deployment| Some(deployment.id) == number || deployment.version.id.0 == asked || deployment.version.name == asked)
 }

@@ -17,5 +17,6 @@ pub mod lifecycle;
 pub mod decide;
 pub mod command;
 pub mod task;
+pub mod words;
 pub mod notice;
 pub mod view;

@@ -506,8 +506,7 @@ impl ServiceState {
             self.automatic.push_back((record.at, id));
         }
         self.step(plan.deployment, |deployment| deployment.refusal = None);
-        self.rollback =
-            Some(Rollback { id, plan: plan.clone(), planned: record.at, phase: Phase::Planned, applied: None, outcome: None });
+        self.rollback = Some(Rollback { id, plan: plan.clone(), planned: record.at, phase: Phase::Planned, applied: None, outcome: None });
     }
 
     fn applied(&mut self, id: PlanId, binding: &Binding, at: Timestamp) {

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::entry::DeploymentId;
 use crate::lifecycle::{Rollback, ServiceState, State};
+use crate::notice::Notice;
 use crate::plan::{Cause, Effect, Phase, PlanId};
 use crate::service::{Service, ServiceName, SignalKind, SignalName};
 use crate::severity::Severity;
@@ -47,11 +48,15 @@ pub enum Task {
         plan: PlanId,
         /// The effect.
         effect: Box<Effect>,
+        /// No attempt may begin after that.
+        expires: Timestamp,
     },
-    /// Deliver a notice.
+    /// Deliver a notice, until it arrived or is refused for good.
     Deliver {
         /// The number of the entry that it tells of.
-        notice: u64,
+        seq: u64,
+        /// What it says.
+        notice: Box<Notice>,
         /// Where to.
         destination: String,
     },
@@ -113,7 +118,8 @@ fn apply(state: &State, service: &ServiceState, policy: &Service) -> Option<Task
     if automatic && (held || policy.dry_run) {
         return None;
     }
-    Some(Task::Apply { plan: rollback.id, effect: Box::new(effect(state, service, rollback)) })
+    let effect = Box::new(effect(state, service, rollback));
+    Some(Task::Apply { plan: rollback.id, effect, expires: rollback.plan.expires })
 }
 
 fn effect(state: &State, service: &ServiceState, rollback: &Rollback) -> Effect {
@@ -157,7 +163,11 @@ pub fn deliveries(state: &State, routes: &BTreeMap<String, Route>, at_once: usiz
             let wanted = route.severities.is_empty() || severity.is_none_or(|severity| route.severities.contains(&severity));
             wanted && !outgoing.settled.contains(destination)
         });
-        tasks.extend(due.take(at_once).map(|(seq, _)| Task::Deliver { notice: *seq, destination: destination.clone() }));
+        tasks.extend(due.take(at_once).map(|(seq, outgoing)| Task::Deliver {
+            seq: *seq,
+            notice: Box::new(outgoing.notice.clone()),
+            destination: destination.clone(),
+        }));
     }
     tasks
 }
