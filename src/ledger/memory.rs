@@ -1,0 +1,1 @@
+//! A ledger in memory, for the demo's tests and the simulation.

@@ -1,0 +1,1 @@
+//! The bodies of notices: text, HTML, JSON, Slack.
