@@ -11,4 +11,6 @@ pub mod platform;
 pub mod signal;
 pub mod notify;
 pub mod secret;
+pub mod executor;
+pub mod daemon;
 pub mod config;

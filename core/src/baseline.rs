@@ -21,3 +21,12 @@ pub enum Baseline {
         all_failed: u32,
     },
 }
+
+impl std::fmt::Display for Baseline {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Errors { requests, failed } => write!(formatter, "{failed:.0} of {requests:.0} requests failed"),
+            Self::Probe { rounds, all_failed } => write!(formatter, "{all_failed} of {rounds} rounds failed"),
+        }
+    }
+}

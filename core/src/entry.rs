@@ -47,6 +47,43 @@ pub enum Actor {
     Operator(String),
 }
 
+impl Entry {
+    /// The service that it concerns; none for what concerns all of them.
+    #[must_use]
+    pub const fn service(&self) -> Option<&ServiceName> {
+        match self {
+            Self::DeploymentSeen { service, .. }
+            | Self::DeploymentAnnounced { service, .. }
+            | Self::RolledOut { service, .. }
+            | Self::BaselineTaken { service, .. }
+            | Self::VerdictReached { service, .. }
+            | Self::RollbackRefused { service, .. }
+            | Self::RollbackPlanned { plan: Plan { service, .. } }
+            | Self::RollbackApplied { service, .. }
+            | Self::RollbackRolledOut { service, .. }
+            | Self::RollbackEnded { service, .. }
+            | Self::AllClear { service, .. }
+            | Self::WindowPassed { service, .. }
+            | Self::WindowExtended { service, .. }
+            | Self::WindowFailed { service, .. }
+            | Self::Superseded { service, .. }
+            | Self::Marked { service, .. }
+            | Self::Held { scope: Scope::Service(service), .. }
+            | Self::Resumed { scope: Scope::Service(service), .. }
+            | Self::Blinded { service, .. }
+            | Self::Sighted { service, .. } => Some(service),
+            Self::LedgerBegun { .. }
+            | Self::DestinationsKnown { .. }
+            | Self::Held { scope: Scope::All, .. }
+            | Self::Resumed { scope: Scope::All, .. }
+            | Self::BrakeTripped { .. }
+            | Self::BrakeReleased { .. }
+            | Self::NoticeDelivered { .. }
+            | Self::NoticeAbandoned { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -129,6 +166,8 @@ pub enum Entry {
     DeploymentSeen {
         /// The service.
         service: ServiceName,
+        /// Its environment.
+        environment: String,
         /// What is deployed.
         version: Version,
         /// The copy to go back to.
@@ -243,6 +282,13 @@ pub enum Entry {
         until: Timestamp,
         /// What lacked.
         lacks: Vec<Lack>,
+    },
+    /// A window ended while a verdict stood and nothing could be done about it.
+    WindowFailed {
+        /// The service.
+        service: ServiceName,
+        /// The deployment.
+        deployment: DeploymentId,
     },
     /// A deployment left its window because another one arrived.
     Superseded {

@@ -54,6 +54,18 @@ pub enum Lack {
     Rollout,
 }
 
+impl Lack {
+    /// Whether this is evidence against, and not a mere want of evidence for.
+    #[must_use]
+    pub fn speaks_against(&self) -> bool {
+        match self {
+            Self::Suspect(_) | Self::Rollout => true,
+            Self::Evidence { log_evidence, .. } => *log_evidence < 0.0,
+            Self::Missing(..) => false,
+        }
+    }
+}
+
 /// A source that gives nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blind {

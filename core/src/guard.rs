@@ -1,13 +1,15 @@
 //! Reasons not to act. A guard never makes a rollback happen; it names why one does not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Actor, DeploymentId};
-use crate::plan::PlanId;
-use crate::service::ServiceName;
+use crate::entry::{Actor, DeploymentId, Mark};
+use crate::lifecycle::{Deployment, ServiceState, State};
+use crate::observation::Workload;
+use crate::plan::{Cause, Outcome, Phase, Plan, PlanId};
+use crate::service::{Service, ServiceName};
 use crate::version::{ChangeKind, Version};
 
 /// A reason not to roll back.
@@ -115,4 +117,171 @@ impl Refusal {
             Self::Contested { .. } => "contested",
         }
     }
+}
+
+/// Limits over all services.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Automatic rollbacks allowed in an hour. Default 10.
+    pub rollbacks_per_hour: u32,
+    /// So many services going bad within `brake_within` trip the brake. Default 3.
+    pub brake_services: u32,
+    /// Default 5 min.
+    pub brake_within: SignedDuration,
+    /// How long a source may give nothing before operators are told. Default 2 min.
+    pub blind_after: SignedDuration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            rollbacks_per_hour: 10,
+            brake_services: 3,
+            brake_within: SignedDuration::from_mins(5),
+            blind_after: SignedDuration::from_mins(2),
+        }
+    }
+}
+
+/// After so many plans that lost their ground a deployment is left to people: somebody else is at work.
+const CONTESTED_AFTER: u32 = 5;
+
+/// How long a plan may wait for its effect to start; later only a fresh decision may act.
+const PLAN_LIFE: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a rollback is asked for.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// The deployment to undo: the newest one.
+    pub deployment: &'a Deployment,
+    /// The version to go to; the last known good unless said.
+    pub to: Option<&'a str>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Plans a rollback, or says which guard stands in the way.
+///
+/// An operator may pass what protects against the daemon's own mistakes (hold, rate limit, brake, rolling back a rollback, migrations,
+/// dry run), never what protects the service (no such version, a target that is gone, a rollback under way).
+///
+/// # Errors
+/// With the first guard that stands in the way.
+pub fn plan(
+    state: &State,
+    policy: &Service,
+    limits: &Limits,
+    workload: Option<&Workload>,
+    wish: Wish<'_>,
+    now: Timestamp,
+) -> Result<Plan, Refusal> {
+    let deployment = wish.deployment;
+    let by_itself = matches!(wish.cause, Cause::Verdict(_));
+    let Some(service) = state.service(&policy.name) else { return Err(Refusal::OutOfSight) };
+    if by_itself {
+        history_allows(service, deployment)?;
+        operators_allow(state, service, now)?;
+        rates_allow(state, service, policy, limits, now)?;
+    }
+    if let Some(open) = service.open_rollback().filter(|open| !matches!(open.phase, Phase::Recovered { .. })) {
+        return Err(Refusal::RollbackInProgress { plan: open.id });
+    }
+    let target = target(service, deployment, wish.to)?;
+    let workload = workload.filter(|workload| workload.version.id == deployment.version.id).ok_or(Refusal::OutOfSight)?;
+    if by_itself && policy.dry_run {
+        return Err(Refusal::DryRun { target: target.version.clone() });
+    }
+    Ok(Plan {
+        service: policy.name.clone(),
+        environment: policy.environment.clone(),
+        deployment: deployment.id,
+        from: deployment.version.clone(),
+        to: target.version.clone(),
+        to_deployment: target.id,
+        binding: workload.binding.clone(),
+        restore: policy.restore,
+        cause: wish.cause,
+        expires: now.saturating_add(PLAN_LIFE).unwrap_or(Timestamp::MAX),
+    })
+}
+
+/// What already happened to this deployment.
+fn history_allows(service: &ServiceState, deployment: &Deployment) -> Result<(), Refusal> {
+    if let Some(of) = deployment.rollback_of() {
+        return Err(Refusal::IsRollback { of });
+    }
+    let ended = service.rollback.as_ref().filter(|rollback| rollback.plan.deployment == deployment.id && !rollback.is_open());
+    if ended.and_then(|rollback| rollback.outcome.as_ref()).is_some_and(|(_, outcome)| !matches!(outcome, Outcome::Void(_))) {
+        return Err(Refusal::AlreadyRolledBack { deployment: deployment.id });
+    }
+    if deployment.voids >= CONTESTED_AFTER {
+        return Err(Refusal::Contested { times: deployment.voids });
+    }
+    match deployment.change {
+        ChangeKind::Code | ChangeKind::Configuration => Ok(()),
+        change @ (ChangeKind::ReversibleMigration | ChangeKind::IrreversibleMigration | ChangeKind::FailedMigration) => {
+            Err(Refusal::Migration { change })
+        }
+    }
+}
+
+/// What people said.
+fn operators_allow(state: &State, service: &ServiceState, now: Timestamp) -> Result<(), Refusal> {
+    let holds = [state.hold.as_ref(), service.hold.as_ref()];
+    match holds.into_iter().flatten().find(|hold| hold.until.is_none_or(|until| now < until)) {
+        Some(hold) => Err(Refusal::Held { by: hold.by.clone(), reason: hold.reason.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// How much was done lately, and how much goes wrong at once.
+fn rates_allow(state: &State, service: &ServiceState, policy: &Service, limits: &Limits, now: Timestamp) -> Result<(), Refusal> {
+    if let Some(brake) = &state.brake {
+        return Err(Refusal::FleetBrake { services: brake.services.clone() });
+    }
+    let day = SignedDuration::from_hours(24);
+    let hour = SignedDuration::from_hours(1);
+    rate_allows(&service.automatic, day, policy.rollbacks_per_day, "in 24 h of this service", now)?;
+    rate_allows(&state.automatic, hour, limits.rollbacks_per_hour, "in an hour of all services", now)
+}
+
+fn rate_allows(planned: &VecDeque<(Timestamp, PlanId)>, span: SignedDuration, limit: u32, of: &str, now: Timestamp) -> Result<(), Refusal> {
+    let recent: Vec<_> = planned.iter().filter(|(at, _)| now.duration_since(*at) < span).collect();
+    let count = u32::try_from(recent.len()).unwrap_or(u32::MAX);
+    if count < limit {
+        return Ok(());
+    }
+    let first = recent.first().map_or(now, |(at, _)| *at);
+    let until = first.saturating_add(span).unwrap_or(Timestamp::MAX);
+    Err(Refusal::RateLimited { count, limit, of: of.to_owned(), until })
+}
+
+/// The deployment to go back to.
+fn target<'a>(service: &'a ServiceState, running: &Deployment, asked: Option<&str>) -> Result<&'a Deployment, Refusal> {
+    let target = match asked {
+        None => service.known_good(&running.version.id).ok_or(Refusal::NoKnownGood)?,
+        Some(asked) => named(service, asked).ok_or_else(|| Refusal::UnknownVersion { asked: asked.to_owned() })?,
+    };
+    let version = || target.version.clone();
+    if target.version.id == running.version.id {
+        return Err(Refusal::TargetIsRunning { target: version() });
+    }
+    if service.mark(&target.version.id) == Mark::Bad {
+        return Err(Refusal::TargetKnownBad { target: version() });
+    }
+    if service.artifact(&target.version.id).is_none() {
+        return Err(Refusal::TargetGone { target: version() });
+    }
+    Ok(target)
+}
+
+/// The newest deployment that a person means: by the version's name, its identity, or the number of a deployment (`#12`).
+#[must_use]
+pub fn named<'a>(service: &'a ServiceState, asked: &str) -> Option<&'a Deployment> {
+    let number = asked.strip_prefix('#').and_then(|number| number.parse().ok()).map(DeploymentId);
+    service
+        .deployments
+        .values()
+        .rev()
+        .find(|deployment| Some(deployment.id) == number || deployment.version.id.0 == asked || deployment.version.name == asked)
 }

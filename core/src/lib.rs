@@ -1,13 +1,22 @@
-//! The pure part of `rollbackd`: what it knows, how it judges, what it decides. Nothing here waits, reads, logs, or asks what time it is.
+//! The pure part of `rollbackd`: what it knows, how it judges, what it decides. Nothing here waits, reads, logs, draws lots, or asks what
+//! time it is; facts and time are arguments, answers are values.
+//!
+//! The modules stand in reading order: words first, then evidence and judgement, then the lifecycle and what follows from it.
 
 pub mod service;
 pub mod version;
 pub mod observation;
-pub mod baseline;
-pub mod evidence;
 pub mod severity;
+pub mod baseline;
 pub mod verdict;
+pub mod evidence;
 pub mod guard;
 pub mod plan;
 pub mod entry;
+pub mod lifecycle;
+pub mod decide;
+pub mod command;
+pub mod task;
+pub mod words;
 pub mod notice;
+pub mod view;

@@ -1,10 +1,19 @@
 //! Notices: entries in words. The one place where a sentence is made for an operator.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::service::ServiceName;
-use crate::severity::Severity;
+use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
+use crate::guard::Refusal;
+use crate::lifecycle::{Deployment, Rollback, State, Status};
+use crate::observation::Missing;
+use crate::plan::{Cause, Outcome, Plan, PlanId};
+use crate::service::{Restore, ServiceName, SignalName};
+use crate::severity::{Response, Severity};
+use crate::verdict::{FindingState, Verdict};
+use crate::words;
 
 /// At which turn a notice is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,4 +72,359 @@ pub struct Notice {
     pub facts: Vec<(String, String)>,
     /// What to do or where to look next: a sentence, and a command to copy where there is one.
     pub next: Vec<(String, Option<String>)>,
+}
+impl State {
+    fn deployment(&self, service: &ServiceName, id: DeploymentId) -> Option<&Deployment> {
+        self.service(service)?.deployments.get(&id)
+    }
+}
+
+/// The notice that an entry calls for, if it calls for one. `state` has the entry folded in already.
+#[must_use]
+pub fn of(state: &State, record: &Record) -> Option<Notice> {
+    let writer = Writer { state, record };
+    match &record.entry {
+        Entry::VerdictReached { service, deployment, verdict } => writer.detected(service, *deployment, verdict),
+        Entry::RollbackRefused { service, deployment, refusal } => writer.blocked(service, *deployment, refusal),
+        Entry::RollbackPlanned { plan } => writer.rolling_back(plan),
+        Entry::RollbackEnded { service, plan, outcome } => writer.rollback_ended(service, *plan, outcome),
+        Entry::AllClear { service, plan } => writer.all_clear(service, *plan),
+        Entry::WindowFailed { service, deployment } => writer.window_failed(service, *deployment),
+        Entry::DeploymentSeen { service, arrival: Arrival::Deployed, .. } => writer.gone_back_by_hand(service),
+        Entry::Blinded { service, signal, missing, since } => Some(writer.blind(service, signal, missing, *since)),
+        Entry::Sighted { service, signal } => Some(writer.sighted(service, signal)),
+        Entry::Held { scope, by, reason, until } => Some(writer.held(scope, by, reason, *until)),
+        Entry::Resumed { scope, by } => Some(writer.resumed(scope, by)),
+        Entry::BrakeTripped { services } => Some(writer.brake_tripped(services)),
+        Entry::BrakeReleased { by } => Some(writer.brake_released(by)),
+        Entry::LedgerBegun { .. }
+        | Entry::DestinationsKnown { .. }
+        | Entry::DeploymentSeen { .. }
+        | Entry::DeploymentAnnounced { .. }
+        | Entry::RolledOut { .. }
+        | Entry::BaselineTaken { .. }
+        | Entry::RollbackApplied { .. }
+        | Entry::RollbackRolledOut { .. }
+        | Entry::WindowPassed { .. }
+        | Entry::WindowExtended { .. }
+        | Entry::Superseded { .. }
+        | Entry::Marked { .. }
+        | Entry::NoticeDelivered { .. }
+        | Entry::NoticeAbandoned { .. } => None,
+    }
+}
+
+/// Headlines are cut there, so that they fit a mail's subject and a phone's screen.
+const HEADLINE_LIMIT: usize = 150;
+
+/// Writes the notice of one record.
+struct Writer<'a> {
+    state: &'a State,
+    record: &'a Record,
+}
+
+impl Writer<'_> {
+    /// A notice on one deployment of a service.
+    fn on(&self, kind: NoticeKind, service: &ServiceName, deployment: &Deployment, headline: &str) -> Notice {
+        let undone = deployment.rollback_of();
+        let incident = undone.unwrap_or(deployment.id);
+        let verdict = self.state.deployment(service, incident).and_then(|deployment| deployment.verdict.as_ref());
+        Notice {
+            id: self.state.global(self.record.seq),
+            incident: self.state.global(incident.0),
+            opens_incident: matches!(kind, NoticeKind::Detected | NoticeKind::ApprovalWanted) && undone.is_none(),
+            kind,
+            severity: verdict.map(|(_, verdict)| verdict.severity),
+            service: Some(service.clone()),
+            environment: deployment.environment.clone(),
+            at: self.record.at,
+            headline: cut(&format!("{service}: {headline}")),
+            paragraphs: Vec::new(),
+            facts: vec![
+                ("Service".to_owned(), service.to_string()),
+                ("Environment".to_owned(), deployment.environment.clone()),
+                (
+                    "Deployment".to_owned(),
+                    format!("{} ({}), started {}", deployment.id, deployment.version, words::time(deployment.started)),
+                ),
+            ],
+            next: vec![look_further(service)],
+        }
+    }
+
+    /// A notice on a service as a whole, or on all of them.
+    fn about(&self, kind: NoticeKind, service: Option<&ServiceName>, headline: &str) -> Notice {
+        let current = service.and_then(|service| self.state.service(service)?.current());
+        let incident = current.map_or(self.record.seq, |current| current.id.0);
+        Notice {
+            id: self.state.global(self.record.seq),
+            incident: self.state.global(incident),
+            opens_incident: current.is_none(),
+            kind,
+            severity: None,
+            service: service.cloned(),
+            environment: current.map(|current| current.environment.clone()).unwrap_or_default(),
+            at: self.record.at,
+            headline: cut(&service.map_or_else(|| headline.to_owned(), |service| format!("{service}: {headline}"))),
+            paragraphs: Vec::new(),
+            facts: service.map(|service| ("Service".to_owned(), service.to_string())).into_iter().collect(),
+            next: service.map(look_further).into_iter().collect(),
+        }
+    }
+
+    fn detected(&self, service: &ServiceName, id: DeploymentId, verdict: &Verdict) -> Option<Notice> {
+        let deployment = self.state.deployment(service, id)?;
+        let kind = if verdict.response == Response::Ask { NoticeKind::ApprovalWanted } else { NoticeKind::Detected };
+        let headline = match verdict.response {
+            Response::RollBack => format!("{} after {} was deployed", verdict.impact, deployment.version),
+            Response::Ask => format!("{} after {} was deployed: your decision is wanted", verdict.impact, deployment.version),
+            Response::Notify => format!("{} after {} was deployed: fix forward", verdict.impact, deployment.version),
+        };
+        let mut notice = self.on(kind, service, deployment, &headline);
+        notice.severity = Some(verdict.severity);
+        notice.paragraphs.push(sentence(&words::verdict(verdict)));
+        notice.paragraphs.push(match verdict.response {
+            Response::RollBack => {
+                "The matrix says: roll back. The next message says whether that is under way, or what stands in the way.".to_owned()
+            }
+            Response::Ask => "The matrix says: ask. Nothing is changed until somebody decides.".to_owned(),
+            Response::Notify => "The matrix says: notify only. Nothing is changed.".to_owned(),
+        });
+        notice.facts.push(("Began".to_owned(), words::time(verdict.onset)));
+        notice.facts.extend(findings(verdict));
+        if verdict.response == Response::Ask {
+            notice.next.insert(0, ("To go back to the last known good version:".to_owned(), Some(format!("rollbackd rollback {service}"))));
+        }
+        Some(notice)
+    }
+
+    fn blocked(&self, service: &ServiceName, id: DeploymentId, refusal: &Refusal) -> Option<Notice> {
+        let deployment = self.state.deployment(service, id)?;
+        let headline = match refusal {
+            Refusal::DryRun { target } => format!("dry run: {} would have been rolled back to {target}", deployment.version),
+            Refusal::NoKnownGood => format!("{} is bad and there is NO WAY BACK: a person is needed", deployment.version),
+            _ => format!("{} is bad but is NOT rolled back: a person is needed ({})", deployment.version, refusal.name()),
+        };
+        let mut notice = self.on(NoticeKind::Blocked, service, deployment, &headline);
+        notice.paragraphs.push(format!("Not rolled back: {}.", words::refusal(refusal)));
+        if let Some((_, verdict)) = &deployment.verdict {
+            notice.paragraphs.push(sentence(&words::verdict(verdict)));
+        }
+        notice.facts.push(("Guard".to_owned(), refusal.name().to_owned()));
+        let hint = match refusal {
+            Refusal::NoKnownGood | Refusal::TargetGone { .. } | Refusal::TargetKnownBad { .. } => {
+                Some(("To go to a version of your choice:", format!("rollbackd rollback {service} --to VERSION")))
+            }
+            Refusal::Held { .. } => Some(("To allow automatic rollbacks again:", format!("rollbackd resume {service}"))),
+            Refusal::FleetBrake { .. } => Some(("To release the brake:", "rollbackd resume --all".to_owned())),
+            Refusal::Migration { .. } | Refusal::RateLimited { .. } | Refusal::Contested { .. } | Refusal::IsRollback { .. } => {
+                Some(("To go back all the same:", format!("rollbackd rollback {service}")))
+            }
+            _ => None,
+        };
+        notice.next.splice(0..0, hint.map(|(words, command)| (words.to_owned(), Some(command))));
+        Some(notice)
+    }
+
+    fn rolling_back(&self, plan: &Plan) -> Option<Notice> {
+        let deployment = self.state.deployment(&plan.service, plan.deployment)?;
+        let mut notice = self.on(NoticeKind::RollingBack, &plan.service, deployment, &format!("rolling back {} to {}", plan.from, plan.to));
+        notice.paragraphs.push(format!("Why: {}.", words::cause(&plan.cause)));
+        notice.paragraphs.push(what_goes_back(plan.restore).to_owned());
+        notice.facts.push(("From".to_owned(), plan.from.to_string()));
+        notice.facts.push(("To".to_owned(), format!("{} (deployment {})", plan.to, plan.to_deployment)));
+        notice.facts.push(("Plan".to_owned(), self.state.global(self.record.seq)));
+        Some(notice)
+    }
+
+    fn rollback_ended(&self, service: &ServiceName, id: PlanId, outcome: &Outcome) -> Option<Notice> {
+        let rollback = self.state.service(service)?.rollback.as_ref().filter(|rollback| rollback.id == id)?;
+        let (from, to) = (&rollback.plan.from, &rollback.plan.to);
+        let (kind, headline) = match outcome {
+            Outcome::Recovered => (NoticeKind::Recovered, format!("recovered on {to}, {from} was rolled back")),
+            Outcome::DidNotHelp { .. } => {
+                (NoticeKind::DidNotHelp, format!("going back to {to} did NOT help: {from} was probably not the cause, a person is needed"))
+            }
+            Outcome::Unproven { .. } => (NoticeKind::Failed, format!("went back to {to}, but can't tell whether it helped: please look")),
+            Outcome::Failed(_) => (NoticeKind::Failed, format!("rollback from {from} to {to} FAILED: a person is needed")),
+            Outcome::Void(_) | Outcome::Interrupted { .. } if rollback.outcome.is_none() || *outcome_of(rollback) == Outcome::Recovered => {
+                return None;
+            }
+            Outcome::Void(_) => (NoticeKind::Stopped, format!("rollback of {from} stopped before it changed anything")),
+            Outcome::Interrupted { by } => (NoticeKind::Stopped, format!("rollback to {to} interrupted: somebody deployed {by}")),
+        };
+        let deployment = self.state.deployment(service, rollback.plan.deployment)?;
+        let mut notice = self.on(kind, service, deployment, &headline);
+        notice.paragraphs.push(format!("Outcome: {}.", words::outcome(outcome)));
+        notice.paragraphs.push(format!("Why it was rolled back: {}.", words::cause(&rollback.plan.cause)));
+        notice.facts.extend(self.times(rollback));
+        notice.facts.push(("From".to_owned(), from.to_string()));
+        notice.facts.push(("To".to_owned(), to.to_string()));
+        if matches!(outcome, Outcome::Recovered) {
+            notice.paragraphs.push(what_stays(&deployment.version.name));
+        }
+        Some(notice)
+    }
+
+    /// From the onset to here, with the promise.
+    fn times(&self, rollback: &Rollback) -> Vec<(String, String)> {
+        let onset = rollback.onset();
+        let took = self.record.at.duration_since(onset);
+        let mut times = vec![("Began".to_owned(), words::time(onset)), ("From onset to here".to_owned(), words::duration(took))];
+        if let Cause::Verdict(Verdict { within: Some(within), .. }) = &rollback.plan.cause
+            && !within.is_zero()
+        {
+            let word = if took <= *within { "kept" } else { "missed" };
+            times.push(("Promise".to_owned(), format!("{word}: within {}", words::duration(*within))));
+        }
+        times
+    }
+
+    fn all_clear(&self, service: &ServiceName, id: PlanId) -> Option<Notice> {
+        let rollback = self.state.service(service)?.rollback.as_ref().filter(|rollback| rollback.id == id)?;
+        let deployment = self.state.deployment(service, rollback.plan.deployment)?;
+        let mut notice = self.on(NoticeKind::AllClear, service, deployment, &format!("all clear on {}", rollback.plan.to));
+        let since = rollback.outcome.as_ref().map_or(rollback.planned, |(at, _)| *at);
+        notice.paragraphs.push(format!(
+            "It has stayed well for {} since it recovered. {} stays marked bad.",
+            words::duration(self.record.at.duration_since(since)),
+            rollback.plan.from
+        ));
+        Some(notice)
+    }
+
+    fn window_failed(&self, service: &ServiceName, id: DeploymentId) -> Option<Notice> {
+        let deployment = self.state.deployment(service, id)?;
+        let headline = format!("the window of {} ended and it is still bad: a person is needed", deployment.version);
+        let mut notice = self.on(NoticeKind::Failed, service, deployment, &headline);
+        if let Some((_, verdict)) = &deployment.verdict {
+            notice.paragraphs.push(sentence(&words::verdict(verdict)));
+        }
+        if let Some(refusal) = &deployment.refusal {
+            notice.paragraphs.push(format!("Not rolled back: {}.", words::refusal(refusal)));
+        }
+        Some(notice)
+    }
+
+    /// A person went back to an older version while the newer one was in its window.
+    fn gone_back_by_hand(&self, service: &ServiceName) -> Option<Notice> {
+        let known = self.state.service(service)?;
+        let current = known.current()?;
+        let older = known.deployments.values().rev().find(|older| older.id < current.id && older.version.id == current.version.id)?;
+        let left = known.deployments.range(..current.id).next_back().map(|(_, left)| left)?;
+        if left.status != Status::Superseded {
+            return None;
+        }
+        let headline = format!("somebody went back by hand from {} to {}", left.version, current.version);
+        let mut notice = self.on(NoticeKind::Operator, service, current, &headline);
+        notice.incident = self.state.global(left.id.0);
+        notice.opens_incident = left.verdict.is_none();
+        notice.paragraphs.push(format!(
+            "{} ran here before as deployment {}. What a person does is never undone; it is watched like any deployment.",
+            current.version, older.id
+        ));
+        Some(notice)
+    }
+
+    fn blind(&self, service: &ServiceName, signal: &SignalName, missing: &Missing, since: Timestamp) -> Notice {
+        let mut notice = self.about(NoticeKind::Blind, Some(service), &format!("blind: {signal} gives nothing"));
+        notice.paragraphs.push(sentence(&format!("{signal}: {missing}")));
+        notice
+            .paragraphs
+            .push("Missing evidence is never a reason to roll back: what depends on it waits, and goes on when it returns.".to_owned());
+        notice.facts.push(("Since".to_owned(), words::time(since)));
+        notice.next.push(("To try every source and credential:".to_owned(), Some("rollbackd check --connect".to_owned())));
+        notice
+    }
+
+    fn sighted(&self, service: &ServiceName, signal: &SignalName) -> Notice {
+        let mut notice = self.about(NoticeKind::Sighted, Some(service), &format!("{signal} can be seen again"));
+        notice.paragraphs.push("What waited for it goes on.".to_owned());
+        notice
+    }
+
+    fn held(&self, scope: &Scope, by: &Actor, reason: &str, until: Option<Timestamp>) -> Notice {
+        let service = service_of(scope);
+        let whose = if service.is_some() { "" } else { " of all services" };
+        let mut notice = self.about(NoticeKind::Operator, service, &format!("automatic rollbacks{whose} paused by {by}"));
+        notice.paragraphs.push(sentence(reason));
+        notice.facts.push(("Until".to_owned(), until.map_or_else(|| "somebody resumes".to_owned(), words::time)));
+        let target = service.map_or_else(|| "--all".to_owned(), ToString::to_string);
+        notice.next.insert(0, ("To allow them again:".to_owned(), Some(format!("rollbackd resume {target}"))));
+        notice
+    }
+
+    fn resumed(&self, scope: &Scope, by: &Actor) -> Notice {
+        let service = service_of(scope);
+        let whose = if service.is_some() { "" } else { " of all services" };
+        self.about(NoticeKind::Operator, service, &format!("automatic rollbacks{whose} resumed by {by}"))
+    }
+
+    fn brake_tripped(&self, services: &BTreeSet<ServiceName>) -> Notice {
+        let names: Vec<_> = services.iter().map(ToString::to_string).collect();
+        let headline = format!("{} services went bad together: no automatic rollback anywhere, a person is needed", services.len());
+        let mut notice = self.about(NoticeKind::Blocked, None, &headline);
+        notice.severity = Some(Severity::P0);
+        notice.paragraphs.push(format!("Many services going bad together is not one bad deployment: {}.", names.join(", ")));
+        notice.paragraphs.push("Look for what they share: network, database, identity provider, the monitoring itself.".to_owned());
+        notice.next.push(("To allow automatic rollbacks again:".to_owned(), Some("rollbackd resume --all".to_owned())));
+        notice
+    }
+
+    fn brake_released(&self, by: &Actor) -> Notice {
+        self.about(NoticeKind::Operator, None, &format!("the fleet brake is released by {by}: automatic rollbacks are allowed again"))
+    }
+}
+
+fn outcome_of(rollback: &Rollback) -> &Outcome {
+    rollback.outcome.as_ref().map_or(&Outcome::Recovered, |(_, outcome)| outcome)
+}
+
+fn look_further(service: &ServiceName) -> (String, Option<String>) {
+    ("To see all evidence and every decision:".to_owned(), Some(format!("rollbackd explain {service}")))
+}
+
+const fn service_of(scope: &Scope) -> Option<&ServiceName> {
+    match scope {
+        Scope::Service(service) => Some(service),
+        Scope::All => None,
+    }
+}
+
+const fn what_goes_back(restore: Restore) -> &'static str {
+    match restore {
+        Restore::Template => {
+            "What goes back: the whole pod template (or what the deploy program redeploys). Secrets, configuration, schema and volumes outside it stay as they are."
+        }
+        Restore::Image => {
+            "What goes back: the container images only. Environment, secrets, configuration, schema and volumes stay as they are."
+        }
+    }
+}
+
+/// What a person has to put right afterwards.
+fn what_stays(from: &str) -> String {
+    format!(
+        "Where this was deployed from still names {from} (the pipeline, Git, kubectl's last-applied-configuration): put it right there, or the next deployment brings it back."
+    )
+}
+
+fn findings(verdict: &Verdict) -> impl Iterator<Item = (String, String)> + '_ {
+    let failing = verdict.findings.iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
+    failing.map(|finding| (format!("{} ({})", finding.signal, finding.impact), words::finding(finding)))
+}
+
+fn sentence(phrase: &str) -> String {
+    let mut letters = phrase.chars();
+    let first = letters.next().map(|first| first.to_uppercase().collect::<String>()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
+fn cut(headline: &str) -> String {
+    if headline.chars().count() <= HEADLINE_LIMIT {
+        return headline.to_owned();
+    }
+    let mut short: String = headline.chars().take(HEADLINE_LIMIT - 1).collect();
+    short.push('…');
+    short
 }

@@ -44,6 +44,8 @@ pub enum Cause {
 pub struct Plan {
     /// The service.
     pub service: ServiceName,
+    /// Its environment.
+    pub environment: String,
     /// The deployment that is undone.
     pub deployment: DeploymentId,
     /// What runs.
@@ -98,6 +100,16 @@ pub enum Outcome {
         /// What lacked for the proof.
         lacks: Vec<Lack>,
     },
+    /// The target runs, but too little could be seen in time to say whether it helped.
+    Unproven {
+        /// What lacked for the proof.
+        lacks: Vec<Lack>,
+    },
+    /// Somebody deployed another version before it was proved.
+    Interrupted {
+        /// What was deployed.
+        by: Version,
+    },
     /// It could not be carried out.
     Failed(Obstacle),
     /// It lost its ground before it had any effect: nothing was changed.
@@ -110,6 +122,8 @@ pub enum Outcome {
 pub enum Obstacle {
     /// The platform refused the effect: admission, quota, validation, rights; its words.
     Rejected(String),
+    /// Neither the platform nor the ledger has the target any more; nothing was changed.
+    TargetGone,
     /// The effect happened, but the target was not rolled out in time; the platform's words on why.
     NotRolledOut(String),
 }
@@ -163,7 +177,7 @@ pub struct EffectRecord {
     pub plan: String,
     /// What was left.
     pub from: VersionId,
-    /// What was deployed.
+    /// What was deployed: the identity of the template as it is after the effect.
     pub to: VersionId,
     /// Versions known to be bad.
     pub known_bad: Vec<VersionId>,

@@ -1,0 +1,307 @@
+//! What operators ask for, and the answer. A command changes something only through entries, like everything else.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Actor, DeploymentId, Entry, Mark, MarkReason, Scope};
+use crate::evidence::Evidence;
+use crate::guard::{self, Limits, Refusal, Wish};
+use crate::lifecycle::State;
+use crate::plan::{Cause, Plan};
+use crate::service::{Service, ServiceName};
+use crate::version::{ChangeKind, Version};
+use crate::view::{self, DeploymentView, ExplainView, Sight, StatusView};
+use crate::words;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// How things are.
+    Status {
+        /// One service; all unless said.
+        service: Option<ServiceName>,
+    },
+    /// What was deployed, newest first.
+    History {
+        /// One service; all unless said.
+        service: Option<ServiceName>,
+        /// Only this environment.
+        environment: Option<String>,
+        /// At most so many rows.
+        limit: usize,
+    },
+    /// Why something was done or not done.
+    Explain {
+        /// The service.
+        service: ServiceName,
+        /// The deployment; the newest interesting one unless said.
+        deployment: Option<DeploymentId>,
+    },
+    /// A deployment happened or is about to be seen.
+    Deployed {
+        /// The service.
+        service: ServiceName,
+        /// When it started, if not now.
+        started: Option<Timestamp>,
+        /// What it carries.
+        change: Option<ChangeKind>,
+    },
+    /// Go back.
+    Rollback {
+        /// The service.
+        service: ServiceName,
+        /// To this version, by name, identity or `#deployment`; the last known good one unless said.
+        to: Option<String>,
+        /// Why.
+        reason: String,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
+    /// Pause automatic rollbacks.
+    Hold {
+        /// Of what.
+        scope: Scope,
+        /// Why.
+        reason: String,
+        /// For so long.
+        lasting: Option<SignedDuration>,
+    },
+    /// End the pause; of all services: release the brake, too.
+    Resume {
+        /// Of what.
+        scope: Scope,
+    },
+    /// Mark a version.
+    Mark {
+        /// The service.
+        service: ServiceName,
+        /// The version, by name, identity or `#deployment`.
+        version: String,
+        /// Good or bad.
+        mark: Mark,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// How things are.
+    Status(StatusView),
+    /// What was deployed.
+    History(Vec<DeploymentView>),
+    /// Why.
+    Explanation(Box<ExplainView>),
+    /// A rollback is planned, or (in a dry run) would be.
+    Planned {
+        /// The service.
+        service: ServiceName,
+        /// From.
+        from: Version,
+        /// To.
+        to: Version,
+        /// Nothing was changed.
+        dry_run: bool,
+        /// What to know about it.
+        warnings: Vec<String>,
+    },
+    /// It is done; in words.
+    Done(String),
+    /// A guard stands in the way.
+    Refused {
+        /// The guard's name.
+        guard: String,
+        /// In words.
+        why: String,
+    },
+    /// There is no such service, version or deployment; in words.
+    Unknown(String),
+    /// It could not be recorded, so it was not done; in words.
+    Failed(String),
+}
+
+/// The whole daemon as a command sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Desk<'a> {
+    /// What is known.
+    pub state: &'a State,
+    /// The services that are configured.
+    pub policies: &'a BTreeMap<ServiceName, Service>,
+    /// Their evidence; the same keys.
+    pub evidence: &'a BTreeMap<ServiceName, Evidence>,
+    /// Limits over all services.
+    pub limits: &'a Limits,
+    /// Notices that are still to be delivered.
+    pub notices_waiting: usize,
+    /// What is wrong with the daemon itself.
+    pub troubles: &'a [String],
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Answers a command, and says what has to be written for it. The answer holds only once that is durable.
+#[must_use]
+pub fn handle(desk: Desk<'_>, command: Command, by: &Actor) -> (Vec<Entry>, Answer) {
+    let result = match command {
+        Command::Status { service } => desk.status(service.as_ref()).map(|answer| (Vec::new(), answer)),
+        Command::History { service, environment, limit } => {
+            desk.history(service.as_ref(), environment.as_deref(), limit).map(|answer| (Vec::new(), answer))
+        }
+        Command::Explain { service, deployment } => desk.explain(&service, deployment).map(|answer| (Vec::new(), answer)),
+        Command::Deployed { service, started, change } => desk.deployed(&service, started, change, by),
+        Command::Rollback { service, to, reason, dry_run } => desk.roll_back(&service, to.as_deref(), reason, dry_run, by),
+        Command::Hold { scope, reason, lasting } => desk.hold(scope, reason, lasting, by),
+        Command::Resume { scope } => desk.resume(scope, by),
+        Command::Mark { service, version, mark, reason } => desk.mark(&service, &version, mark, reason, by),
+    };
+    result.unwrap_or_else(|answer| (Vec::new(), answer))
+}
+
+/// What is written, and what is answered; or only an answer, because it can't be done.
+type Handled = Result<(Vec<Entry>, Answer), Answer>;
+
+impl<'a> Desk<'a> {
+    fn policy(&self, name: &ServiceName) -> Result<&'a Service, Answer> {
+        self.policies.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.policies.keys().map(ToString::to_string).collect();
+            Answer::Unknown(format!("no service is called {name}; there are: {}", known.join(", ")))
+        })
+    }
+
+    fn sight(&self, policy: &'a Service) -> Option<Sight<'a>> {
+        let evidence = self.evidence.get(&policy.name)?;
+        Some(Sight { state: self.state, policy, limits: self.limits, evidence, now: self.now })
+    }
+
+    fn status(&self, service: Option<&ServiceName>) -> Result<Answer, Answer> {
+        let policies: Vec<&Service> = match service {
+            Some(name) => vec![self.policy(name)?],
+            None => self.policies.values().collect(),
+        };
+        let services = policies.into_iter().filter_map(|policy| self.sight(policy)).map(view::service).collect();
+        Ok(Answer::Status(view::status(self.state, services, self.notices_waiting, self.troubles, self.now)))
+    }
+
+    fn history(&self, service: Option<&ServiceName>, environment: Option<&str>, limit: usize) -> Result<Answer, Answer> {
+        let policies: Vec<&Service> = match service {
+            Some(name) => vec![self.policy(name)?],
+            None => self.policies.values().collect(),
+        };
+        let rows = policies.into_iter().flat_map(|policy| view::history(self.state, policy, limit));
+        let mut rows: Vec<_> = rows.filter(|row| environment.is_none_or(|environment| row.environment == environment)).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.deployment));
+        rows.truncate(limit);
+        Ok(Answer::History(rows))
+    }
+
+    fn explain(&self, service: &ServiceName, deployment: Option<DeploymentId>) -> Result<Answer, Answer> {
+        let policy = self.policy(service)?;
+        let view = self.sight(policy).and_then(|sight| view::explain(sight, deployment));
+        view.map(|view| Answer::Explanation(Box::new(view))).ok_or_else(|| match deployment {
+            Some(deployment) => Answer::Unknown(format!("{service} has no deployment {deployment} in its recent history")),
+            None => Answer::Unknown(format!("nothing was seen of {service} yet")),
+        })
+    }
+
+    /// A notice of the deployment that is in its window, if it was seen within the last window; of the next one otherwise.
+    fn deployed(&self, service: &ServiceName, started: Option<Timestamp>, change: Option<ChangeKind>, by: &Actor) -> Handled {
+        let policy = self.policy(service)?;
+        let current = self.state.service(service).and_then(|known| known.current());
+        let seen = current.filter(|current| {
+            current.status.in_window() && current.extended.is_none() && self.now.duration_since(current.seen) <= policy.decision.grace
+        });
+        let words = match seen {
+            Some(current) => format!("noted for deployment {} ({})", current.id, current.version),
+            None => format!("noted for the next deployment of {service}"),
+        };
+        let deployment = seen.map(|current| current.id);
+        let entry = Entry::DeploymentAnnounced { service: service.clone(), deployment, started, change, by: by.clone() };
+        Ok((vec![entry], Answer::Done(words)))
+    }
+
+    fn roll_back(&self, service: &ServiceName, to: Option<&str>, reason: String, dry_run: bool, by: &Actor) -> Handled {
+        let policy = self.policy(service)?;
+        let known = self.state.service(service).and_then(|known| Some((known, known.current()?)));
+        let Some((known, current)) = known else { return Err(Answer::Unknown(format!("nothing was seen of {service} yet"))) };
+        let workload = self.evidence.get(service).and_then(Evidence::workload).map(|(workload, _)| workload);
+        let wish = Wish { deployment: current, to, cause: Cause::Operator { by: by.clone(), reason } };
+        let plan = guard::plan(self.state, policy, self.limits, workload, wish, self.now).map_err(|refusal| refused(&refusal))?;
+        let answer = Answer::Planned {
+            service: service.clone(),
+            from: plan.from.clone(),
+            to: plan.to.clone(),
+            dry_run,
+            warnings: warnings(known, current.change, &plan),
+        };
+        Ok((if dry_run { Vec::new() } else { vec![Entry::RollbackPlanned { plan }] }, answer))
+    }
+
+    fn hold(&self, scope: Scope, reason: String, lasting: Option<SignedDuration>, by: &Actor) -> Handled {
+        let of = self.scope(&scope)?;
+        let until = lasting.and_then(|lasting| self.now.saturating_add(lasting).ok());
+        let end = until.map_or_else(|| "until somebody resumes".to_owned(), |until| format!("until {}", words::time(until)));
+        let entry = Entry::Held { scope, by: by.clone(), reason, until };
+        Ok((vec![entry], Answer::Done(format!("automatic rollbacks of {of} are paused {end}"))))
+    }
+
+    fn resume(&self, scope: Scope, by: &Actor) -> Handled {
+        let of = self.scope(&scope)?;
+        let held = match &scope {
+            Scope::All => self.state.hold.is_some(),
+            Scope::Service(service) => self.state.service(service).is_some_and(|known| known.hold.is_some()),
+        };
+        let braked = scope == Scope::All && self.state.brake.is_some();
+        let mut entries = Vec::new();
+        if held {
+            entries.push(Entry::Resumed { scope, by: by.clone() });
+        }
+        if braked {
+            entries.push(Entry::BrakeReleased { by: by.clone() });
+        }
+        let words = if entries.is_empty() { "were not paused" } else { "are allowed again" };
+        Ok((entries, Answer::Done(format!("automatic rollbacks of {of} {words}"))))
+    }
+
+    fn scope(&self, scope: &Scope) -> Result<String, Answer> {
+        match scope {
+            Scope::All => Ok("all services".to_owned()),
+            Scope::Service(service) => self.policy(service).map(|policy| policy.name.to_string()),
+        }
+    }
+
+    fn mark(&self, service: &ServiceName, asked: &str, mark: Mark, reason: String, by: &Actor) -> Handled {
+        self.policy(service)?;
+        let named = self.state.service(service).and_then(|known| guard::named(known, asked));
+        let Some(deployment) = named else { return Err(refused(&Refusal::UnknownVersion { asked: asked.to_owned() })) };
+        let version = &deployment.version;
+        let entry = Entry::Marked {
+            service: service.clone(),
+            version: version.id.clone(),
+            mark,
+            by: by.clone(),
+            reason: MarkReason::Operator(reason),
+        };
+        Ok((vec![entry], Answer::Done(format!("{version} of {service} is marked {}", words::mark(mark)))))
+    }
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    Answer::Refused { guard: refusal.name().to_owned(), why: words::refusal(refusal) }
+}
+
+/// What an operator should know before they go back; it informs, it does not block.
+fn warnings(known: &crate::lifecycle::ServiceState, change: ChangeKind, plan: &Plan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if !matches!(change, ChangeKind::Code | ChangeKind::Configuration) {
+        warnings.push(format!("the deployment carries {}: the schema may not match {}", words::change(change), plan.to));
+    }
+    if known.mark(&plan.to.id) != Mark::Good {
+        warnings.push(format!("{} is not known to be good", plan.to));
+    }
+    warnings
+}

@@ -1,0 +1,439 @@
+//! What follows from what is known and what is seen: the entries that have to be written now. Every rule looks at levels, never at edges,
+//! so that it does not matter how often it is asked, nor whether the daemon was away meanwhile. The first rule that has something to say
+//! is heard; its entries are made durable and folded, and then all rules are asked again.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::baseline::Baseline;
+use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope};
+use crate::evidence::{Evidence, Excluded, Health, Lack};
+use crate::guard::{self, Limits, Refusal, Wish};
+use crate::lifecycle::{Deployment, Rollback, ServiceState, State, Status};
+use crate::observation::{Binding, Rollout, Scrape, Workload};
+use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
+use crate::service::{Service, ServiceName, SignalName};
+use crate::severity::Response;
+use crate::verdict::Verdict;
+
+/// An unproved deployment is watched on for so long at a time (DECISION 2.8).
+const EXTENSION: SignedDuration = SignedDuration::from_hours(24);
+
+/// The brake is released by itself after so long without a new alarm.
+const CALM: SignedDuration = SignedDuration::from_mins(30);
+
+/// What became of the effect of a plan, once that is known.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EffectOutcome {
+    /// It happened; the workload's binding since.
+    Done(Binding),
+    /// The workload was not what the effect was bound to; nothing was changed.
+    Moved,
+    /// The workload does not exist.
+    Gone,
+    /// The platform refused it for good; its words.
+    Rejected(String),
+    /// Nobody has the target any more.
+    TargetGone,
+}
+
+/// What has to be written about one service now. Ask until it is nothing.
+pub fn decide(state: &State, policy: &Service, limits: &Limits, evidence: &mut Evidence, now: Timestamp) -> Vec<Entry> {
+    let nothing_known = ServiceState::default();
+    let service = state.service(&policy.name).unwrap_or(&nothing_known);
+    attend(service, policy, evidence, now);
+    Turn { state, service, policy, limits, evidence, now }.first_rule()
+}
+
+/// What has to be written about all services together.
+#[must_use]
+pub fn decide_fleet(state: &State, now: Timestamp) -> Vec<Entry> {
+    if state.hold.as_ref().and_then(|hold| hold.until).is_some_and(|until| now >= until) {
+        return vec![Entry::Resumed { scope: Scope::All, by: Actor::Daemon }];
+    }
+    let newest_alarm = state.alarms.back().map(|(at, _)| *at);
+    match &state.brake {
+        Some(brake) if now.duration_since(newest_alarm.unwrap_or(brake.since).max(brake.since)) >= CALM => {
+            vec![Entry::BrakeReleased { by: Actor::Daemon }]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What follows from the outcome of an effect.
+#[must_use]
+pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: EffectOutcome) -> Vec<Entry> {
+    let rollback = state.service(name).and_then(|service| service.rollback.as_ref());
+    let Some(rollback) = rollback.filter(|rollback| rollback.id == plan && rollback.phase == Phase::Planned) else { return Vec::new() };
+    let service = name.clone();
+    let ended = |outcome| vec![Entry::RollbackEnded { service: name.clone(), plan, outcome }];
+    match outcome {
+        EffectOutcome::Done(binding) => vec![
+            Entry::RollbackApplied { service: service.clone(), plan, binding },
+            mark(&service, rollback, Mark::Bad, MarkReason::RolledBack(plan)),
+        ],
+        EffectOutcome::Moved => ended(Outcome::Void(Void::Moved)),
+        EffectOutcome::Gone => ended(Outcome::Void(Void::Gone)),
+        EffectOutcome::Rejected(words) => ended(Outcome::Failed(Obstacle::Rejected(words))),
+        EffectOutcome::TargetGone => ended(Outcome::Failed(Obstacle::TargetGone)),
+    }
+}
+
+/// What follows from the history that a source keeps of the time before a deployment.
+#[must_use]
+pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, signal: &SignalName, history: &Scrape) -> Vec<Entry> {
+    let service = state.service(&policy.name);
+    let Some((service, known)) = service.and_then(|service| Some((service, service.deployments.get(&deployment)?))) else {
+        return Vec::new();
+    };
+    if known.baselines.contains_key(signal) {
+        return Vec::new();
+    }
+    let excluded: Vec<Excluded> = service.incidents.iter().copied().collect();
+    let baseline = Evidence::baseline_of_history(policy, signal, history, known.started, &excluded);
+    vec![Entry::BaselineTaken { service: policy.name.clone(), deployment, baselines: BTreeMap::from([(signal.clone(), baseline)]) }]
+}
+
+fn mark(service: &ServiceName, rollback: &Rollback, mark: Mark, reason: MarkReason) -> Entry {
+    Entry::Marked { service: service.clone(), version: rollback.plan.from.id.clone(), mark, by: Actor::Daemon, reason }
+}
+
+/// Points the evidence at what the state says is to be weighed.
+fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now: Timestamp) {
+    match service.current().filter(|current| current.status.in_window()) {
+        Some(current) => {
+            if evidence.watched() != Some(current.id) {
+                evidence.watch(policy, current.id, current.started, now);
+            }
+            evidence.set_baselines(policy, &current.baselines);
+        }
+        None if evidence.watched().is_some() => evidence.unwatch(),
+        None => {}
+    }
+    match service.open_rollback() {
+        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) => {
+            if evidence.verified() != Some(*id) {
+                let trigger = match &plan.cause {
+                    Cause::Verdict(verdict) => Some(verdict),
+                    Cause::Operator { .. } => None,
+                };
+                evidence.verify(policy, *id, trigger, *at);
+            }
+        }
+        _ if evidence.verified().is_some() => evidence.unverify(),
+        _ => {}
+    }
+}
+
+/// One look at everything that is known of one service.
+struct Turn<'a> {
+    state: &'a State,
+    service: &'a ServiceState,
+    policy: &'a Service,
+    limits: &'a Limits,
+    evidence: &'a Evidence,
+    now: Timestamp,
+}
+
+impl Turn<'_> {
+    fn first_rule(&self) -> Vec<Entry> {
+        let rules: [fn(&Self) -> Vec<Entry>; 8] = [
+            Self::hold_over,
+            Self::arrival,
+            Self::rolled_out,
+            Self::baseline,
+            Self::rollback_step,
+            Self::verdict,
+            Self::window_over,
+            Self::sight,
+        ];
+        rules.iter().map(|rule| rule(self)).find(|entries| !entries.is_empty()).unwrap_or_default()
+    }
+
+    fn name(&self) -> ServiceName {
+        self.policy.name.clone()
+    }
+
+    /// A pause with an end is over.
+    fn hold_over(&self) -> Vec<Entry> {
+        match self.service.hold.as_ref().and_then(|hold| hold.until) {
+            Some(until) if self.now >= until => {
+                vec![Entry::Resumed { scope: Scope::Service(self.name()), by: Actor::Daemon }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What is deployed is not what the ledger says: a deployment arrived, by hand or by our own plan.
+    fn arrival(&self) -> Vec<Entry> {
+        let Some((workload, _)) = self.evidence.workload() else { return Vec::new() };
+        let Some(current) = self.service.current() else { return self.first_sight(workload) };
+        if let Some(rollback) = self.service.open_rollback() {
+            if self.is_ours(rollback, workload) {
+                return self.our_effect(rollback, current, workload);
+            }
+        }
+        if workload.version.id == current.version.id { Vec::new() } else { self.deployed(current, workload) }
+    }
+
+    fn first_sight(&self, workload: &Workload) -> Vec<Entry> {
+        let mut entries = vec![self.seen(workload, Arrival::FirstSight)];
+        let known_bad = workload.record.iter().flat_map(|record| &record.known_bad);
+        entries.extend(known_bad.map(|version| Entry::Marked {
+            service: self.name(),
+            version: version.clone(),
+            mark: Mark::Bad,
+            by: Actor::Daemon,
+            reason: MarkReason::FoundOnObject,
+        }));
+        entries
+    }
+
+    /// Whether the workload is what the effect of this rollback leaves behind.
+    fn is_ours(&self, rollback: &Rollback, workload: &Workload) -> bool {
+        match &workload.binding {
+            Binding::Object { .. } => workload
+                .record
+                .as_ref()
+                .is_some_and(|record| record.plan == self.state.global(rollback.id.0) && record.to == workload.version.id),
+            Binding::Version(_) => workload.version.id == rollback.plan.to.id,
+        }
+    }
+
+    fn our_effect(&self, rollback: &Rollback, current: &Deployment, workload: &Workload) -> Vec<Entry> {
+        let plan = rollback.id;
+        if rollback.phase == Phase::Planned {
+            return effect_over(self.state, &self.policy.name, plan, EffectOutcome::Done(workload.binding.clone()));
+        }
+        match current.arrival {
+            Arrival::Rollback { plan: brought_by, .. } if brought_by == plan => Vec::new(),
+            _ => vec![self.seen(workload, Arrival::Rollback { plan, of: rollback.plan.deployment })],
+        }
+    }
+
+    /// Somebody deployed.
+    fn deployed(&self, current: &Deployment, workload: &Workload) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        if let Some(rollback) = self.service.open_rollback() {
+            let by = workload.version.clone();
+            match rollback.phase {
+                Phase::Planned => entries.push(self.ended(rollback, Outcome::Void(Void::Superseded { by }))),
+                Phase::Applied { .. } | Phase::Verifying { .. } | Phase::Recovered { .. } => {
+                    entries.push(self.ended(rollback, Outcome::Interrupted { by }));
+                }
+                Phase::Ended => {}
+            }
+        }
+        if current.status.in_window() {
+            entries.push(Entry::Superseded { service: self.name(), deployment: current.id });
+        }
+        entries.push(self.seen(workload, Arrival::Deployed));
+        entries
+    }
+
+    fn seen(&self, workload: &Workload, arrival: Arrival) -> Entry {
+        Entry::DeploymentSeen {
+            service: self.name(),
+            environment: self.policy.environment.clone(),
+            version: workload.version.clone(),
+            artifact: workload.artifact.clone(),
+            arrival,
+            started: self.now,
+            change: workload.change.unwrap_or_default(),
+        }
+    }
+
+    fn ended(&self, rollback: &Rollback, outcome: Outcome) -> Entry {
+        Entry::RollbackEnded { service: self.name(), plan: rollback.id, outcome }
+    }
+
+    /// The workload, if it is what the ledger says is deployed.
+    fn present(&self) -> Option<&Workload> {
+        let current = self.service.current()?;
+        self.evidence.workload().map(|(workload, _)| workload).filter(|workload| workload.version.id == current.version.id)
+    }
+
+    fn rolled_out(&self) -> Vec<Entry> {
+        match (self.service.current(), self.present()) {
+            (Some(current), Some(workload)) if current.status == Status::Deploying && workload.rollout == Rollout::Complete => {
+                vec![Entry::RolledOut { service: self.name(), deployment: current.id }]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Takes the baselines that need no history of a source: what the daemon saw itself, or what a rollback's deployment inherits from
+    /// the one that it undid, since its own past is the incident.
+    fn baseline(&self) -> Vec<Entry> {
+        let Some(current) = self.service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
+        let undone = current.rollback_of().and_then(|of| self.service.deployments.get(&of));
+        let excluded: Vec<Excluded> = self.service.incidents.iter().copied().collect();
+        let lacking = self.policy.signals.keys().filter(|signal| !current.baselines.contains_key(*signal));
+        let baselines: BTreeMap<SignalName, Baseline> = lacking
+            .filter_map(|signal| {
+                let inherited = undone.and_then(|undone| undone.baselines.get(signal)).cloned();
+                let baseline = inherited.or_else(|| self.evidence.baseline(self.policy, signal, current.started, &excluded))?;
+                Some((signal.clone(), baseline))
+            })
+            .collect();
+        if baselines.is_empty() {
+            return Vec::new();
+        }
+        vec![Entry::BaselineTaken { service: self.name(), deployment: current.id, baselines }]
+    }
+
+    /// Takes an open rollback to its next phase.
+    fn rollback_step(&self) -> Vec<Entry> {
+        let Some(rollback) = self.service.open_rollback() else { return Vec::new() };
+        match rollback.phase {
+            Phase::Planned => self.planned_step(rollback),
+            Phase::Applied { at } => self.applied_step(rollback, at),
+            Phase::Verifying { at } => self.verifying_step(rollback, at),
+            Phase::Recovered { at } => self.recovered_step(rollback, at),
+            Phase::Ended => Vec::new(),
+        }
+    }
+
+    /// A plan that could not start in time is void once a newer look shows that it had no effect.
+    fn planned_step(&self, rollback: &Rollback) -> Vec<Entry> {
+        let untouched = self
+            .evidence
+            .workload()
+            .is_some_and(|(workload, looked)| looked > rollback.plan.expires && workload.version.id == rollback.plan.from.id);
+        if untouched { vec![self.ended(rollback, Outcome::Void(Void::Expired))] } else { Vec::new() }
+    }
+
+    fn applied_step(&self, rollback: &Rollback, applied: Timestamp) -> Vec<Entry> {
+        let ours = self.present().filter(|workload| self.is_ours(rollback, workload));
+        if ours.is_some_and(|workload| workload.rollout == Rollout::Complete) {
+            return vec![Entry::RollbackRolledOut { service: self.name(), plan: rollback.id }];
+        }
+        let words = match ours.map(|workload| &workload.rollout) {
+            Some(Rollout::Failed(words)) => Some(words.clone()),
+            _ if self.now.duration_since(applied) >= self.policy.verification.rollout_timeout => Some(match ours {
+                Some(workload) => format!("{} of {} replicas ready", workload.replicas.ready, workload.replicas.desired),
+                None => "the workload can't be seen".to_owned(),
+            }),
+            _ => self.relapse().map(|verdict| format!("{} ({})", verdict.impact, verdict.signal)),
+        };
+        words.map_or_else(Vec::new, |words| vec![self.ended(rollback, Outcome::Failed(Obstacle::NotRolledOut(words)))])
+    }
+
+    fn verifying_step(&self, rollback: &Rollback, since: Timestamp) -> Vec<Entry> {
+        let lacks = self.evidence.recovery(self.policy, self.now);
+        if lacks.is_empty() {
+            return vec![self.ended(rollback, Outcome::Recovered)];
+        }
+        let timed_out = self.now.duration_since(since) >= self.policy.verification.timeout;
+        if !timed_out && !self.relapsed() {
+            return Vec::new();
+        }
+        if self.relapsed() || lacks.iter().any(Lack::speaks_against) {
+            vec![
+                self.ended(rollback, Outcome::DidNotHelp { lacks }),
+                mark(&self.policy.name, rollback, Mark::Unknown, MarkReason::NotToBlame(rollback.id)),
+            ]
+        } else {
+            vec![self.ended(rollback, Outcome::Unproven { lacks })]
+        }
+    }
+
+    /// It stayed well long enough, or it came back: then going back was not the whole answer.
+    fn recovered_step(&self, rollback: &Rollback, since: Timestamp) -> Vec<Entry> {
+        if let Some(verdict) = self.relapse() {
+            let lacks = vec![Lack::Suspect(verdict.signal.clone())];
+            return vec![self.ended(rollback, Outcome::DidNotHelp { lacks })];
+        }
+        let over = self.now.duration_since(since) >= self.policy.verification.watch;
+        if over { vec![Entry::AllClear { service: self.name(), plan: rollback.id }] } else { Vec::new() }
+    }
+
+    /// The verdict on what a rollback brought.
+    fn relapse(&self) -> Option<&Verdict> {
+        let current = self.service.current().filter(|current| current.rollback_of().is_some())?;
+        current.verdict.as_ref().map(|(_, verdict)| verdict).filter(|verdict| verdict.response == Response::RollBack)
+    }
+
+    fn relapsed(&self) -> bool {
+        self.relapse().is_some()
+    }
+
+    /// The judge found something: it is recorded, and answered as the matrix says.
+    fn verdict(&self) -> Vec<Entry> {
+        let Some(current) = self.service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
+        let Some(verdict) = self.evidence.verdict(self.policy, self.now) else { return Vec::new() };
+        let known = current.verdict.as_ref().map(|(_, known)| known);
+        if known.is_none_or(|known| verdict.severity < known.severity) {
+            return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict }];
+        }
+        if verdict.response == Response::RollBack { self.answer(current, verdict) } else { Vec::new() }
+    }
+
+    fn answer(&self, current: &Deployment, verdict: Verdict) -> Vec<Entry> {
+        let rollback = self.service.open_rollback();
+        if rollback.is_some_and(|rollback| {
+            rollback.plan.deployment == current.id || matches!(rollback.phase, Phase::Applied { .. } | Phase::Verifying { .. })
+        }) {
+            return Vec::new();
+        }
+        let alarmed = self.state.alarmed(self.limits.brake_within, self.now);
+        if self.state.brake.is_none() && alarmed.len() >= self.limits.brake_services as usize {
+            return vec![Entry::BrakeTripped { services: alarmed }];
+        }
+        let workload = self.evidence.workload().map(|(workload, _)| workload);
+        let wish = Wish { deployment: current, to: None, cause: Cause::Verdict(verdict) };
+        match guard::plan(self.state, self.policy, self.limits, workload, wish, self.now) {
+            Ok(plan) => vec![Entry::RollbackPlanned { plan }],
+            Err(refusal) if current.refusal.as_ref().is_some_and(|told| told.name() == refusal.name()) => Vec::new(),
+            Err(refusal) => self.refused(current.id, refusal),
+        }
+    }
+
+    fn refused(&self, deployment: DeploymentId, refusal: Refusal) -> Vec<Entry> {
+        vec![Entry::RollbackRefused { service: self.name(), deployment, refusal }]
+    }
+
+    /// A window ended: the version proved itself, or it is bad and still there, or nobody knows.
+    fn window_over(&self) -> Vec<Entry> {
+        let Some(current) = self.service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
+        if self.now.duration_since(current.started) < self.policy.window || self.service.open_rollback().is_some() {
+            return Vec::new();
+        }
+        let standing = current.verdict.as_ref().is_some_and(|(_, verdict)| verdict.response == Response::RollBack);
+        if standing {
+            return vec![Entry::WindowFailed { service: self.name(), deployment: current.id }];
+        }
+        match self.evidence.health(self.policy, self.now) {
+            Health::Proven { log_evidence } => self.passed(current, log_evidence),
+            Health::Unproven(_) if current.extended.as_ref().is_some_and(|(until, _)| self.now < *until) => Vec::new(),
+            Health::Unproven(lacks) => {
+                let until = self.now.saturating_add(EXTENSION).unwrap_or(Timestamp::MAX);
+                vec![Entry::WindowExtended { service: self.name(), deployment: current.id, until, lacks }]
+            }
+        }
+    }
+
+    fn passed(&self, current: &Deployment, log_evidence: f64) -> Vec<Entry> {
+        let passed = Entry::WindowPassed { service: self.name(), deployment: current.id, log_evidence };
+        let reason = MarkReason::PassedWindow(current.id);
+        let version = current.version.id.clone();
+        vec![passed, Entry::Marked { service: self.name(), version, mark: Mark::Good, by: Actor::Daemon, reason }]
+    }
+
+    /// A source went away or came back while something depends on it.
+    fn sight(&self) -> Vec<Entry> {
+        let depends = self.service.current().is_some_and(|current| current.status.in_window()) || self.service.open_rollback().is_some();
+        let blind = if depends { self.evidence.blind(self.policy, self.now, self.limits.blind_after) } else { Vec::new() };
+        let back = self.service.blind.keys().filter(|known| !blind.iter().any(|blind| blind.signal == **known));
+        let gone = blind.iter().filter(|blind| !self.service.blind.contains_key(&blind.signal));
+        let back = back.map(|signal| Entry::Sighted { service: self.name(), signal: signal.clone() });
+        let gone = gone.map(|blind| Entry::Blinded {
+            service: self.name(),
+            signal: blind.signal.clone(),
+            missing: blind.missing.clone(),
+            since: blind.since,
+        });
+        back.chain(gone).collect()
+    }
+}

@@ -1,0 +1,588 @@
+//! The daemon's state: the fold of the ledger's entries and nothing else. Folding is total: what refers to something unknown is ignored,
+//! so that no ledger can stop a start. What each status means is said on [`Status`]; who decides is `decide`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::baseline::Baseline;
+use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Record, Scope};
+use crate::evidence::{Excluded, Lack};
+use crate::guard::Refusal;
+use crate::notice::{self, Notice};
+use crate::observation::{Binding, Missing};
+use crate::plan::{Cause, Outcome, Phase, Plan, PlanId, Void};
+use crate::service::{ServiceName, SignalName};
+use crate::severity::Response;
+use crate::verdict::Verdict;
+use crate::version::{Artifact, ChangeKind, Version, VersionId};
+
+/// Where a deployment stands (PRODUCT section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is being rolled out; it is watched already.
+    Deploying,
+    /// It is rolled out and in its window.
+    Watching,
+    /// It passed its window.
+    Deployed,
+    /// It was undone by a rollback.
+    RolledBack,
+    /// Another deployment arrived in its window.
+    Superseded,
+    /// It is bad and nothing was or could be done about it.
+    Failed,
+}
+
+impl Status {
+    /// Whether its window is open.
+    #[must_use]
+    pub const fn in_window(self) -> bool {
+        matches!(self, Self::Deploying | Self::Watching)
+    }
+}
+
+/// One deployment.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// Its number.
+    pub id: DeploymentId,
+    /// What was deployed.
+    pub version: Version,
+    /// How it came.
+    pub arrival: Arrival,
+    /// Its environment.
+    pub environment: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it was first seen.
+    pub seen: Timestamp,
+    /// Where it stands.
+    pub status: Status,
+    /// What it carries.
+    pub change: ChangeKind,
+    /// How it was before.
+    pub baselines: BTreeMap<SignalName, Baseline>,
+    /// The newest verdict on it.
+    pub verdict: Option<(Timestamp, Verdict)>,
+    /// The newest guard that stood in the way.
+    pub refusal: Option<Refusal>,
+    /// Until when its window was extended, and what lacked.
+    pub extended: Option<(Timestamp, Vec<Lack>)>,
+    /// When it left its window.
+    pub ended: Option<Timestamp>,
+    /// How many plans to undo it lost their ground.
+    pub voids: u32,
+    /// ln G when it passed its window.
+    pub proof: Option<f64>,
+}
+
+impl Deployment {
+    /// The deployment that it undid, if a rollback brought it.
+    #[must_use]
+    pub const fn rollback_of(&self) -> Option<DeploymentId> {
+        match self.arrival {
+            Arrival::Rollback { of, .. } => Some(of),
+            Arrival::FirstSight | Arrival::Deployed => None,
+        }
+    }
+}
+
+/// A rollback and how far it is.
+#[derive(Clone, Debug)]
+pub struct Rollback {
+    /// The plan's number.
+    pub id: PlanId,
+    /// The plan.
+    pub plan: Plan,
+    /// When it was planned.
+    pub planned: Timestamp,
+    /// How far it is.
+    pub phase: Phase,
+    /// When its effect was known to have happened.
+    pub applied: Option<(Timestamp, Binding)>,
+    /// How it ended, or that it recovered and is watched on.
+    pub outcome: Option<(Timestamp, Outcome)>,
+}
+
+impl Rollback {
+    /// Whether something is still to be done for it.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Ended)
+    }
+}
+
+/// A mark with its story.
+#[derive(Clone, Debug)]
+pub struct Marked {
+    /// The mark.
+    pub mark: Mark,
+    /// Since when.
+    pub at: Timestamp,
+    /// By whom.
+    pub by: Actor,
+    /// Why.
+    pub reason: MarkReason,
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// By whom.
+    pub by: Actor,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// It ends by itself then.
+    pub until: Option<Timestamp>,
+}
+
+/// What somebody told of a deployment that is still to be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// When it was told.
+    pub at: Timestamp,
+    /// When the deployment started, if they said.
+    pub started: Option<Timestamp>,
+    /// What it carries, if they said.
+    pub change: Option<ChangeKind>,
+}
+
+/// Everything that is known of one service.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceState {
+    /// The newest deployments, at most [`ServiceState::KEPT_DEPLOYMENTS`].
+    pub deployments: BTreeMap<DeploymentId, Deployment>,
+    /// The newest deployment.
+    pub current: Option<DeploymentId>,
+    /// Marks on versions, at most [`ServiceState::KEPT_MARKS`].
+    pub marks: BTreeMap<VersionId, Marked>,
+    /// Versions that can be gone back to, in the order of their newest deployment: the current one and the newest good ones.
+    pub artifacts: Vec<(VersionId, Artifact)>,
+    /// The newest rollback.
+    pub rollback: Option<Rollback>,
+    /// A pause of this service.
+    pub hold: Option<Hold>,
+    /// Sources that give nothing, why and since when.
+    pub blind: BTreeMap<SignalName, (Missing, Timestamp)>,
+    /// What is known of the next deployment.
+    pub announced: Option<Announcement>,
+    /// Times that are no history of this service: from the onset of what was rolled back to its recovery.
+    pub incidents: VecDeque<Excluded>,
+    /// When automatic rollbacks were planned in the last 24 h and not void.
+    pub automatic: VecDeque<(Timestamp, PlanId)>,
+}
+
+impl ServiceState {
+    /// Deployments that are kept in memory; the ledger keeps all.
+    pub const KEPT_DEPLOYMENTS: usize = 50;
+    /// Marks that are kept in memory.
+    pub const KEPT_MARKS: usize = 100;
+    /// Copies of versions that are kept in memory: the current one, the one before, and three known good ones.
+    const KEPT_ARTIFACTS: usize = 5;
+
+    /// The newest deployment.
+    #[must_use]
+    pub fn current(&self) -> Option<&Deployment> {
+        self.deployments.get(&self.current?)
+    }
+
+    /// The mark of a version.
+    #[must_use]
+    pub fn mark(&self, version: &VersionId) -> Mark {
+        self.marks.get(version).map_or(Mark::Unknown, |marked| marked.mark)
+    }
+
+    /// The last known good: the newest deployment of a version that is marked good and is not `running`.
+    #[must_use]
+    pub fn known_good(&self, running: &VersionId) -> Option<&Deployment> {
+        self.deployments
+            .values()
+            .rev()
+            .find(|deployment| deployment.version.id != *running && self.mark(&deployment.version.id) == Mark::Good)
+    }
+
+    /// The ledger's copy of a version.
+    #[must_use]
+    pub fn artifact(&self, version: &VersionId) -> Option<&Artifact> {
+        self.artifacts.iter().find(|(id, _)| id == version).map(|(_, artifact)| artifact)
+    }
+
+    /// The rollback that still needs something.
+    #[must_use]
+    pub fn open_rollback(&self) -> Option<&Rollback> {
+        self.rollback.as_ref().filter(|rollback| rollback.is_open())
+    }
+
+    /// Versions marked bad, oldest first, at most 20 of the newest.
+    #[must_use]
+    pub fn known_bad(&self) -> Vec<VersionId> {
+        let mut bad: Vec<_> = self.marks.iter().filter(|(_, marked)| marked.mark == Mark::Bad).collect();
+        bad.sort_by_key(|(_, marked)| marked.at);
+        let skip = bad.len().saturating_sub(20);
+        bad.into_iter().skip(skip).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn keep_artifact(&mut self, version: &VersionId, artifact: Option<Artifact>) {
+        let kept = self.artifacts.iter().position(|(id, _)| id == version).map(|place| self.artifacts.remove(place).1);
+        if let Some(artifact) = artifact.or(kept) {
+            self.artifacts.push((version.clone(), artifact));
+        }
+        while self.artifacts.len() > Self::KEPT_ARTIFACTS {
+            let first_expendable = self.artifacts.iter().position(|(id, _)| self.mark(id) != Mark::Good);
+            self.artifacts.remove(first_expendable.unwrap_or(0));
+        }
+    }
+
+    fn forget_old(&mut self) {
+        while self.deployments.len() > Self::KEPT_DEPLOYMENTS {
+            let last_good = self.current().and_then(|current| self.known_good(&current.version.id)).map(|good| good.id);
+            let Some(oldest) = self.deployments.keys().copied().find(|id| Some(*id) != last_good) else { return };
+            self.deployments.remove(&oldest);
+        }
+        while self.marks.len() > Self::KEPT_MARKS {
+            let Some(oldest) = self.marks.iter().min_by_key(|(_, marked)| marked.at).map(|(id, _)| id.clone()) else { return };
+            self.marks.remove(&oldest);
+        }
+    }
+}
+
+/// Many services went bad together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Brake {
+    /// Which.
+    pub services: BTreeSet<ServiceName>,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A notice on its way.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// What it says.
+    pub notice: Notice,
+    /// The destinations that are settled: it arrived there, or never will.
+    pub settled: BTreeSet<String>,
+}
+
+/// Everything that is known.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// The ledger's name; empty before its first entry.
+    pub ledger: String,
+    /// The number of the newest record; 0 before the first.
+    pub seq: u64,
+    /// When the newest record was written.
+    pub at: Timestamp,
+    /// The services, those that are not configured any more among them.
+    pub services: BTreeMap<ServiceName, ServiceState>,
+    /// A pause of all services.
+    pub hold: Option<Hold>,
+    /// The fleet brake.
+    pub brake: Option<Brake>,
+    /// Since which record each destination of notices is known.
+    pub destinations: BTreeMap<String, u64>,
+    /// Notices by the number of their entry, those of the last [`State::NOTICE_LIFE`], at most [`State::KEPT_NOTICES`].
+    pub outbox: BTreeMap<u64, Outgoing>,
+    /// Automatic rollbacks of the last hour, over all services.
+    pub automatic: VecDeque<(Timestamp, PlanId)>,
+    /// Verdicts that call for a rollback, of the last hour.
+    pub alarms: VecDeque<(Timestamp, ServiceName)>,
+}
+
+impl State {
+    /// How long a notice is worth delivering: three days, a long weekend without a mail server.
+    pub const NOTICE_LIFE: SignedDuration = SignedDuration::from_hours(72);
+    /// Notices that are kept in memory.
+    pub const KEPT_NOTICES: usize = 10_000;
+
+    /// One service; nothing is known of an unknown one.
+    #[must_use]
+    pub fn service(&self, name: &ServiceName) -> Option<&ServiceState> {
+        self.services.get(name)
+    }
+
+    /// The name of something in the world: unique over all ledgers.
+    #[must_use]
+    pub fn global(&self, number: u64) -> String {
+        format!("{}-{number}", self.ledger)
+    }
+
+    /// The services that went bad within `within` before `now`.
+    #[must_use]
+    pub fn alarmed(&self, within: SignedDuration, now: Timestamp) -> BTreeSet<ServiceName> {
+        self.alarms.iter().filter(|(at, _)| now.duration_since(*at) <= within).map(|(_, service)| service.clone()).collect()
+    }
+
+    /// Takes in one record.
+    pub fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        self.seq = record.seq;
+        self.at = at;
+        match &record.entry {
+            Entry::LedgerBegun { ledger } => self.ledger.clone_from(ledger),
+            Entry::DestinationsKnown { names } => self.know_destinations(names, record.seq),
+            Entry::Held { scope: Scope::All, by, reason, until } => {
+                self.hold = Some(Hold { by: by.clone(), reason: reason.clone(), since: at, until: *until });
+            }
+            Entry::Resumed { scope: Scope::All, .. } => self.hold = None,
+            Entry::BrakeTripped { services } => self.brake = Some(Brake { services: services.clone(), since: at }),
+            Entry::BrakeReleased { .. } => {
+                self.brake = None;
+                self.alarms.clear();
+            }
+            Entry::NoticeDelivered { notice, destination } | Entry::NoticeAbandoned { notice, destination, .. } => {
+                if let Some(outgoing) = self.outbox.get_mut(notice) {
+                    outgoing.settled.insert(destination.clone());
+                }
+            }
+            entry => {
+                if let Some(service) = entry.service() {
+                    self.count(entry, service, record);
+                    self.services.entry(service.clone()).or_default().apply(record);
+                }
+            }
+        }
+        if let Some(notice) = notice::of(self, record) {
+            self.outbox.insert(record.seq, Outgoing { notice, settled: BTreeSet::new() });
+        }
+        self.forget_old(at);
+    }
+
+    fn know_destinations(&mut self, names: &BTreeSet<String>, seq: u64) {
+        self.destinations.retain(|name, _| names.contains(name));
+        for name in names {
+            self.destinations.entry(name.clone()).or_insert(seq);
+        }
+    }
+
+    /// What is counted over all services.
+    fn count(&mut self, entry: &Entry, service: &ServiceName, record: &Record) {
+        match entry {
+            Entry::VerdictReached { verdict, .. } if verdict.response == Response::RollBack => {
+                self.alarms.push_back((record.at, service.clone()));
+            }
+            Entry::RollbackPlanned { plan } if matches!(plan.cause, Cause::Verdict(_)) => {
+                self.automatic.push_back((record.at, PlanId(record.seq)));
+            }
+            Entry::RollbackEnded { plan, outcome: Outcome::Void(_), .. } => self.automatic.retain(|(_, counted)| counted != plan),
+            _ => {}
+        }
+    }
+
+    fn forget_old(&mut self, now: Timestamp) {
+        let hour = SignedDuration::from_hours(1);
+        while self.automatic.front().is_some_and(|(at, _)| now.duration_since(*at) > hour) {
+            self.automatic.pop_front();
+        }
+        while self.alarms.front().is_some_and(|(at, _)| now.duration_since(*at) > hour) {
+            self.alarms.pop_front();
+        }
+        while let Some((&oldest, outgoing)) = self.outbox.first_key_value() {
+            if now.duration_since(outgoing.notice.at) <= Self::NOTICE_LIFE && self.outbox.len() <= Self::KEPT_NOTICES {
+                break;
+            }
+            self.outbox.remove(&oldest);
+        }
+    }
+}
+
+impl ServiceState {
+    fn apply(&mut self, record: &Record) {
+        let at = record.at;
+        match &record.entry {
+            Entry::DeploymentSeen { .. } => self.deployment_seen(record),
+            Entry::DeploymentAnnounced { deployment, started, change, .. } => self.announced(*deployment, *started, *change, at),
+            Entry::RolledOut { deployment, .. } => self.step(*deployment, |deployment| {
+                if deployment.status == Status::Deploying {
+                    deployment.status = Status::Watching;
+                }
+            }),
+            Entry::BaselineTaken { deployment, baselines, .. } => self.step(*deployment, |deployment| {
+                for (signal, baseline) in baselines {
+                    deployment.baselines.entry(signal.clone()).or_insert_with(|| baseline.clone());
+                }
+            }),
+            Entry::VerdictReached { deployment, verdict, .. } => self.step(*deployment, |deployment| {
+                deployment.verdict = Some((at, verdict.clone()));
+                deployment.refusal = None;
+            }),
+            Entry::RollbackRefused { deployment, refusal, .. } => {
+                self.step(*deployment, |deployment| deployment.refusal = Some(refusal.clone()));
+            }
+            Entry::RollbackPlanned { plan } => self.planned(plan, record),
+            Entry::RollbackApplied { plan, binding, .. } => self.applied(*plan, binding, at),
+            Entry::RollbackRolledOut { plan, .. } => self.phase(*plan, Phase::Verifying { at }),
+            Entry::RollbackEnded { plan, outcome, .. } => self.ended(*plan, outcome, at),
+            Entry::AllClear { plan, .. } => self.all_clear(*plan, at),
+            Entry::WindowPassed { deployment, log_evidence, .. } => self.step(*deployment, |deployment| {
+                deployment.status = Status::Deployed;
+                deployment.ended = Some(at);
+                deployment.proof = Some(*log_evidence);
+            }),
+            Entry::WindowExtended { deployment, until, lacks, .. } => {
+                self.step(*deployment, |deployment| deployment.extended = Some((*until, lacks.clone())));
+            }
+            Entry::WindowFailed { deployment, .. } => self.end(*deployment, Status::Failed, at),
+            Entry::Superseded { deployment, .. } => self.end(*deployment, Status::Superseded, at),
+            Entry::Marked { version, mark, by, reason, .. } => {
+                self.marks.insert(version.clone(), Marked { mark: *mark, at, by: by.clone(), reason: reason.clone() });
+            }
+            Entry::Held { by, reason, until, .. } => {
+                self.hold = Some(Hold { by: by.clone(), reason: reason.clone(), since: at, until: *until });
+            }
+            Entry::Resumed { .. } => self.hold = None,
+            Entry::Blinded { signal, missing, since, .. } => {
+                self.blind.insert(signal.clone(), (missing.clone(), *since));
+            }
+            Entry::Sighted { signal, .. } => {
+                self.blind.remove(signal);
+            }
+            Entry::LedgerBegun { .. }
+            | Entry::DestinationsKnown { .. }
+            | Entry::BrakeTripped { .. }
+            | Entry::BrakeReleased { .. }
+            | Entry::NoticeDelivered { .. }
+            | Entry::NoticeAbandoned { .. } => {}
+        }
+        let day = SignedDuration::from_hours(24);
+        while self.automatic.front().is_some_and(|(planned, _)| at.duration_since(*planned) > day) {
+            self.automatic.pop_front();
+        }
+        while self.incidents.front().is_some_and(|(_, until)| at.duration_since(*until) > day) {
+            self.incidents.pop_front();
+        }
+        self.forget_old();
+    }
+
+    fn deployment_seen(&mut self, record: &Record) {
+        let Entry::DeploymentSeen { environment, version, artifact, arrival, started, change, .. } = &record.entry else { return };
+        let id = DeploymentId(record.seq);
+        let announced = self.announced.take();
+        let announced_start = announced.as_ref().and_then(|announced| announced.started);
+        let deployment = Deployment {
+            id,
+            version: version.clone(),
+            arrival: arrival.clone(),
+            environment: environment.clone(),
+            started: announced_start.unwrap_or(*started).min(record.at),
+            seen: record.at,
+            status: Status::Deploying,
+            change: announced.and_then(|announced| announced.change).unwrap_or(*change),
+            baselines: BTreeMap::new(),
+            verdict: None,
+            refusal: None,
+            extended: None,
+            ended: None,
+            voids: 0,
+            proof: None,
+        };
+        self.deployments.insert(id, deployment);
+        self.current = Some(id);
+        self.keep_artifact(&version.id, artifact.clone());
+    }
+
+    fn announced(&mut self, deployment: Option<DeploymentId>, started: Option<Timestamp>, change: Option<ChangeKind>, at: Timestamp) {
+        match deployment {
+            Some(deployment) => self.step(deployment, |deployment| {
+                if let Some(started) = started {
+                    deployment.started = started.min(deployment.seen);
+                }
+                if let Some(change) = change {
+                    deployment.change = change;
+                }
+            }),
+            None => self.announced = Some(Announcement { at, started, change }),
+        }
+    }
+
+    fn planned(&mut self, plan: &Plan, record: &Record) {
+        let id = PlanId(record.seq);
+        if matches!(plan.cause, Cause::Verdict(_)) {
+            self.automatic.push_back((record.at, id));
+        }
+        self.step(plan.deployment, |deployment| deployment.refusal = None);
+        self.rollback = Some(Rollback { id, plan: plan.clone(), planned: record.at, phase: Phase::Planned, applied: None, outcome: None });
+    }
+
+    fn applied(&mut self, id: PlanId, binding: &Binding, at: Timestamp) {
+        let Some(rollback) = self.rollback.as_mut().filter(|rollback| rollback.id == id) else { return };
+        rollback.phase = Phase::Applied { at };
+        rollback.applied = Some((at, binding.clone()));
+        let undone = rollback.plan.deployment;
+        self.end(undone, Status::RolledBack, at);
+    }
+
+    fn phase(&mut self, id: PlanId, phase: Phase) {
+        if let Some(rollback) = self.rollback.as_mut().filter(|rollback| rollback.id == id) {
+            rollback.phase = phase;
+        }
+    }
+
+    fn ended(&mut self, id: PlanId, outcome: &Outcome, at: Timestamp) {
+        let Some(rollback) = self.rollback.as_mut().filter(|rollback| rollback.id == id) else { return };
+        if matches!((&rollback.phase, outcome), (Phase::Recovered { .. }, Outcome::Interrupted { .. })) {
+            rollback.phase = Phase::Ended;
+            return;
+        }
+        rollback.outcome = Some((at, outcome.clone()));
+        rollback.phase = if *outcome == Outcome::Recovered { Phase::Recovered { at } } else { Phase::Ended };
+        let (undone, onset) = (rollback.plan.deployment, rollback.onset());
+        match outcome {
+            Outcome::Void(void) => {
+                self.automatic.retain(|(_, counted)| *counted != id);
+                if !matches!(void, Void::Expired) {
+                    self.step(undone, |deployment| deployment.voids += 1);
+                }
+            }
+            Outcome::Failed(_) | Outcome::DidNotHelp { .. } | Outcome::Unproven { .. } => {
+                if let Some(current) = self.current().filter(|current| current.rollback_of() == Some(undone)).map(|current| current.id) {
+                    self.end(current, Status::Failed, at);
+                }
+            }
+            Outcome::Recovered | Outcome::Interrupted { .. } => {}
+        }
+        if !matches!(outcome, Outcome::Void(_)) {
+            self.incidents.push_back((onset, at));
+            if self.incidents.len() > 20 {
+                self.incidents.pop_front();
+            }
+        }
+    }
+
+    fn all_clear(&mut self, id: PlanId, at: Timestamp) {
+        self.phase(id, Phase::Ended);
+        let brought = self.current().filter(|current| matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == id));
+        if let Some(brought) = brought.map(|brought| brought.id) {
+            self.end(brought, Status::Deployed, at);
+        }
+    }
+
+    fn step(&mut self, id: DeploymentId, change: impl FnOnce(&mut Deployment)) {
+        if let Some(deployment) = self.deployments.get_mut(&id) {
+            change(deployment);
+        }
+    }
+
+    fn end(&mut self, id: DeploymentId, status: Status, at: Timestamp) {
+        self.step(id, |deployment| {
+            deployment.status = status;
+            deployment.ended = Some(at);
+        });
+    }
+}
+
+impl Rollback {
+    /// When what was rolled back began, by the best knowledge.
+    #[must_use]
+    pub const fn onset(&self) -> Timestamp {
+        match &self.plan.cause {
+            Cause::Verdict(verdict) => verdict.onset,
+            Cause::Operator { .. } => self.planned,
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
+//! Times are RFC 3339, durations are seconds, ratios are 0 to 1.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::entry::{Arrival, DeploymentId, Mark};
+use crate::evidence::{Evidence, Health};
+use crate::guard::Limits;
+use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
+use crate::plan::{Outcome, Phase};
+use crate::service::{Service, ServiceName};
+use crate::severity::{Response, Severity};
+use crate::verdict::{Finding, FindingState, Gate, Verdict};
+use crate::version::Version;
+use crate::words;
+
+/// All services at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// When this was so.
+    pub at: Timestamp,
+    /// The ledger's name.
+    pub ledger: String,
+    /// A pause of all services.
+    pub hold: Option<HoldView>,
+    /// Services that tripped the fleet brake; empty while it is not tripped.
+    pub brake: Vec<ServiceName>,
+    /// Notices that are still to be delivered.
+    pub notices_waiting: usize,
+    /// What is wrong with the daemon itself: a ledger that can't be written, a service whose judging broke.
+    pub troubles: Vec<String>,
+    /// The services.
+    pub services: Vec<ServiceView>,
+}
+
+/// One service at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// Its name.
+    pub service: ServiceName,
+    /// Its environment.
+    pub environment: String,
+    /// Where it runs.
+    pub platform: String,
+    /// The newest deployment; none before the first look.
+    pub deployment: Option<DeploymentView>,
+    /// The last known good version other than the one that runs.
+    pub known_good: Option<Version>,
+    /// The newest rollback, if it still needs something.
+    pub rollback: Option<RollbackView>,
+    /// A pause of this service.
+    pub hold: Option<HoldView>,
+    /// Sources that give nothing: signal and why.
+    pub blind: Vec<(String, String)>,
+    /// One line that says how things are.
+    pub summary: String,
+    /// What every check says now; empty outside a window.
+    pub findings: Vec<FindingView>,
+}
+
+/// A pause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// It ends by itself then.
+    pub until: Option<Timestamp>,
+}
+
+/// One deployment: a row of the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeploymentView {
+    /// The service.
+    pub service: ServiceName,
+    /// Its environment.
+    pub environment: String,
+    /// Its number.
+    pub deployment: u64,
+    /// What was deployed.
+    pub version: Version,
+    /// Where it stands.
+    pub status: Status,
+    /// `first_sight`, `deployed` or `rollback`.
+    pub arrival: String,
+    /// The deployment that it undid.
+    pub rollback_of: Option<u64>,
+    /// When it started.
+    pub started: Timestamp,
+    /// When its window ends or ended by the clock.
+    pub window_ends: Timestamp,
+    /// When it left its window.
+    pub ended: Option<Timestamp>,
+    /// The mark of its version.
+    pub mark: Mark,
+    /// The worst severity found, if any.
+    pub severity: Option<Severity>,
+    /// Why it stands where it stands, in a phrase.
+    pub why: String,
+}
+
+/// One rollback.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RollbackView {
+    /// The plan's number.
+    pub plan: u64,
+    /// The plan's name on the workload.
+    pub name: String,
+    /// From.
+    pub from: Version,
+    /// To.
+    pub to: Version,
+    /// `planned`, `rolling out`, `verifying`, `recovered, watching on`, `ended`.
+    pub phase: String,
+    /// Why.
+    pub cause: String,
+    /// When it was planned.
+    pub planned: Timestamp,
+    /// How it ended, in a phrase.
+    pub outcome: Option<String>,
+    /// Whether it recovered; none while that is open.
+    pub success: Option<bool>,
+}
+
+/// What one check says, with its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FindingView {
+    /// The finding as data.
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// In words.
+    pub words: String,
+    /// The gate that evidence waits for, in words.
+    pub waits_for: Option<String>,
+}
+
+/// Why something was done, or was not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExplainView {
+    /// When this was so.
+    pub at: Timestamp,
+    /// The service as it stands.
+    pub service: ServiceView,
+    /// The deployment that is explained.
+    pub deployment: DeploymentView,
+    /// The answer, a sentence each.
+    pub answer: Vec<String>,
+    /// What happened when.
+    pub timeline: Vec<(Timestamp, String)>,
+    /// Each signal: its name, its source, how it was before.
+    pub signals: Vec<(String, String, String)>,
+    /// What the checks said when it was decided, or say now.
+    pub findings: Vec<FindingView>,
+}
+
+/// Everything a view is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight<'a> {
+    /// What is known.
+    pub state: &'a State,
+    /// The service's policy.
+    pub policy: &'a Service,
+    /// Limits over all services.
+    pub limits: &'a Limits,
+    /// The service's evidence.
+    pub evidence: &'a Evidence,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// All services.
+#[must_use]
+pub fn status(state: &State, services: Vec<ServiceView>, notices_waiting: usize, troubles: &[String], now: Timestamp) -> StatusView {
+    StatusView {
+        at: now,
+        ledger: state.ledger.clone(),
+        hold: state.hold.as_ref().map(hold),
+        brake: state.brake.iter().flat_map(|brake| brake.services.iter().cloned()).collect(),
+        notices_waiting,
+        troubles: troubles.to_vec(),
+        services,
+    }
+}
+
+/// One service.
+#[must_use]
+pub fn service(sight: Sight<'_>) -> ServiceView {
+    let Sight { state, policy, evidence, now, .. } = sight;
+    let nothing_known = ServiceState::default();
+    let known = state.service(&policy.name).unwrap_or(&nothing_known);
+    let current = known.current();
+    let in_window = current.is_some_and(|current| current.status.in_window());
+    ServiceView {
+        service: policy.name.clone(),
+        environment: policy.environment.clone(),
+        platform: policy.platform.clone(),
+        deployment: current.map(|current| deployment(known, policy, current)),
+        known_good: current.and_then(|current| known.known_good(&current.version.id)).map(|good| good.version.clone()),
+        rollback: known.open_rollback().map(|open| rollback(state, open)),
+        hold: known.hold.as_ref().map(hold),
+        blind: known.blind.iter().map(|(signal, (missing, _))| (signal.to_string(), missing.to_string())).collect(),
+        summary: summary(sight, known),
+        findings: if in_window { evidence.findings(policy, now).into_iter().map(finding).collect() } else { Vec::new() },
+    }
+}
+
+/// The history of one service, newest first.
+#[must_use]
+pub fn history(state: &State, policy: &Service, limit: usize) -> Vec<DeploymentView> {
+    let Some(known) = state.service(&policy.name) else { return Vec::new() };
+    known.deployments.values().rev().take(limit).map(|row| deployment(known, policy, row)).collect()
+}
+
+/// Why something was done about a deployment (the newest unless said), or was not. None when there is no such deployment.
+#[must_use]
+pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView> {
+    let Sight { state, policy, evidence, now, .. } = sight;
+    let known = state.service(&policy.name)?;
+    let explained = match id {
+        Some(id) => known.deployments.get(&id)?,
+        None => interesting(known)?,
+    };
+    let live = explained.status.in_window() && evidence.watched() == Some(explained.id);
+    let findings = match &explained.verdict {
+        Some((_, verdict)) => verdict.findings.clone(),
+        None if live => evidence.findings(policy, now),
+        None => Vec::new(),
+    };
+    let signals = policy.signals.iter().map(|(name, signal)| {
+        let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
+        (name.to_string(), signal.source.clone(), before)
+    });
+    Some(ExplainView {
+        at: now,
+        service: service(sight),
+        deployment: deployment(known, policy, explained),
+        answer: answer(sight, known, explained),
+        timeline: timeline(known, explained),
+        signals: signals.collect(),
+        findings: findings.into_iter().map(finding).collect(),
+    })
+}
+
+/// The deployment that people ask about: the one that was rolled back, while its rollback is the newest thing that happened; else the
+/// newest one.
+fn interesting(known: &ServiceState) -> Option<&Deployment> {
+    let current = known.current()?;
+    Some(current.rollback_of().and_then(|of| known.deployments.get(&of)).unwrap_or(current))
+}
+
+fn hold(hold: &Hold) -> HoldView {
+    HoldView { by: hold.by.to_string(), reason: hold.reason.clone(), since: hold.since, until: hold.until }
+}
+
+fn finding(finding: Finding) -> FindingView {
+    let gate = finding.numbers.as_ref().and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
+    let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
+    FindingView { words: words::finding(&finding), waits_for, finding }
+}
+
+fn deployment(known: &ServiceState, policy: &Service, row: &Deployment) -> DeploymentView {
+    let window_ends = row.started.saturating_add(policy.window).unwrap_or(Timestamp::MAX);
+    DeploymentView {
+        service: policy.name.clone(),
+        environment: row.environment.clone(),
+        deployment: row.id.0,
+        version: row.version.clone(),
+        status: row.status,
+        arrival: match row.arrival {
+            Arrival::FirstSight => "first_sight",
+            Arrival::Deployed => "deployed",
+            Arrival::Rollback { .. } => "rollback",
+        }
+        .to_owned(),
+        rollback_of: row.rollback_of().map(|of| of.0),
+        started: row.started,
+        window_ends: row.extended.as_ref().map_or(window_ends, |(until, _)| *until),
+        ended: row.ended,
+        mark: known.mark(&row.version.id),
+        severity: row.verdict.as_ref().map(|(_, verdict)| verdict.severity),
+        why: why(known, row),
+    }
+}
+
+/// Why a deployment stands where it stands.
+fn why(known: &ServiceState, row: &Deployment) -> String {
+    let verdict = row.verdict.as_ref().map(|(_, verdict)| format!("{} {} ({})", verdict.severity, verdict.impact, verdict.signal));
+    match (row.status, &row.arrival) {
+        (_, Arrival::Rollback { of, .. }) => format!("rollback of deployment {of}"),
+        (Status::RolledBack, _) => {
+            let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == row.id);
+            let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, crate::plan::Cause::Operator { .. }));
+            if asked { "an operator asked for it".to_owned() } else { verdict.unwrap_or_default() }
+        }
+        (Status::Deployed, _) => "passed its window".to_owned(),
+        (Status::Superseded, _) => "another deployment arrived".to_owned(),
+        (Status::Deploying | Status::Watching | Status::Failed, _) => match (&row.refusal, verdict) {
+            (Some(refusal), Some(verdict)) => format!("{verdict}; not rolled back: {}", refusal.name()),
+            (None, Some(verdict)) => verdict,
+            (_, None) if row.extended.is_some() => "watched on: nothing proves it good or bad".to_owned(),
+            (_, None) => String::new(),
+        },
+    }
+}
+
+fn rollback(state: &State, rollback: &Rollback) -> RollbackView {
+    let outcome = rollback.outcome.as_ref().map(|(_, outcome)| outcome);
+    RollbackView {
+        plan: rollback.id.0,
+        name: state.global(rollback.id.0),
+        from: rollback.plan.from.clone(),
+        to: rollback.plan.to.clone(),
+        phase: words::phase(&rollback.phase).to_owned(),
+        cause: words::cause(&rollback.plan.cause),
+        planned: rollback.planned,
+        outcome: outcome.map(words::outcome),
+        success: outcome.map(|outcome| *outcome == Outcome::Recovered),
+    }
+}
+
+fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
+    let Some(current) = known.current() else {
+        return if known.blind.is_empty() { "not seen yet".to_owned() } else { "can't be seen".to_owned() };
+    };
+    if let Some(open) = known.open_rollback() {
+        return format!("rollback to {}: {}", open.plan.to, words::phase(&open.phase));
+    }
+    match (&current.verdict, &current.refusal) {
+        (Some((_, verdict)), Some(refusal)) if current.status != Status::RolledBack => {
+            return format!("{} {}, not rolled back: {}", verdict.severity, verdict.impact, refusal.name());
+        }
+        (Some((_, verdict)), None) if current.status.in_window() => return format!("{} {}", verdict.severity, verdict.impact),
+        _ => {}
+    }
+    match current.status {
+        Status::Deploying | Status::Watching => window_summary(sight, current),
+        Status::Deployed => "well, known good".to_owned(),
+        Status::RolledBack => "rolled back".to_owned(),
+        Status::Superseded => "superseded".to_owned(),
+        Status::Failed => "failed: a person is needed".to_owned(),
+    }
+}
+
+fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
+    let watched = sight.now.duration_since(current.started);
+    if current.extended.is_some() {
+        return format!("watched on after {}: nothing proves it good or bad", words::duration(watched));
+    }
+    format!("watched for {} of {}", words::duration(watched), words::duration(sight.policy.window))
+}
+
+/// The answer to "why did you" and "why didn't you".
+fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec<String> {
+    let mut answer = Vec::new();
+    let version = &explained.version;
+    let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
+    match (&explained.verdict, rollback) {
+        (_, Some(rollback)) => {
+            answer.push(format!("{version} was to be rolled back to {}: {}.", rollback.plan.to, words::cause(&rollback.plan.cause)));
+            answer.push(match &rollback.outcome {
+                Some((_, outcome)) => format!("The rollback {}.", words::outcome(outcome)),
+                None => format!("The rollback is under way: {}.", words::phase(&rollback.phase)),
+            });
+        }
+        (Some((_, verdict)), None) => answer.extend(answer_to_verdict(version, verdict, explained)),
+        (None, None) => answer.extend(answer_without_verdict(sight, explained)),
+    }
+    answer
+}
+
+fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deployment) -> Vec<String> {
+    let found = format!("{version} is bad: {}.", words::verdict(verdict));
+    let done = match (verdict.response, &explained.refusal) {
+        (Response::RollBack, Some(refusal)) => format!("It was not rolled back: {}.", words::refusal(refusal)),
+        (Response::RollBack, None) => "A rollback is about to be planned.".to_owned(),
+        (response, _) => format!("It was not rolled back: the matrix says {} for this impact.", words::response(response)),
+    };
+    vec![found, done]
+}
+
+fn answer_without_verdict(sight: Sight<'_>, explained: &Deployment) -> Vec<String> {
+    let Sight { policy, evidence, now, .. } = sight;
+    let version = &explained.version;
+    if let Some(proof) = explained.proof {
+        return vec![format!(
+            "{version} was not rolled back: it passed its window of {}, and the odds of such a good record if it were bad are {}.",
+            words::duration(policy.window),
+            words::odds(proof)
+        )];
+    }
+    if !explained.status.in_window() {
+        return vec![format!("{version} was not rolled back: no check failed while it was watched ({}).", words::status(explained.status))];
+    }
+    let findings = evidence.findings(policy, now);
+    let unclear = findings.iter().filter(|finding| matches!(finding.state, FindingState::Inconclusive(_))).count();
+    let mut answer = vec![format!(
+        "{version} is not rolled back: no check has failed since {}; {unclear} of {} checks can't say anything just now.",
+        words::time(explained.started),
+        findings.len()
+    )];
+    if let Health::Unproven(lacks) = evidence.health(policy, now) {
+        let lacking: Vec<_> = lacks.iter().map(words::lack).collect();
+        answer.push(format!("It is not known good yet: {}.", lacking.join("; ")));
+    }
+    answer
+}
+
+fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, String)> {
+    let mut timeline = vec![(explained.started, format!("{} was deployed", explained.version))];
+    if explained.seen != explained.started {
+        timeline.push((explained.seen, "it was seen".to_owned()));
+    }
+    if let Some((at, verdict)) = &explained.verdict {
+        timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
+        timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
+    }
+    if let Some(rollback) = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id) {
+        timeline.push((rollback.planned, format!("rollback to {} planned", rollback.plan.to)));
+        timeline.extend(rollback.applied.as_ref().map(|(at, _)| (*at, "carried out on the platform".to_owned())));
+        if let Phase::Verifying { at } = rollback.phase {
+            timeline.push((at, "rolled out; the proof is being looked for".to_owned()));
+        }
+        timeline.extend(rollback.outcome.as_ref().map(|(at, outcome)| (*at, words::outcome(outcome))));
+    }
+    if let Some(ended) = explained.ended {
+        timeline.push((ended, format!("left its window: {}", words::status(explained.status))));
+    }
+    timeline.sort_by_key(|(at, _)| *at);
+    timeline
+}

@@ -1,0 +1,287 @@
+//! Reasons and numbers in words: the one place where data becomes a phrase, for notices, `explain` and logs alike. A phrase has no full
+//! stop and begins in lower case unless it begins with a name.
+
+use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
+
+use crate::baseline::Baseline;
+use crate::entry::{Mark, MarkReason};
+use crate::evidence::Lack;
+use crate::guard::Refusal;
+use crate::lifecycle::Status;
+use crate::observation::Trouble;
+use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
+use crate::severity::Response;
+use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Numbers, Verdict};
+use crate::version::ChangeKind;
+
+/// `62 %`, `0.61 %`: two digits that mean something.
+#[must_use]
+pub fn percent(ratio: f64) -> String {
+    let percent = ratio * 100.0;
+    let digits = if percent >= 10.0 || percent == 0.0 {
+        0
+    } else if percent >= 1.0 {
+        1
+    } else {
+        2
+    };
+    format!("{percent:.digits$} %")
+}
+
+/// `2m 5s`: to the second, or to the millisecond below ten seconds.
+#[must_use]
+pub fn duration(duration: SignedDuration) -> String {
+    let unit = if duration.abs() < SignedDuration::from_secs(10) { Unit::Millisecond } else { Unit::Second };
+    let rounded = duration.round(SignedDurationRound::new().smallest(unit)).unwrap_or(duration);
+    format!("{rounded:#}")
+}
+
+/// `2026-11-21 03:04:05 UTC`.
+#[must_use]
+pub fn time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// The odds against "nothing changed": `1 in 10^23`, `1 in 340`.
+#[must_use]
+pub fn odds(log_evidence: f64) -> String {
+    let decades = log_evidence / std::f64::consts::LN_10;
+    if decades >= 5.0 {
+        format!("1 in 10^{decades:.0}")
+    } else if log_evidence > 0.0 {
+        format!("1 in {:.0}", log_evidence.exp().max(1.0))
+    } else {
+        "none yet".to_owned()
+    }
+}
+
+/// What a check says, with its numbers.
+#[must_use]
+pub fn finding(finding: &Finding) -> String {
+    match (&finding.state, &finding.numbers) {
+        (FindingState::Failing(reason), numbers) => failure(reason, numbers.as_ref()),
+        (FindingState::Inconclusive(why), _) => inconclusive(why),
+        (FindingState::Passing, Some(numbers)) => match (numbers.now, numbers.waits_for) {
+            (Some(_), Some(gate)) if numbers.log_evidence > 3.0 => format!("{}; {}", level(numbers), waits_for(gate, numbers)),
+            (Some(now), _) => format!("{} failing, tolerated up to {}", percent(now), percent(numbers.tolerance)),
+            (None, _) => "nothing failing".to_owned(),
+        },
+        (FindingState::Passing, None) => "well".to_owned(),
+    }
+}
+
+/// The level now against the level before.
+#[must_use]
+pub fn level(numbers: &Numbers) -> String {
+    let now = numbers.now.map_or_else(|| "unknown".to_owned(), percent);
+    let since = numbers.onset.map_or_else(String::new, |onset| format!(" since {}", onset.strftime("%H:%M:%S UTC")));
+    format!(
+        "{now} failing{since}, before at most {}, tolerated up to {}; odds if nothing had changed: {}",
+        percent(numbers.before),
+        percent(numbers.tolerance),
+        odds(numbers.log_evidence)
+    )
+}
+
+/// What stands between the evidence and action.
+#[must_use]
+pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
+    match gate {
+        Gate::Evidence => format!("waits for more evidence ({} of {})", odds(numbers.log_evidence), odds(numbers.log_threshold)),
+        Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
+        Gate::Severity => format!("not bad enough since it began: {} would be", percent(numbers.severity)),
+        Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
+    }
+}
+
+/// Why a check fails.
+#[must_use]
+pub fn failure(failure: &Failure, numbers: Option<&Numbers>) -> String {
+    match failure {
+        Failure::Evidence => numbers.map_or_else(|| "failing".to_owned(), level),
+        Failure::CrashLoop(what) | Failure::CannotStart(what) => trouble(what),
+        Failure::NeverReady { after } => format!("no replica became ready within {}", duration(*after)),
+        Failure::NoReplica { since } => format!("no replica has been available for {}", duration(*since)),
+        Failure::ProgressDeadline(words) => format!("the platform gave up the rollout: {words}"),
+    }
+}
+
+/// What the platform says is wrong.
+#[must_use]
+pub fn trouble(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::CrashLoop { replicas, restarts, reason } => {
+            format!("crash loop: {replicas} replicas end again and again (up to {restarts} restarts, {reason}), none is ready")
+        }
+        Trouble::ImagePull { image, message } => format!("the image {image} can't be pulled: {message}"),
+        Trouble::NotAdmitted { message } => format!("the platform doesn't admit the replicas: {message}"),
+        Trouble::Unschedulable { message } => format!("replicas find no place to run: {message}"),
+    }
+}
+
+/// Why nothing can be said.
+#[must_use]
+pub fn inconclusive(why: &Inconclusive) -> String {
+    match why {
+        Inconclusive::Missing(missing) => format!("nothing can be said: {missing}"),
+        Inconclusive::WarmingUp { until } => format!("warming up until {}", until.strftime("%H:%M:%S UTC")),
+        Inconclusive::NoTraffic => "no traffic, so nothing can be said".to_owned(),
+        Inconclusive::NoBaseline => "nothing is known of the time before the deployment, so nothing can be called worse".to_owned(),
+        Inconclusive::NotTestable { tolerance } => {
+            format!("it was so bad before the deployment (up to {} must be taken for granted) that this can't be told", percent(*tolerance))
+        }
+        Inconclusive::NotLooked => "not looked yet".to_owned(),
+    }
+}
+
+/// What lacks for a proof.
+#[must_use]
+pub fn lack(lack: &Lack) -> String {
+    match lack {
+        Lack::Missing(signal, missing) => format!("{signal}: {missing}"),
+        Lack::Evidence { signal, count, log_evidence, log_threshold } => {
+            format!("{signal}: {count:.0} looks or requests prove too little ({} of {})", odds(*log_evidence), odds(*log_threshold))
+        }
+        Lack::Suspect(signal) => format!("{signal}: not well"),
+        Lack::Rollout => "the rollout is not complete".to_owned(),
+    }
+}
+
+/// What was so before.
+#[must_use]
+pub fn verdict(verdict: &Verdict) -> String {
+    let reason = verdict.decisive().map_or_else(|| verdict.impact.to_string(), finding);
+    format!("{} {}, seen by {}: {reason}", verdict.severity, verdict.impact, verdict.signal)
+}
+
+/// What the matrix answers.
+#[must_use]
+pub const fn response(response: Response) -> &'static str {
+    match response {
+        Response::RollBack => "roll back",
+        Response::Ask => "ask an operator",
+        Response::Notify => "notify only",
+    }
+}
+
+/// Why not.
+#[must_use]
+pub fn refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NoKnownGood => "there is no known good version: none has passed its window here yet, and none is marked good".to_owned(),
+        Refusal::UnknownVersion { asked } => format!("{asked:?} was never seen at this service"),
+        Refusal::TargetIsRunning { target } => format!("{target} is what runs already"),
+        Refusal::TargetKnownBad { target } => format!("{target} is known to be bad"),
+        Refusal::TargetGone { target } => format!("neither the platform nor the ledger has {target} any more"),
+        Refusal::RollbackInProgress { plan } => format!("rollback {plan} of this service is under way"),
+        Refusal::AlreadyRolledBack { deployment } => format!("deployment {deployment} was rolled back already"),
+        Refusal::IsRollback { of } => {
+            format!("what runs was brought by a rollback (of deployment {of}), and a rollback is never rolled back by itself")
+        }
+        Refusal::Migration { change: kind } => format!("the deployment carries {}, which code can't go back over", change(*kind)),
+        Refusal::Held { by, reason } => format!("{by} paused automatic rollbacks: {reason}"),
+        Refusal::RateLimited { count, limit, of, until } => {
+            format!("{count} automatic rollbacks {of} are enough (limit {limit}); the next one is allowed at {}", time(*until))
+        }
+        Refusal::FleetBrake { services } => {
+            let names: Vec<_> = services.iter().map(ToString::to_string).collect();
+            format!("{} services went bad together ({}), so one deployment is probably not the cause", services.len(), names.join(", "))
+        }
+        Refusal::DryRun { target } => format!("dry run: it would have gone back to {target}"),
+        Refusal::OutOfSight => "the workload can't be seen just now, so nothing can be bound to it".to_owned(),
+        Refusal::Contested { times } => format!("{times} plans lost their ground: somebody else changes the workload again and again"),
+    }
+}
+
+/// What a deployment carries.
+#[must_use]
+pub const fn change(change: ChangeKind) -> &'static str {
+    match change {
+        ChangeKind::Code => "code only",
+        ChangeKind::Configuration => "configuration",
+        ChangeKind::ReversibleMigration => "a reversible migration",
+        ChangeKind::IrreversibleMigration => "an irreversible migration",
+        ChangeKind::FailedMigration => "a failed migration",
+    }
+}
+
+/// How a rollback ended.
+#[must_use]
+pub fn outcome(outcome: &Outcome) -> String {
+    let lacking = |lacks: &[Lack]| lacks.iter().map(lack).collect::<Vec<_>>().join("; ");
+    match outcome {
+        Outcome::Recovered => "recovered".to_owned(),
+        Outcome::DidNotHelp { lacks } => format!("did not help ({})", lacking(lacks)),
+        Outcome::Unproven { lacks } => format!("carried out, but not proved ({})", lacking(lacks)),
+        Outcome::Interrupted { by } => format!("interrupted: somebody deployed {by}"),
+        Outcome::Failed(Obstacle::Rejected(words)) => format!("failed: the platform refused it: {words}"),
+        Outcome::Failed(Obstacle::TargetGone) => "failed: neither the platform nor the ledger has the target any more".to_owned(),
+        Outcome::Failed(Obstacle::NotRolledOut(words)) => format!("failed: the target was not rolled out: {words}"),
+        Outcome::Void(Void::Moved) => "void: somebody changed the workload meanwhile; nothing was changed".to_owned(),
+        Outcome::Void(Void::Superseded { by }) => format!("void: somebody deployed {by} meanwhile; nothing was changed"),
+        Outcome::Void(Void::Expired) => "void: it could not be started in time; nothing was changed".to_owned(),
+        Outcome::Void(Void::Gone) => "void: the workload is gone".to_owned(),
+    }
+}
+
+/// How far a rollback is.
+#[must_use]
+pub const fn phase(phase: &Phase) -> &'static str {
+    match phase {
+        Phase::Planned => "planned",
+        Phase::Applied { .. } => "rolling out",
+        Phase::Verifying { .. } => "verifying",
+        Phase::Recovered { .. } => "recovered, watching on",
+        Phase::Ended => "ended",
+    }
+}
+
+/// Why a rollback was planned.
+#[must_use]
+pub fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Verdict(reached) => verdict(reached),
+        Cause::Operator { by, reason } => format!("asked for by {by}: {reason}"),
+    }
+}
+
+/// Where a deployment stands.
+#[must_use]
+pub const fn status(status: Status) -> &'static str {
+    match status {
+        Status::Deploying => "deploying",
+        Status::Watching => "watching",
+        Status::Deployed => "deployed",
+        Status::RolledBack => "rolled_back",
+        Status::Superseded => "superseded",
+        Status::Failed => "failed",
+    }
+}
+
+/// A mark.
+#[must_use]
+pub const fn mark(mark: Mark) -> &'static str {
+    match mark {
+        Mark::Good => "good",
+        Mark::Bad => "bad",
+        Mark::Unknown => "unknown",
+    }
+}
+
+/// Why a version has its mark.
+#[must_use]
+pub fn mark_reason(reason: &MarkReason) -> String {
+    match reason {
+        MarkReason::PassedWindow(deployment) => format!("passed its window as deployment {deployment}"),
+        MarkReason::RolledBack(plan) => format!("rolled back by plan {plan}"),
+        MarkReason::NotToBlame(plan) => format!("going back from it (plan {plan}) did not help"),
+        MarkReason::FoundOnObject => "the workload itself says that it was rolled back earlier".to_owned(),
+        MarkReason::Operator(words) => words.clone(),
+    }
+}
+
+/// How it was before.
+#[must_use]
+pub fn baseline(baseline: &Baseline) -> String {
+    baseline.to_string()
+}

@@ -1,0 +1,357 @@
+//! The loop: an event comes in, the core says which entries follow, they are made durable, they are folded, and what has to be in progress
+//! is set anew. One task owns the state; everything else sends it values. Nothing here knows how anything is done.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rollbackd_core::command::{self, Answer, Command, Desk};
+use rollbackd_core::decide;
+use rollbackd_core::entry::{Actor, Entry, Record};
+use rollbackd_core::evidence::Evidence;
+use rollbackd_core::guard::Limits;
+use rollbackd_core::lifecycle::State;
+use rollbackd_core::observation::Missing;
+use rollbackd_core::service::{Service, ServiceName};
+use rollbackd_core::task::{self, Route};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::executor::{Adapters, Executor, List, Seen};
+use crate::ledger::{Ledger, LedgerError};
+use crate::platform::Report;
+
+mod journal;
+
+/// What a configuration becomes once its adapters are made.
+#[derive(Debug)]
+pub struct Setup {
+    /// The services.
+    pub policies: BTreeMap<ServiceName, Service>,
+    /// Limits over all services.
+    pub limits: Limits,
+    /// Which notices go where.
+    pub routes: BTreeMap<String, Route>,
+    /// Everything that touches the world.
+    pub adapters: Adapters,
+}
+
+/// What others ask the daemon for.
+#[derive(Debug)]
+enum Request {
+    Command { command: Box<Command>, by: Actor, reply: oneshot::Sender<Answer> },
+    Reload { setup: Box<Setup>, reply: oneshot::Sender<()> },
+}
+
+/// The way to ask the daemon for something.
+#[derive(Clone, Debug)]
+pub struct Handle(mpsc::Sender<Request>);
+
+impl Handle {
+    /// Asks, and waits for the answer. None when the daemon has ended.
+    pub async fn ask(&self, command: Command, by: Actor) -> Option<Answer> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Request::Command { command: Box::new(command), by, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Goes on with another configuration. False when the daemon has ended.
+    pub async fn reload(&self, setup: Setup) -> bool {
+        let (reply, done) = oneshot::channel();
+        let sent = self.0.send(Request::Reload { setup: Box::new(setup), reply }).await;
+        sent.is_ok() && done.await.is_ok()
+    }
+}
+
+/// How often deadlines are looked at when nothing else happens.
+const TICK: Duration = Duration::from_secs(1);
+/// Events that may wait; a sender that finds it full waits too, so a flood slows its sources and not the memory.
+const EVENTS_WAITING: usize = 1024;
+/// Requests that may wait.
+const REQUESTS_WAITING: usize = 64;
+/// So many rounds of rules may follow one event. The longest chain of a service is under ten; more is a fault of ours.
+const ROUNDS: usize = 32;
+/// Notices that are under way to one destination at once.
+const NOTICES_AT_ONCE: usize = 4;
+
+/// The daemon.
+pub struct Daemon {
+    state: State,
+    setup: Policies,
+    evidence: BTreeMap<ServiceName, Evidence>,
+    ledger: Box<dyn Ledger>,
+    clock: Clock,
+    executor: Executor,
+    seen: mpsc::Receiver<Seen>,
+    requests: mpsc::Receiver<Request>,
+    troubles: Troubles,
+}
+
+/// A setup without its adapters, which the executor has.
+struct Policies {
+    policies: BTreeMap<ServiceName, Service>,
+    limits: Limits,
+    routes: BTreeMap<String, Route>,
+}
+
+/// What is wrong with the daemon itself.
+#[derive(Default)]
+struct Troubles {
+    ledger: Option<String>,
+    broken: BTreeSet<ServiceName>,
+}
+
+impl Troubles {
+    fn words(&self) -> Vec<String> {
+        let broken = self.broken.iter().map(|service| format!("judging {service} broke; it is not guarded until a restart"));
+        self.ledger.iter().map(|why| format!("the ledger can't be written, so nothing is done: {why}")).chain(broken).collect()
+    }
+}
+
+impl Daemon {
+    /// Reads the ledger and begins where it ends. `wall` is the time by the wall clock, `name` the name of a ledger that is still empty.
+    ///
+    /// # Errors
+    /// When the ledger can't be read or written.
+    pub fn open(mut ledger: Box<dyn Ledger>, wall: Timestamp, name: &str, setup: Setup) -> Result<(Self, Handle), LedgerError> {
+        let mut state = State::default();
+        ledger.replay(&mut |record| state.apply(&record))?;
+        let clock = Clock::begin(wall, (state.seq > 0).then_some(state.at));
+        let (seen_sender, seen) = mpsc::channel(EVENTS_WAITING);
+        let (request_sender, requests) = mpsc::channel(REQUESTS_WAITING);
+        let executor = Executor::new(setup.adapters, clock, seen_sender);
+        let evidence = setup.policies.iter().map(|(name, policy)| (name.clone(), Evidence::new(policy))).collect();
+        let setup = Policies { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        let troubles = Troubles::default();
+        let mut daemon = Self { state, setup, evidence, ledger, clock, executor, seen, requests, troubles };
+        if daemon.state.seq == 0 {
+            daemon.append(vec![Entry::LedgerBegun { ledger: name.to_owned() }])?;
+        }
+        daemon.know_destinations()?;
+        Ok((daemon, Handle(request_sender)))
+    }
+
+    /// Runs until `shutdown`. `heartbeat` is called at least every two seconds as long as the loop turns.
+    pub async fn run(mut self, shutdown: CancellationToken, mut heartbeat: impl FnMut()) {
+        self.set_all_tasks();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                _ = tick.tick() => {
+                    heartbeat();
+                    self.turn_all();
+                }
+                Some(request) = self.requests.recv() => self.request(request),
+                Some(seen) = self.seen.recv() => self.see(seen),
+            }
+        }
+    }
+
+    /// Takes in what a task saw.
+    fn see(&mut self, seen: Seen) {
+        let now = self.clock.now();
+        match seen {
+            Seen::Workload(service, report) => {
+                self.observe(&service, |evidence, policy| match report {
+                    Report::Seen(workload) => evidence.observe_workload(policy, &workload, now),
+                    Report::Missing(missing) => evidence.lose_workload(missing, now),
+                    Report::Gone => evidence.lose_workload(Missing::Refused("the workload does not exist".to_owned()), now),
+                });
+            }
+            Seen::Reading(service, signal, reading) => {
+                self.observe(&service, |evidence, policy| evidence.observe(policy, &signal, &reading, now));
+            }
+            Seen::History(service, deployment, signal, history) => {
+                let Some(policy) = self.setup.policies.get(&service) else { return };
+                let entries = decide::history_read(&self.state, policy, deployment, &signal, &history);
+                self.write_and_turn(&service, entries);
+            }
+            Seen::Effect(service, plan, outcome) => {
+                let entries = decide::effect_over(&self.state, &service, plan, outcome);
+                self.write_and_turn(&service, entries);
+            }
+            Seen::Delivered(notice, destination) => self.settle(Entry::NoticeDelivered { notice, destination }),
+            Seen::Abandoned(notice, destination, why) => self.settle(Entry::NoticeAbandoned { notice, destination, why }),
+        }
+    }
+
+    fn observe(&mut self, service: &ServiceName, take_in: impl FnOnce(&mut Evidence, &Service)) {
+        let (Some(policy), Some(evidence)) = (self.setup.policies.get(service), self.evidence.get_mut(service)) else { return };
+        if self.troubles.broken.contains(service) {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| take_in(evidence, policy))).is_err() {
+            self.quarantine(service);
+            return;
+        }
+        self.turn(service);
+    }
+
+    /// One bad service never stops the others.
+    fn quarantine(&mut self, service: &ServiceName) {
+        tracing::error!(%service, "judging this service broke; it is not guarded until a restart");
+        self.troubles.broken.insert(service.clone());
+        self.executor.set(List::Service(service.clone()), Vec::new());
+    }
+
+    fn turn_all(&mut self) {
+        let entries = decide::decide_fleet(&self.state, self.clock.now());
+        if !entries.is_empty() && self.write(entries) {
+            self.set_all_tasks();
+        }
+        let services: Vec<_> = self.setup.policies.keys().cloned().collect();
+        for service in services {
+            self.turn(&service);
+        }
+    }
+
+    fn write_and_turn(&mut self, service: &ServiceName, entries: Vec<Entry>) {
+        if !entries.is_empty() && self.write(entries) {
+            self.set_tasks(service);
+        }
+        self.turn(service);
+    }
+
+    /// Asks all rules about one service, again and again until none has anything to say.
+    fn turn(&mut self, service: &ServiceName) {
+        let mut changed = false;
+        for _ in 0..ROUNDS {
+            let (Some(policy), Some(evidence)) = (self.setup.policies.get(service), self.evidence.get_mut(service)) else { break };
+            if self.troubles.broken.contains(service) {
+                return;
+            }
+            let now = self.clock.now();
+            let (state, limits) = (&self.state, &self.setup.limits);
+            let Ok(entries) = catch_unwind(AssertUnwindSafe(|| decide::decide(state, policy, limits, evidence, now))) else {
+                self.quarantine(service);
+                return;
+            };
+            if entries.is_empty() || !self.write(entries) {
+                break;
+            }
+            changed = true;
+        }
+        if changed {
+            self.set_tasks(service);
+        }
+    }
+
+    fn settle(&mut self, entry: Entry) {
+        self.write(vec![entry]);
+        self.set_notices();
+    }
+
+    /// Makes entries durable and folds them. False when they could not be made durable: then nothing happened, and as every rule looks at
+    /// levels, it is tried again by itself.
+    fn write(&mut self, entries: Vec<Entry>) -> bool {
+        match self.append(entries) {
+            Ok(()) => {
+                if self.troubles.ledger.take().is_some() {
+                    tracing::info!("the ledger can be written again");
+                }
+                true
+            }
+            Err(error) => {
+                let why = journal::chain(&error);
+                if self.troubles.ledger.as_ref() != Some(&why) {
+                    tracing::error!(error = %why, "the ledger can't be written, so nothing is done until it can");
+                    self.troubles.ledger = Some(why);
+                }
+                false
+            }
+        }
+    }
+
+    fn append(&mut self, entries: Vec<Entry>) -> Result<(), LedgerError> {
+        let records: Vec<Record> = self.ledger.append(self.clock.now(), entries)?;
+        for record in &records {
+            self.state.apply(record);
+            journal::record(&self.state, record);
+        }
+        Ok(())
+    }
+
+    fn know_destinations(&mut self) -> Result<(), LedgerError> {
+        let names: BTreeSet<String> = self.setup.routes.keys().cloned().collect();
+        if self.state.destinations.keys().eq(names.iter()) {
+            return Ok(());
+        }
+        self.append(vec![Entry::DestinationsKnown { names }])
+    }
+
+    fn set_all_tasks(&mut self) {
+        let services: Vec<_> = self.setup.policies.keys().cloned().collect();
+        for service in services {
+            self.set_tasks(&service);
+        }
+        self.set_notices();
+    }
+
+    fn set_tasks(&mut self, service: &ServiceName) {
+        if let Some(policy) = self.setup.policies.get(service) {
+            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy));
+        }
+        self.set_notices();
+    }
+
+    fn set_notices(&mut self) {
+        self.executor.set(List::Notices, task::deliveries(&self.state, &self.setup.routes, NOTICES_AT_ONCE));
+    }
+
+    fn request(&mut self, request: Request) {
+        match request {
+            Request::Command { command, by, reply } => {
+                let answer = self.answer(*command, &by);
+                let _ = reply.send(answer);
+            }
+            Request::Reload { setup, reply } => {
+                self.reload(*setup);
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    fn answer(&mut self, command: Command, by: &Actor) -> Answer {
+        let troubles = self.troubles.words();
+        let desk = Desk {
+            state: &self.state,
+            policies: &self.setup.policies,
+            evidence: &self.evidence,
+            limits: &self.setup.limits,
+            notices_waiting: task::deliveries(&self.state, &self.setup.routes, usize::MAX).len(),
+            troubles: &troubles,
+            now: self.clock.now(),
+        };
+        let (entries, answer) = command::handle(desk, command, by);
+        if entries.is_empty() {
+            return answer;
+        }
+        if !self.write(entries) {
+            return Answer::Failed(self.troubles.words().join("; "));
+        }
+        self.set_all_tasks();
+        self.turn_all();
+        answer
+    }
+
+    /// Everything in progress is begun anew under the new configuration; what was seen of a service stays where its policy did not change.
+    fn reload(&mut self, setup: Setup) {
+        self.evidence.retain(|name, _| setup.policies.get(name) == self.setup.policies.get(name));
+        for (name, policy) in &setup.policies {
+            self.evidence.entry(name.clone()).or_insert_with(|| Evidence::new(policy));
+        }
+        self.executor.replace(setup.adapters);
+        self.setup = Policies { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        self.troubles.broken.clear();
+        if let Err(error) = self.know_destinations() {
+            tracing::error!(error = %journal::chain(&error), "the new destinations can't be recorded; they get no notices yet");
+        }
+        self.set_all_tasks();
+    }
+}

@@ -1,0 +1,269 @@
+//! Carries out tasks: compares what has to be in progress with what is, starts what is missing, and ends (by dropping) what is not wanted
+//! any more. Every task turns into calls of one role and comes back as events. It decides nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::decide::EffectOutcome;
+use rollbackd_core::entry::DeploymentId;
+use rollbackd_core::notice::Notice;
+use rollbackd_core::observation::{Reading, Scrape};
+use rollbackd_core::plan::{Effect, PlanId};
+use rollbackd_core::service::{ServiceName, SignalName};
+use rollbackd_core::task::Task;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
+
+use crate::clock::Clock;
+use crate::notify::{Notifier, NotifyError};
+use crate::platform::{Applied, Platform, Report};
+use crate::signal::Signal;
+
+/// Everything that touches the world, by what it is for.
+#[derive(Clone, Default)]
+pub struct Adapters {
+    /// One for each service.
+    pub platforms: BTreeMap<ServiceName, Arc<dyn Platform>>,
+    /// One for each signal of each service.
+    pub signals: BTreeMap<(ServiceName, SignalName), Arc<dyn Signal>>,
+    /// One for each destination.
+    pub notifiers: BTreeMap<String, Arc<dyn Notifier>>,
+}
+
+impl fmt::Debug for Adapters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Adapters")
+            .field("platforms", &self.platforms.keys())
+            .field("signals", &self.signals.keys())
+            .field("notifiers", &self.notifiers.keys())
+            .finish()
+    }
+}
+
+/// What comes back from tasks.
+#[derive(Debug)]
+pub enum Seen {
+    /// A look at a workload.
+    Workload(ServiceName, Report),
+    /// A look at a signal.
+    Reading(ServiceName, SignalName, Reading),
+    /// What a source knows of the time before a deployment.
+    History(ServiceName, DeploymentId, SignalName, Scrape),
+    /// What became of an effect.
+    Effect(ServiceName, PlanId, EffectOutcome),
+    /// A notice arrived.
+    Delivered(u64, String),
+    /// A notice never will; why.
+    Abandoned(u64, String, String),
+}
+
+/// Which list of tasks is meant: each service has one, and the notices have one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// The tasks of a service.
+    Service(ServiceName),
+    /// The notices.
+    Notices,
+}
+
+/// Carries out tasks.
+#[derive(Debug)]
+pub struct Executor {
+    adapters: Adapters,
+    clock: Clock,
+    seen: mpsc::Sender<Seen>,
+    running: BTreeMap<List, Vec<Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    task: Task,
+    handle: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+impl Executor {
+    /// Nothing is in progress yet. What is seen goes to `seen`.
+    #[must_use]
+    pub const fn new(adapters: Adapters, clock: Clock, seen: mpsc::Sender<Seen>) -> Self {
+        Self { adapters, clock, seen, running: BTreeMap::new() }
+    }
+
+    /// Sees to it that exactly `wanted` is in progress on a list.
+    pub fn set(&mut self, list: List, wanted: Vec<Task>) {
+        let mut kept = self.running.remove(&list).unwrap_or_default();
+        kept.retain(|running| wanted.contains(&running.task));
+        for task in wanted {
+            if !kept.iter().any(|running| running.task == task)
+                && let Some(handle) = self.start(&task)
+            {
+                kept.push(Running { task, handle });
+            }
+        }
+        if !kept.is_empty() {
+            self.running.insert(list, kept);
+        }
+    }
+
+    /// Ends everything, and goes on with other adapters.
+    pub fn replace(&mut self, adapters: Adapters) {
+        self.running.clear();
+        self.adapters = adapters;
+    }
+
+    fn start(&self, task: &Task) -> Option<JoinHandle<()>> {
+        let seen = self.seen.clone();
+        let clock = self.clock;
+        Some(match task.clone() {
+            Task::Watch { service } => tokio::spawn(watch(self.adapters.platforms.get(&service)?.clone(), service, seen)),
+            Task::Read { service, signal, every } => {
+                let adapter = self.adapters.signals.get(&(service.clone(), signal.clone()))?.clone();
+                tokio::spawn(read(adapter, service, signal, every, clock, seen))
+            }
+            Task::ReadHistory { service, deployment, signal, from, to } => {
+                let adapter = self.adapters.signals.get(&(service.clone(), signal.clone()))?.clone();
+                tokio::spawn(async move {
+                    let scrape = read_history(adapter.as_ref(), &service, &signal, from, to).await;
+                    let _ = seen.send(Seen::History(service, deployment, signal, scrape)).await;
+                })
+            }
+            Task::Apply { plan, effect, expires } => {
+                let platform = self.adapters.platforms.get(&effect.service)?.clone();
+                tokio::spawn(async move {
+                    if let Some(outcome) = apply(platform.as_ref(), &effect, expires, clock).await {
+                        let _ = seen.send(Seen::Effect(effect.service.clone(), plan, outcome)).await;
+                    }
+                })
+            }
+            Task::Deliver { seq, notice, destination } => {
+                let notifier = self.adapters.notifiers.get(&destination)?.clone();
+                tokio::spawn(async move {
+                    let end = match deliver(notifier.as_ref(), &notice, &destination).await {
+                        Ok(()) => Seen::Delivered(seq, destination),
+                        Err(why) => Seen::Abandoned(seq, destination, why),
+                    };
+                    let _ = seen.send(end).await;
+                })
+            }
+        })
+    }
+}
+
+async fn watch(platform: Arc<dyn Platform>, service: ServiceName, seen: mpsc::Sender<Seen>) {
+    loop {
+        let mut reports = platform.watch();
+        while let Some(report) = reports.next().await {
+            if seen.send(Seen::Workload(service.clone(), report)).await.is_err() {
+                return;
+            }
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Looks at once, and then at a steady pace that begins at a different moment for each signal, so that many services don't all look at the
+/// same one.
+async fn read(
+    signal: Arc<dyn Signal>,
+    service: ServiceName,
+    name: SignalName,
+    every: SignedDuration,
+    clock: Clock,
+    seen: mpsc::Sender<Seen>,
+) {
+    let every = Duration::try_from(every).unwrap_or(Duration::from_secs(1)).max(Duration::from_millis(50));
+    let first = Instant::now() + spread(&service, &name, every);
+    let mut pace = interval_at(first, every);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let reading = signal.read(clock.now()).await;
+        if seen.send(Seen::Reading(service.clone(), name.clone(), reading)).await.is_err() {
+            return;
+        }
+        pace.tick().await;
+    }
+}
+
+/// A moment in the second half of the first interval, by the FNV-1a hash of the names.
+fn spread(service: &ServiceName, signal: &SignalName, every: Duration) -> Duration {
+    let bytes = service.as_str().bytes().chain(signal.0.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let share = u32::try_from(hash % 1000).unwrap_or(0);
+    every / 2 + every / 2 * share / 1000
+}
+
+/// Asks until there is an answer: at once, then after 1, 2, 4, … up to 60 s.
+async fn read_history(signal: &dyn Signal, service: &ServiceName, name: &SignalName, from: Timestamp, to: Timestamp) -> Scrape {
+    let mut pause = Duration::from_secs(1);
+    loop {
+        match signal.history(from, to).await {
+            Ok(history) => return history,
+            Err(missing) => {
+                tracing::warn!(%service, signal = %name, %missing, "the time before the deployment can't be read, will try again")
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(60));
+    }
+}
+
+/// Tries until the outcome is known or the plan has expired: each attempt reads before it writes, so that a lost answer is found and never
+/// repeated blindly. After the plan's end only the watch may still find its effect.
+async fn apply(platform: &dyn Platform, effect: &Effect, expires: Timestamp, clock: Clock) -> Option<EffectOutcome> {
+    let mut pause = Duration::from_millis(250);
+    while clock.now() < expires {
+        match platform.apply(effect).await {
+            Applied::Done(binding) => return Some(EffectOutcome::Done(binding)),
+            Applied::Moved => return Some(EffectOutcome::Moved),
+            Applied::Gone => return Some(EffectOutcome::Gone),
+            Applied::Rejected(words) => return Some(EffectOutcome::Rejected(words)),
+            Applied::TargetGone => return Some(EffectOutcome::TargetGone),
+            Applied::Unknown(words) => {
+                tracing::warn!(service = %effect.service, plan = %effect.plan, why = %words, "not known whether the rollback happened, looking again");
+            }
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(10));
+    }
+    None
+}
+
+/// The pauses between attempts, and then half an hour again and again; the notice itself ends after three days (`State::NOTICE_LIFE`).
+const PAUSES: [Duration; 6] = [
+    Duration::from_secs(2),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(300),
+    Duration::from_secs(900),
+];
+
+async fn deliver(notifier: &dyn Notifier, notice: &Notice, destination: &str) -> Result<(), String> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let asked_for = match notifier.deliver(notice).await {
+            Ok(()) => return Ok(()),
+            Err(NotifyError::Never { why }) => {
+                tracing::error!(notice = %notice.id, destination, %why, "notice refused for good");
+                return Err(why);
+            }
+            Err(NotifyError::Later { why, after }) => {
+                tracing::warn!(notice = %notice.id, destination, %why, "notice not delivered, will try again");
+                after
+            }
+        };
+        let pause = pauses.next().unwrap_or(Duration::from_secs(1800));
+        sleep(asked_for.map_or(pause, |asked_for| asked_for.max(pause))).await;
+    }
+}
