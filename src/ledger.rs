@@ -29,9 +29,9 @@ pub trait Ledger: Send {
     /// the record before if that is later.
     ///
     /// # Errors
-    /// When they could not be made durable. After `Full`, and when an entry can't be written at all (it takes more than 1 MiB, or holds an
-    /// infinite number), nothing was written and a later call may succeed. After any other failure it is not known whether the entries
-    /// are in the ledger (all of them or none): this value then refuses every further call, and opening the ledger anew tells.
+    /// When they could not be made durable. After `Full` and `Unwritable` nothing was written, and another call may succeed. After any
+    /// other failure it is not known whether the entries are in the ledger (all of them or none): this value then refuses every further
+    /// call, and opening the ledger anew tells.
     fn append(&mut self, at: Timestamp, entries: Vec<Entry>) -> Result<Vec<Record>, LedgerError>;
 }
 
@@ -51,6 +51,15 @@ pub enum LedgerError {
     Full {
         /// The ledger.
         path: PathBuf,
+    },
+    /// An entry may not be written: it takes more than 1 MiB, or could not be read back (it holds an infinite number). The ledger is well.
+    #[error("cannot write this entry to the ledger {}", path.display())]
+    Unwritable {
+        /// The ledger.
+        path: PathBuf,
+        /// What is wrong with the entry.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It isn't a ledger, is damaged, or was written by a newer version. It is left as it is.
     #[error("the ledger {} can't be read: {why}; it was left as it is", path.display())]

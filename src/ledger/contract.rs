@@ -119,7 +119,7 @@ fn an_entry_that_cannot_be_written_takes_its_companions_with_it_and_spoils_nothi
     let mut ledger = subject.open();
     for unwritable in [too_large, infinite] {
         let refused = ledger.append(at(1), vec![delivered(1), unwritable]);
-        assert!(matches!(refused, Err(LedgerError::Io { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(LedgerError::Unwritable { .. })), "{refused:?}");
     }
     assert_eq!(replayed(&mut *ledger), []);
     assert_eq!(ledger.append(at(1), vec![delivered(1)]).expect("appends")[0].seq, 1);
@@ -147,6 +147,7 @@ fn entry() -> impl Strategy<Value = Entry> {
         (name(), any::<String>(), prop::option::of(any::<String>())).prop_map(|(service, text, artifact)| Entry::DeploymentSeen {
             service,
             version: Version { id: VersionId(text.clone()), name: text },
+            environment: "production".to_owned(),
             artifact: artifact.map(Artifact),
             arrival: Arrival::Rollback { plan: rollbackd_core::plan::PlanId(u64::MAX), of: DeploymentId(0) },
             started: Timestamp::MIN,

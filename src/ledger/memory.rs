@@ -70,8 +70,8 @@ fn path() -> PathBuf {
     PathBuf::from("in memory")
 }
 
-fn cannot_write(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LedgerError {
-    LedgerError::Io { path: path(), attempt: "cannot write to", source: source.into() }
+fn cannot_write(why: &'static str) -> LedgerError {
+    LedgerError::Io { path: path(), attempt: "cannot write to", source: why.into() }
 }
 
 impl Ledger for Memory {
@@ -88,7 +88,7 @@ impl Ledger for Memory {
             return Ok(Vec::new());
         }
         let read: Result<Vec<Entry>, _> = entries.iter().map(|entry| encode(entry).map(|(_, read)| read)).collect();
-        let read = read.map_err(cannot_write)?;
+        let read = read.map_err(|source| LedgerError::Unwritable { path: path(), source: Box::new(source) })?;
         let mut kept = self.kept();
         let fault = kept.faults.pop_front();
         if fault == Some(Fault::Full) {

@@ -43,7 +43,7 @@ pub(super) enum Unwritable {
 pub(super) fn encode(entry: &Entry) -> Result<(Row, Entry), Unwritable> {
     let value = serde_json::to_value(entry).unwrap_or(Value::Null);
     let kind = value.as_object().and_then(|fact| fact.keys().next()).cloned().unwrap_or_else(|| "unknown".to_owned());
-    let service = service_of(&value[&kind]);
+    let service = entry.service().map(ToString::to_string);
     let body = value.to_string();
     if body.len() > LIMIT {
         return Err(Unwritable::TooLarge { kind, size: body.len() });
@@ -57,10 +57,6 @@ pub(super) fn encode(entry: &Entry) -> Result<(Row, Entry), Unwritable> {
 /// Reads an entry. `None` when this version doesn't understand it; the parser's words are left out, as they may quote a secret.
 pub(super) fn decode(body: &str) -> Option<Entry> {
     serde_json::from_str(body).ok()
-}
-
-fn service_of(fact: &Value) -> Option<String> {
-    [&fact["service"], &fact["plan"]["service"], &fact["scope"]["service"]].into_iter().find_map(Value::as_str).map(str::to_owned)
 }
 
 /// The link of the chain that a row makes.

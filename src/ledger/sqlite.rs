@@ -134,7 +134,7 @@ impl Ledger for Sqlite {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let unwritable = |source| LedgerError::Io { path: self.path.clone(), attempt: "cannot write to", source: Box::new(source) };
+        let unwritable = |source| LedgerError::Unwritable { path: self.path.clone(), source: Box::new(source) };
         let encoded: Result<(Vec<Row>, Vec<Entry>), _> = entries.iter().map(encode).collect();
         let (rows, entries) = encoded.map_err(unwritable)?;
         let written = self.check_in_place().and_then(|()| self.write(at, &rows).map_err(|error| when_writing(&self.path, error)));
