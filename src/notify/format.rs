@@ -241,6 +241,11 @@ struct Page<'a> {
     notice: &'a Neutral,
 }
 
+/// The kind's stable name: `recovered`.
+pub(super) fn kind_key(kind: NoticeKind) -> String {
+    json!(kind).as_str().unwrap_or_default().to_owned()
+}
+
 const fn kind_in_words(kind: NoticeKind) -> &'static str {
     match kind {
         NoticeKind::Detected => "Trouble detected",
