@@ -338,7 +338,7 @@ fn plain(name: &'static str, value: impl Into<String>) -> HeaderValue {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -474,7 +474,7 @@ mod tests {
     }
 
     /// A certificate for 127.0.0.1, and the file of the authority that signed it.
-    fn certificate(name: &str) -> (TlsAcceptor, tempfile::NamedTempFile) {
+    pub(in crate::notify) fn certificate(name: &str) -> (TlsAcceptor, tempfile::NamedTempFile) {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();

@@ -150,6 +150,7 @@ pub fn text(notice: &Neutral) -> String {
 
 /// The notice as a page of HTML: no script, no style sheet, nothing fetched; it follows the reader's light or dark.
 #[must_use]
+#[expect(clippy::missing_panics_doc, reason = "the panic can't happen, and says why")]
 pub fn html(notice: &Neutral) -> String {
     let page = Page {
         subject: notice.subject(),
