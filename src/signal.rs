@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rollbackd_core::observation::{Missing, Reading, Scrape};
+use rollbackd_core::observation::{Missing, ProbeOutcome, ProbeRound, Reading, Scrape};
 
 pub mod http;
 pub mod probe;
@@ -27,4 +27,28 @@ pub trait Signal: Send + Sync {
     /// # Errors
     /// With the reason why there are none.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing>;
+
+    /// Tries the source for `check --connect`, and says in words what is there.
+    ///
+    /// # Errors
+    /// With what is wrong, in words.
+    async fn check(&self, now: Timestamp) -> Result<String, String> {
+        match self.read(now).await {
+            Reading::Probe(round) => check_round(&round),
+            Reading::Scrape(scrape) => {
+                Ok(format!("{} series of all requests, {} of failed ones", scrape.total.len(), scrape.failed.len()))
+            }
+            Reading::Missing(missing) => Err(missing.to_string()),
+        }
+    }
+}
+
+fn check_round(round: &ProbeRound) -> Result<String, String> {
+    let words = |(target, outcome): &(String, ProbeOutcome)| match outcome {
+        ProbeOutcome::Passed { .. } => None,
+        ProbeOutcome::Failed(why) => Some(format!("{target}: {why}")),
+        ProbeOutcome::Missing(missing) => Some(format!("{target}: {missing}")),
+    };
+    let wrong: Vec<_> = round.targets.iter().filter_map(words).collect();
+    if wrong.is_empty() { Ok(format!("{} targets pass", round.targets.len())) } else { Err(wrong.join("; ")) }
 }

@@ -112,7 +112,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// With the reason why there would be no evidence.
-    pub async fn check(&self) -> Result<Vec<String>, Missing> {
+    pub async fn examine(&self) -> Result<Vec<String>, Missing> {
         let questions = self.questions()?;
         let at = questions.clock().await?;
         let mut warnings = Vec::new();
@@ -120,7 +120,7 @@ impl Prometheus {
         let total = questions.samples(&self.settings.total, span, at, SERIES_LIMIT).await?;
         let failed = questions.samples(&self.settings.failed, span, at, SERIES_LIMIT).await?;
         if total.is_empty() {
-            warnings.push(format!("{}: no series match {} now", self.address, self.settings.total));
+            return Err(Missing::NoSeries(self.settings.total.clone()));
         } else if failed.is_empty() {
             let failed = &self.settings.failed;
             warnings.push(format!("{}: no series match {failed} now: no request has failed yet, or the selector is wrong", self.address));
@@ -189,6 +189,14 @@ impl Signal for Prometheus {
     /// In the server's own time: without a `now` there is nothing to tell its clock by.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
         self.look_back(from, to).await
+    }
+
+    async fn check(&self, _now: Timestamp) -> Result<String, String> {
+        match self.examine().await {
+            Ok(warnings) if warnings.is_empty() => Ok("both selectors match".to_owned()),
+            Ok(warnings) => Ok(format!("both selectors can be asked; {}", warnings.join("; "))),
+            Err(missing) => Err(missing.to_string()),
+        }
     }
 }
 

@@ -1,0 +1,217 @@
+//! The composition root: the only place that names every concrete adapter. It turns a configuration into adapters, runs the daemon with its
+//! socket and signals, and tries every endpoint for `check --connect`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use rollbackd_core::guard::Limits;
+use rollbackd_core::service::ServiceName;
+use rollbackd_core::task::Route;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, Environment, GuardedService, NotifierSettings, PlatformSettings, SignalSettings};
+use crate::daemon::{Daemon, Handle, Setup};
+use crate::executor::Adapters;
+use crate::ledger::sqlite::Sqlite;
+use crate::notify::Notifier;
+use crate::notify::email::Email;
+use crate::notify::webhook::Webhook;
+use crate::platform::command::Command;
+use crate::platform::kubernetes::Kubernetes;
+use crate::platform::{Platform, kubernetes};
+use crate::signal::Signal;
+use crate::signal::http::Clients;
+use crate::signal::metrics::Metrics;
+use crate::signal::probe::Probe;
+use crate::signal::prometheus::Prometheus;
+use crate::systemd::Systemd;
+use crate::{api, shutdown};
+
+/// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// When the configuration is wrong, the ledger can't be opened, an adapter can't be made or the socket is taken.
+pub async fn run(path: PathBuf, config: Config, environment: Environment) -> anyhow::Result<()> {
+    let systemd = Systemd::from_environment();
+    let signals = shutdown::Signals::listen()?;
+    let setup = setup(&config).await?;
+    let ledger = Box::new(Sqlite::open(&config.daemon.state_directory)?);
+    let services = setup.policies.len();
+    let (daemon, handle) = Daemon::open(ledger, Timestamp::now(), &name(), setup)?;
+
+    let shutdown = CancellationToken::new();
+    let socket = tokio::spawn(api::serve(api::bind(&config.daemon.socket)?, handle.clone(), shutdown.clone()));
+    let reloads = tokio::spawn(reload_on_request(path, environment, handle, systemd.clone(), signals.reloads));
+    tokio::spawn(shutdown::cancel_on(signals.ends, shutdown.clone()));
+
+    tracing::info!(services, version = env!("CARGO_PKG_VERSION"), "ready");
+    systemd.ready(&format!("guarding {services} services"));
+    daemon.run(shutdown.clone(), || systemd.alive()).await;
+    systemd.stopping();
+    tracing::info!("ending; what is under way is carried on at the next start");
+    reloads.abort();
+    let _ = tokio::time::timeout(LAST_WORDS, socket).await;
+    Ok(())
+}
+
+/// A name for a new ledger: 8 characters, unique enough among all ledgers that ever meet the same workload.
+fn name() -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0_u8; 8];
+    let length = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    debug_assert!(length.is_ok(), "the kernel gives 8 random bytes at once");
+    bytes.iter().map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
+}
+
+/// Goes on with the configuration as it is in the file now, at each SIGHUP. A wrong one changes nothing.
+async fn reload_on_request(
+    path: PathBuf,
+    environment: Environment,
+    handle: Handle,
+    systemd: Systemd,
+    mut requests: mpsc::Receiver<()>,
+) {
+    while requests.recv().await.is_some() {
+        systemd.reloading();
+        match reloaded(&path, &environment).await {
+            Ok(setup) => {
+                let services = setup.policies.len();
+                if !handle.reload(setup).await {
+                    return;
+                }
+                tracing::info!(services, "the configuration was reloaded");
+                systemd.ready(&format!("guarding {services} services"));
+            }
+            Err(why) => {
+                tracing::error!("the configuration was not reloaded, the one that runs stays:\n{why}");
+                systemd.ready("the configuration was not reloaded: it is wrong");
+            }
+        }
+    }
+}
+
+async fn reloaded(path: &Path, environment: &Environment) -> Result<Setup, String> {
+    let config = config::load(path, environment).map_err(|diagnostics| config::render(&diagnostics, false))?;
+    setup(&config).await.map_err(|error| format!("{error:#}"))
+}
+
+/// Makes every adapter that the configuration asks for.
+///
+/// # Errors
+/// When one can't be made; nothing is connected yet.
+pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
+    let clients = Arc::new(Clients::default());
+    let on_kubernetes = |service: &GuardedService| matches!(service.platform, PlatformSettings::Kubernetes(_));
+    let cluster = if config.services.values().any(on_kubernetes) {
+        Some(kubernetes::clients(&config.kubernetes).await.context("cannot make a client of the Kubernetes API")?)
+    } else {
+        None
+    };
+    let mut adapters = Adapters::default();
+    for (name, service) in &config.services {
+        if let Some(platform) = platform(name, service, cluster.as_ref()) {
+            adapters.platforms.insert(name.clone(), platform);
+        }
+        for (signal, settings) in &service.signals {
+            let adapter = signal_of(settings, &clients).with_context(|| format!("services.{name}: cannot read {signal}"))?;
+            adapters.signals.insert((name.clone(), signal.clone()), adapter);
+        }
+    }
+    for (name, destination) in &config.destinations {
+        let notifier = notifier(&destination.notifier).with_context(|| format!("notify.{name}: cannot be used"))?;
+        adapters.notifiers.insert(name.clone(), notifier);
+    }
+    let route = |destination: &config::Destination| Route { severities: destination.severities.clone() };
+    Ok(Setup {
+        policies: config.services.iter().map(|(name, service)| (name.clone(), service.policy.clone())).collect(),
+        limits: Limits {
+            rollbacks_per_hour: config.fleet.rollbacks_per_hour,
+            brake_services: config.fleet.brake_services,
+            brake_within: config.fleet.brake_within,
+            blind_after: config.daemon.blind_after,
+        },
+        routes: config.destinations.iter().map(|(name, destination)| (name.clone(), route(destination))).collect(),
+        adapters,
+    })
+}
+
+fn platform(
+    name: &ServiceName,
+    service: &GuardedService,
+    cluster: Option<&(kube::Client, kube::Client)>,
+) -> Option<Arc<dyn Platform>> {
+    Some(match &service.platform {
+        PlatformSettings::Kubernetes(settings) => {
+            let (read, write) = cluster?;
+            Arc::new(Kubernetes::new(read.clone(), write.clone(), settings.clone()))
+        }
+        PlatformSettings::Command(settings) => {
+            Arc::new(Command::new(settings.clone(), name.as_str(), &service.policy.environment))
+        }
+    })
+}
+
+fn signal_of(settings: &SignalSettings, clients: &Arc<Clients>) -> anyhow::Result<Arc<dyn Signal>> {
+    Ok(match settings {
+        SignalSettings::Probe(settings) => Arc::new(Probe::new(settings.clone(), clients.clone())?),
+        SignalSettings::Prometheus(settings) => Arc::new(Prometheus::new(settings.clone(), clients.clone())?),
+        SignalSettings::Metrics(settings) => Arc::new(Metrics::new(settings.clone(), clients.clone())?),
+    })
+}
+
+fn notifier(settings: &NotifierSettings) -> anyhow::Result<Arc<dyn Notifier>> {
+    Ok(match settings {
+        NotifierSettings::Email(settings) => Arc::new(Email::new(settings.clone())?),
+        NotifierSettings::Webhook(settings) => Arc::new(Webhook::new(settings.clone())),
+    })
+}
+
+/// What came of trying one thing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Tried {
+    /// What was tried: `services.checkout: kubernetes shop/deployment/checkout`.
+    pub what: String,
+    /// What is there, or what is wrong.
+    pub outcome: Result<String, String>,
+}
+
+/// Tries every platform, signal and destination once, and says of each what is there or what is wrong. Changes nothing and sends nothing.
+///
+/// # Errors
+/// When an adapter can't be made at all.
+pub async fn connect_check(config: &Config) -> anyhow::Result<Vec<Tried>> {
+    let setup = setup(config).await?;
+    let mut tried = Vec::new();
+    for (name, policy) in &setup.policies {
+        if let Some(platform) = setup.adapters.platforms.get(name) {
+            tried.push(Tried { what: format!("services.{name}: {}", policy.platform), outcome: look(platform.as_ref()).await });
+        }
+    }
+    for ((service, signal), adapter) in &setup.adapters.signals {
+        let source = setup.policies.get(service).and_then(|policy| policy.signals.get(signal)).map(|signal| signal.source.as_str());
+        let what = format!("services.{service}: {signal} ({})", source.unwrap_or_default());
+        tried.push(Tried { what, outcome: adapter.check(Timestamp::now()).await });
+    }
+    for (name, notifier) in &setup.adapters.notifiers {
+        let outcome = notifier.check().await.map(|()| "can be reached".to_owned()).map_err(|error| error.to_string());
+        tried.push(Tried { what: format!("notify.{name}"), outcome });
+    }
+    Ok(tried)
+}
+
+async fn look(platform: &dyn Platform) -> Result<String, String> {
+    match platform.look().await {
+        crate::platform::Report::Seen(workload) => {
+            Ok(format!("runs {}, {} of {} replicas ready", workload.version, workload.replicas.ready, workload.replicas.desired))
+        }
+        crate::platform::Report::Gone => Err("does not exist".to_owned()),
+        crate::platform::Report::Missing(missing) => Err(missing.to_string()),
+    }
+}
