@@ -1,16 +1,46 @@
 //! The configuration: TOML text, read into raw tables, validated whole into [`Config`], every error with its place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use jiff::SignedDuration;
-use rollbackd_core::service::{Service, ServiceName, SignalName};
-use rollbackd_core::severity::Severity;
+use rollbackd_core::service::{Decision, Service, ServiceName, SignalName};
+use rollbackd_core::severity::{Matrix, Severity};
+use toml::de::DeTable;
 
-use crate::{notify, platform, signal};
+use crate::{notify, platform, signal as signals};
+
+mod diagnostic;
+mod document;
+mod reader;
+mod value;
+mod daemon;
+mod policy;
+mod signal;
+mod destination;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Level, Place, render};
+
+use document::{Document, Problem};
+use reader::Table;
+
+/// What stands outside the file. `main` reads the variables and hands them in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// `$STATE_DIRECTORY`, its first path if it has several.
+    pub state_directory: Option<PathBuf>,
+    /// `$RUNTIME_DIRECTORY`, its first path if it has several.
+    pub runtime_directory: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub credentials_directory: Option<PathBuf>,
+}
 
 /// A whole, valid configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// What concerns the daemon itself.
     pub daemon: Daemon,
@@ -22,6 +52,8 @@ pub struct Config {
     pub services: BTreeMap<ServiceName, GuardedService>,
     /// The destinations of notices.
     pub destinations: BTreeMap<String, Destination>,
+    /// What is probably not what was meant, though it can be done.
+    pub warnings: Diagnostics,
 }
 
 /// What concerns the daemon itself.
@@ -56,7 +88,7 @@ pub struct Kubernetes {
 }
 
 /// A service with its adapters' settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GuardedService {
     /// What the core needs to know.
     pub policy: Service,
@@ -67,7 +99,7 @@ pub struct GuardedService {
 }
 
 /// Where a service runs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PlatformSettings {
     /// On Kubernetes.
     Kubernetes(platform::kubernetes::Settings),
@@ -76,18 +108,18 @@ pub enum PlatformSettings {
 }
 
 /// How a signal is read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SignalSettings {
     /// By probing.
-    Probe(signal::probe::Settings),
+    Probe(signals::probe::Settings),
     /// From a Prometheus server.
-    Prometheus(signal::prometheus::Settings),
+    Prometheus(signals::prometheus::Settings),
     /// From the service's own metrics endpoint.
-    Metrics(signal::metrics::Settings),
+    Metrics(signals::metrics::Settings),
 }
 
 /// A destination of notices.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
     /// Where to.
     pub notifier: NotifierSettings,
@@ -96,10 +128,86 @@ pub struct Destination {
 }
 
 /// Where to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum NotifierSettings {
     /// By e-mail.
     Email(notify::email::Settings),
     /// By webhook.
     Webhook(notify::webhook::Settings),
+}
+
+/// A longer file is not a configuration. In bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
+/// Reads a configuration file and everything that it points to. Relative paths in it begin at its directory.
+///
+/// # Errors
+/// With everything that is wrong, errors and warnings, in order of place.
+pub fn load(path: &Path, environment: &Environment) -> Result<Config, Diagnostics> {
+    let file = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|opened| opened.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let message = format!("cannot read the configuration {file}: {error}");
+        return Err(Diagnostics::of_file(&file, message, Some("name another file with --config")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => parse(&text, &file, environment),
+        Err(error) => Err(not_utf8(&file, error.as_bytes(), error.utf8_error().valid_up_to(), environment)),
+    }
+}
+
+/// The same for a text; `file` is what it is called in messages, and where relative paths begin. It reads the files that the text points
+/// to, and nothing else.
+///
+/// # Errors
+/// With everything that is wrong, errors and warnings, in order of place.
+pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Config, Diagnostics> {
+    if text.len() as u64 > LONGEST_FILE {
+        return Err(Diagnostics::of_file(
+            file,
+            format!("{file} is longer than 1 MiB"),
+            Some("a configuration is never that long: is it the right file?"),
+        ));
+    }
+    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    let document = Document::new(file, text, environment);
+    document.conceal_secrets(root.get_ref());
+    if !document.report_syntax(&syntax_errors) {
+        return Err(document.into_diagnostics());
+    }
+    let syntax_errors = document.problems();
+    let config = whole(Table::root(&document, root.get_ref()), environment);
+    if syntax_errors > 0 {
+        document.forget_consequences(syntax_errors);
+    }
+    let diagnostics = document.into_diagnostics();
+    if diagnostics.count(Level::Error) > 0 { Err(diagnostics) } else { Ok(Config { warnings: diagnostics, ..config }) }
+}
+
+/// The whole file. What it gives is only of use when nothing was reported as an error.
+fn whole(root: Table<'_>, environment: &Environment) -> Config {
+    let daemon = daemon::daemon(root.table("daemon"), environment);
+    let fleet = daemon::fleet(root.table("fleet"));
+    let kubernetes = daemon::kubernetes(root.table("kubernetes"));
+    let mut common = service::Common { matrix: Matrix::default(), decision: Decision::default(), servers: signal::servers(&root) };
+    policy::edit_matrix(&mut common.matrix, root.table("matrix"));
+    policy::edit_decision(&mut common.decision, root.table("decision"));
+    let destinations = destination::destinations(&root);
+    if root.optional("notify").is_none() {
+        let problem = Problem::lack(0..0, "nobody is told of anything: there is no `notify`");
+        root.report(problem.help("add `[notify.NAME.email]` or `[notify.NAME.webhook]`"));
+    }
+    let services = service::services(&root, &common);
+    root.finish();
+    Config { daemon, fleet, kubernetes, services, destinations, warnings: Diagnostics::default() }
+}
+
+fn not_utf8(file: &str, bytes: &[u8], valid: usize, environment: &Environment) -> Diagnostics {
+    let text = String::from_utf8_lossy(bytes);
+    let document = Document::new(file, &text, environment);
+    document.conceal_secrets(&DeTable::new());
+    let problem = Problem::error(valid..valid + 1, "this is not UTF-8 text");
+    document.report(problem.help("save the file as UTF-8; TOML knows no other encoding"));
+    document.into_diagnostics()
 }

@@ -41,3 +41,22 @@ pub trait Notifier: Send + Sync {
     /// Tries everything but the handing over: name, connection, encryption, credentials.
     async fn check(&self) -> Result<(), NotifyError>;
 }
+
+/// An error with its causes, in one bounded, harmless line. A cause that the words before already hold isn't said again.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !said.contains(&more) {
+            said = format!("{said}: {more}");
+        }
+        cause = error.source();
+    }
+    format::line(&said, 300)
+}
+
+/// A failure that may pass: the network's, or that of a file or a login that a person will put right.
+fn later(why: impl Into<String>) -> NotifyError {
+    NotifyError::Later { why: why.into(), after: None }
+}

@@ -6,9 +6,11 @@ use rollbackd_core::observation::{Missing, Reading, Scrape};
 
 pub mod http;
 pub mod probe;
+pub mod selector;
 pub mod prometheus;
 pub mod metrics;
 pub mod exposition;
+mod series;
 
 /// A source of readings.
 ///

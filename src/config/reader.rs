@@ -1,0 +1,386 @@
+//! Typed reading of tables that keeps every place and stops at nothing: each getter reports what is wrong and gives `None`. It knows
+//! TOML, durations and ranges; what a key means stands with each table.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use rollbackd_core::service::ServiceName;
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::document::{Document, Problem};
+
+/// A table while it is read. `finish` it: what was not asked for until then is an unknown key.
+pub(super) struct Table<'a> {
+    pub document: &'a Document<'a>,
+    /// Its place: the last part of its name.
+    pub span: Range<usize>,
+    /// Its name from the root; empty for the root.
+    pub path: String,
+    entries: &'a DeTable<'a>,
+    known: RefCell<Vec<&'static str>>,
+}
+
+/// A value while it is read.
+#[derive(Clone)]
+pub(super) struct Value<'a> {
+    pub document: &'a Document<'a>,
+    /// Its place.
+    pub span: Range<usize>,
+    /// Its name from the root.
+    pub path: String,
+    key_span: Range<usize>,
+    value: &'a DeValue<'a>,
+}
+
+impl<'a> Table<'a> {
+    pub fn root(document: &'a Document<'a>, entries: &'a DeTable<'a>) -> Self {
+        Self { document, span: 0..0, path: String::new(), entries, known: RefCell::default() }
+    }
+
+    /// The value of a key, if it is there.
+    pub fn optional(&self, key: &'static str) -> Option<Value<'a>> {
+        self.known.borrow_mut().push(key);
+        self.entries.get_key_value(key).map(|(key, value)| self.value(key.get_ref(), key.span(), value))
+    }
+
+    /// The value of a key that has to be there.
+    pub fn required(&self, key: &'static str) -> Option<Value<'a>> {
+        let value = self.optional(key);
+        if value.is_none() {
+            self.report(Problem::absence(self.span.clone(), format!("`{}` has no `{key}`", self.path)));
+        }
+        value
+    }
+
+    /// The table of a key, if it is there.
+    pub fn table(&self, key: &'static str) -> Option<Table<'a>> {
+        self.optional(key)?.table()
+    }
+
+    /// Every entry, in order of place, for a table whose keys are names.
+    pub fn values(&self) -> Vec<(&'a str, Value<'a>)> {
+        let mut values: Vec<_> =
+            self.entries.iter().map(|(key, value)| (&**key.get_ref(), self.value(key.get_ref(), key.span(), value))).collect();
+        values.sort_by_key(|(_, value)| value.key_span.start);
+        values
+    }
+
+    /// The named tables under a key (`[probes.NAME]`), in order of place.
+    pub fn named_tables(&self, key: &'static str, most: usize) -> Vec<(ServiceName, Table<'a>)> {
+        let Some(parent) = self.table(key) else { return Vec::new() };
+        let values = parent.values();
+        if let Some((_, first_too_many)) = values.get(most) {
+            let message = format!("`{}` has {} entries, at most {most} are allowed", parent.path, values.len());
+            self.report(Problem::error(first_too_many.key_span.clone(), message));
+        }
+        values.into_iter().take(most).filter_map(|(name, value)| Some((value.name(name), value.table()?))).filter_map(both).collect()
+    }
+
+    /// The tables of those keys among `keys` that are there; it is an error if they are not exactly one.
+    pub fn exactly_one(&self, keys: &[&'static str]) -> Option<(&'static str, Value<'a>)> {
+        let mut found: Vec<_> = keys.iter().filter_map(|&key| Some((key, self.optional(key)?))).collect();
+        found.sort_by_key(|(_, value)| value.key_span.start);
+        let choice = alternatives(keys);
+        match found.as_slice() {
+            [] => self.report(Problem::absence(self.span.clone(), format!("`{}` has none of {choice}", self.path))),
+            [_] => return found.pop(),
+            [(first, _), .., (last, value)] => {
+                let message = format!("`{}` has both `{first}` and `{last}`", self.path);
+                self.report(Problem::error(value.key_span.clone(), message).help(format!("keep one of {choice}")));
+            }
+        }
+        None
+    }
+
+    /// Notes that something is wrong.
+    pub fn report(&self, problem: Problem) {
+        self.document.report(problem);
+    }
+
+    /// Reports every key that was not asked for.
+    pub fn finish(self) {
+        let known = self.known.borrow();
+        for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
+            self.report(self.unknown(key.get_ref(), key.span(), &known));
+        }
+    }
+
+    fn unknown(&self, key: &str, span: Range<usize>, known: &[&'static str]) -> Problem {
+        let pointers: Vec<&'static str> = known
+            .iter()
+            .copied()
+            .filter(|name| name.strip_prefix(key).is_some_and(|rest| rest == "_file" || rest == "_credential"))
+            .collect();
+        if !pointers.is_empty() {
+            return Problem::error(span, format!("`{key}` would put a secret in the open"))
+                .help(format!("keep it in a file or a systemd credential: {}", alternatives(&pointers)));
+        }
+        let message =
+            if self.path.is_empty() { format!("`{key}` is not known") } else { format!("`{key}` is not a key of `{}`", self.path) };
+        let mut listed = known.to_vec();
+        listed.sort_unstable();
+        listed.dedup();
+        let help = nearest(key, &listed)
+            .map_or_else(|| format!("its keys are: {}", listed.join(", ")), |nearest| format!("did you mean `{nearest}`?"));
+        Problem::error(span, message).help(help)
+    }
+
+    fn value(&self, key: &str, key_span: Range<usize>, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        Value { document: self.document, span: value.span(), path, key_span, value: value.get_ref() }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// Reports that something is wrong with the value.
+    pub fn report(&self, problem: Problem) {
+        self.document.report(problem);
+    }
+
+    /// Reports an error at the value, with a remedy.
+    pub fn refuse(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.report(Problem::error(self.span.clone(), message).help(help));
+    }
+
+    /// Reports that the value is of the wrong type.
+    fn mistyped<T>(&self, wanted: &str, example: &str) -> Option<T> {
+        let found = match self.value {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) | DeValue::Float(_) => "a number",
+            DeValue::Boolean(_) => "true or false",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "a list",
+            DeValue::Table(_) => "a table",
+        };
+        let problem = Problem::error(self.span.clone(), format!("`{}` must be {wanted}, not {found}", self.path));
+        self.report(if example.is_empty() { problem } else { problem.help(format!("for example `{} = {example}`", self.last_key())) });
+        None
+    }
+
+    fn last_key(&self) -> &str {
+        self.path.rsplit('.').next().unwrap_or_default()
+    }
+
+    /// The place of the key that the value belongs to.
+    pub fn key_span(&self) -> Range<usize> {
+        self.key_span.clone()
+    }
+
+    /// A text that is not empty, at most `most` bytes long and of one line.
+    pub fn text(&self, most: usize, example: &str) -> Option<&'a str> {
+        let DeValue::String(text) = self.value else { return self.mistyped("a text", example) };
+        let wrong = if text.trim().is_empty() {
+            "is empty".to_owned()
+        } else if text.len() > most {
+            format!("is longer than {most} bytes")
+        } else if text.chars().any(char::is_control) {
+            "holds a control character or a line break".to_owned()
+        } else {
+            return Some(text);
+        };
+        self.report(Problem::error(self.span.clone(), format!("`{}` {wrong}", self.path)));
+        None
+    }
+
+    /// Whether the value is a text.
+    pub fn is_text(&self) -> bool {
+        self.value.is_str()
+    }
+
+    /// Whether the value is a table.
+    pub fn is_table(&self) -> bool {
+        self.value.is_table()
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self) -> Option<bool> {
+        match self.value {
+            DeValue::Boolean(value) => Some(*value),
+            _ => self.mistyped("true or false", "true"),
+        }
+    }
+
+    /// A whole number within a range.
+    pub fn integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
+        let DeValue::Integer(integer) = self.value else {
+            return self.mistyped("a whole number", &range.start().to_string());
+        };
+        let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            self.out_of_range(integer, range.start(), range.end());
+        }
+        number
+    }
+
+    /// A number between two others, which it can't itself be.
+    pub fn number_between(&self, low: f64, high: f64) -> Option<f64> {
+        let (number, written) = match self.value {
+            DeValue::Float(float) => (float.as_str().parse().ok(), float.to_string()),
+            DeValue::Integer(integer) => (integer.as_str().parse().ok(), integer.to_string()),
+            _ => return self.mistyped("a number", &format!("{}", f64::midpoint(low, high))),
+        };
+        let number = number.filter(|&number: &f64| low < number && number < high);
+        if number.is_none() {
+            let message = format!("`{}` must be greater than {low} and less than {high}, not {written}", self.path);
+            self.report(Problem::error(self.span.clone(), message));
+        }
+        number
+    }
+
+    /// A duration within a range, as people write it: `30s`, `1h 30m`.
+    pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        const FORM: &str = "write a number and a unit in quotes: \"500ms\", \"30s\", \"15m\", \"1h 30m\", \"7d\"";
+        let text = match self.value {
+            DeValue::String(text) => text,
+            DeValue::Integer(integer) => {
+                let problem =
+                    Problem::error(self.span.clone(), format!("`{}` must be a duration with its unit, not a bare number", self.path));
+                self.report(problem.help(format!("did you mean \"{integer}s\"? {FORM}")));
+                return None;
+            }
+            _ => return self.mistyped("a duration", "\"30s\""),
+        };
+        let Some(duration) = parse_duration(text) else {
+            self.refuse(format!("`{}` is not a duration: {}", self.path, quoted(text)), FORM);
+            return None;
+        };
+        if range.contains(&duration) {
+            return Some(duration);
+        }
+        self.out_of_range(text, humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        None
+    }
+
+    /// The same for the core's durations.
+    pub fn signed_duration(&self, range: RangeInclusive<Duration>) -> Option<SignedDuration> {
+        self.duration(range).and_then(|duration| SignedDuration::try_from(duration).ok())
+    }
+
+    fn out_of_range(&self, found: impl Display, low: impl Display, high: impl Display) {
+        let message = format!("`{}` must be between {low} and {high}, not {found}", self.path);
+        self.report(Problem::error(self.span.clone(), message));
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
+        let words: Vec<&'static str> = choices.iter().map(|(word, _)| *word).collect();
+        let DeValue::String(text) = self.value else {
+            return self.mistyped("a text", &format!("\"{}\"", words.first().unwrap_or(&"")));
+        };
+        let found = choices.iter().find(|(word, _)| word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let listed = words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+            let help = nearest(text, &words).map_or_else(|| format!("write one of {listed}"), |word| format!("did you mean \"{word}\"?"));
+            self.refuse(format!("`{}` can't be {}", self.path, quoted(text)), help);
+        }
+        found
+    }
+
+    /// A table.
+    pub fn table(&self) -> Option<Table<'a>> {
+        let DeValue::Table(entries) = self.value else { return self.mistyped("a table", "") };
+        let (document, span, path) = (self.document, self.key_span.clone(), self.path.clone());
+        Some(Table { document, span, path, entries, known: RefCell::default() })
+    }
+
+    /// A list of at least one and at most `most` values.
+    pub fn list(&self, most: usize, example: &str) -> Option<Vec<Value<'a>>> {
+        let DeValue::Array(array) = self.value else { return self.mistyped("a list", example) };
+        self.elements(array, most)
+    }
+
+    /// One value, or a list of at least one and at most `most`.
+    pub fn one_or_list(&self, most: usize) -> Option<Vec<Value<'a>>> {
+        match self.value {
+            DeValue::Array(array) => self.elements(array, most),
+            _ => Some(vec![self.clone()]),
+        }
+    }
+
+    fn elements(&self, array: &'a DeArray<'a>, most: usize) -> Option<Vec<Value<'a>>> {
+        if array.is_empty() || array.len() > most {
+            let wrong =
+                if array.is_empty() { "is empty".to_owned() } else { format!("has {} entries, at most {most} are allowed", array.len()) };
+            self.report(Problem::error(self.span.clone(), format!("`{}` {wrong}", self.path)));
+            return None;
+        }
+        let element = |value: &'a toml::Spanned<DeValue<'a>>| Value { span: value.span(), value: value.get_ref(), ..self.clone() };
+        Some(array.iter().map(element).collect())
+    }
+
+    /// A plain value as JSON: a text, a number, true or false.
+    pub fn scalar(&self) -> Option<serde_json::Value> {
+        let number = |text: &str| text.parse::<serde_json::Number>().ok().map(serde_json::Value::Number);
+        match self.value {
+            DeValue::String(text) => Some(serde_json::Value::String(text.to_string())),
+            DeValue::Boolean(value) => Some(serde_json::Value::Bool(*value)),
+            DeValue::Integer(integer) if integer.radix() == 10 => number(integer.as_str()),
+            DeValue::Float(float) => number(float.as_str()),
+            _ => None,
+        }
+        .or_else(|| self.mistyped("a text, a number, true or false", "\"ok\""))
+    }
+
+    /// Checks a name that the user gave as a key.
+    fn name(&self, name: &str) -> Option<ServiceName> {
+        let checked = ServiceName::try_from(name).ok();
+        if checked.is_none() {
+            let problem = Problem::error(self.key_span.clone(), format!("{} is not a name", quoted(name)));
+            self.report(problem.help("use 1 to 63 characters of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or a digit"));
+        }
+        checked
+    }
+}
+
+fn both<A, B>((first, second): (Option<A>, B)) -> Option<(A, B)> {
+    first.map(|first| (first, second))
+}
+
+/// Reads a duration as people write it. `humantime` adds up unchecked near the end of its range and panics there, so that absurd texts
+/// never reach it: with at most 9 digits a number and 64 bytes the sum stays below a tenth of `u64::MAX` seconds.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let longest_number = text.split(|character: char| !character.is_ascii_digit() && !character.is_whitespace()).map(digits).max();
+    if text.len() > 64 || longest_number > Some(9) {
+        return None;
+    }
+    humantime::parse_duration(text).ok()
+}
+
+fn digits(text: &str) -> usize {
+    text.bytes().filter(u8::is_ascii_digit).count()
+}
+
+/// A short text of the user's in quotes; a long one is cut.
+pub(super) fn quoted(text: &str) -> String {
+    if text.chars().count() <= 40 { format!("{text:?}") } else { format!("{:?}…", text.chars().take(40).collect::<String>()) }
+}
+
+/// `a`, `b` or `c`.
+pub(super) fn alternatives(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// The word that was probably meant: at most a third of its letters are wrong.
+pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
+    let word = word.to_lowercase().replace('-', "_");
+    if word.len() > 64 {
+        return None;
+    }
+    let distance = |known: &str| strsim::damerau_levenshtein(&word, &known.to_lowercase());
+    words
+        .iter()
+        .copied()
+        .map(|known| (distance(known), known))
+        .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
+        .min()
+        .map(|(_, known)| known)
+}

@@ -1,0 +1,327 @@
+//! `[prometheus.NAME]`, and a service's `probes` and `errors`: where evidence is read, and how the daemon gets at it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use reqwest::header::{HeaderName, HeaderValue as HttpHeaderValue};
+use rollbackd_core::service::{ServiceName, SignalKind, SignalName, SignalPolicy};
+use url::Url;
+
+use super::SignalSettings;
+use super::document::{Problem, sounds_secret};
+use super::policy::{HOUR, MINUTE};
+use super::reader::{Table, Value, nearest, quoted};
+use super::value::{asks_for_secret, http_url, http_urls, pem_file, secret, selector};
+use crate::secret::Secret;
+use crate::signal::http::{Access, HeaderValue};
+use crate::signal::{metrics, probe, prometheus};
+
+/// The shortest time from one look to the next.
+const SHORTEST: Duration = Duration::from_millis(100);
+
+/// The servers by name; `None` for one that is wrong, so that who asks for it is not blamed.
+pub(super) type Servers = BTreeMap<String, Option<prometheus::Server>>;
+
+/// A signal: what the core needs of it, and how it is read.
+pub(super) type Signal = (SignalName, SignalPolicy, SignalSettings);
+
+/// `[prometheus.NAME]`.
+pub(super) fn servers(root: &Table<'_>) -> Servers {
+    root.named_tables("prometheus", 64).into_iter().map(|(name, table)| (name.to_string(), server(table))).collect()
+}
+
+fn server(table: Table<'_>) -> Option<prometheus::Server> {
+    let url = table.required("url").and_then(|value| http_url(&value));
+    let timeout = timeout(&table, Duration::from_secs(10));
+    let access = access(&table);
+    table.finish();
+    Some(prometheus::Server { url: url?, timeout, access: access? })
+}
+
+fn timeout(table: &Table<'_>, default: Duration) -> Duration {
+    table.optional("timeout").and_then(|value| value.duration(Duration::from_millis(10)..=MINUTE)).unwrap_or(default)
+}
+
+fn every(table: &Table<'_>, default: Duration) -> Duration {
+    table.optional("every").and_then(|value| value.duration(SHORTEST..=HOUR)).unwrap_or(default)
+}
+
+/// The keys of trust and credentials, the same wherever something is asked over HTTP.
+fn access(table: &Table<'_>) -> Option<Access> {
+    let ca_file = table.optional("ca_file").map(|value| pem_file(&value, "CERTIFICATE"));
+    let client_certificate = client_certificate(table);
+    let basic = table.table("basic").map(login);
+    let asks_for_bearer = asks_for_secret(table, "bearer_file", "bearer_credential");
+    let bearer = secret(table, "bearer_file", "bearer_credential");
+    let headers = table.table("headers").map_or_else(Vec::new, |table| headers(&table));
+    if basic.is_some() && asks_for_bearer {
+        table.report(
+            Problem::error(table.span.clone(), format!("`{}` has both `basic` and a bearer token", table.path)).help("keep one of the two"),
+        );
+    }
+    Some(Access { ca_file: all_or_none(ca_file)?, client_certificate, basic: all_or_none(basic)?, bearer, headers })
+}
+
+/// `None` when something was there and is wrong.
+fn all_or_none<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+    match value {
+        Some(None) => None,
+        Some(some) => Some(some),
+        None => Some(None),
+    }
+}
+
+fn client_certificate(table: &Table<'_>) -> Option<(PathBuf, PathBuf)> {
+    let certificate = table.optional("client_certificate_file");
+    let key = table.optional("client_key_file");
+    let half = match (&certificate, &key) {
+        (Some(value), None) => Some((value, "client_certificate_file", "client_key_file")),
+        (None, Some(value)) => Some((value, "client_key_file", "client_certificate_file")),
+        _ => None,
+    };
+    if let Some((value, here, lacking)) = half {
+        table.report(
+            Problem::absence(value.key_span(), format!("`{}` has `{here}` and no `{lacking}`", table.path))
+                .help("a certificate needs its key"),
+        );
+    }
+    let certificate = certificate.and_then(|value| pem_file(&value, "CERTIFICATE"));
+    let key = key.and_then(|value| pem_file(&value, "PRIVATE KEY"));
+    certificate.zip(key)
+}
+
+/// `{ user = …, password_file = … | password_credential = … }`.
+fn login(table: Table<'_>) -> Option<(String, Secret)> {
+    let user = table.required("user").and_then(|value| value.text(256, "\"rollbackd\""));
+    if user.is_some_and(|user| user.contains(':')) {
+        table.report(Problem::error(table.span.clone(), "a user name can't hold a colon: HTTP ends the name there"));
+    }
+    let password = required_secret(&table, "password_file", "password_credential");
+    table.finish();
+    Some((user?.to_owned(), password?))
+}
+
+/// A secret that has to be there.
+pub(super) fn required_secret(table: &Table<'_>, file: &'static str, credential: &'static str) -> Option<Secret> {
+    if !asks_for_secret(table, file, credential) {
+        table.report(Problem::absence(table.span.clone(), format!("`{}` has neither `{file}` nor `{credential}`", table.path)));
+    }
+    secret(table, file, credential)
+}
+
+fn headers(table: &Table<'_>) -> Vec<(String, HeaderValue)> {
+    let values = table.values();
+    if values.len() > 32 {
+        table.report(Problem::error(table.span.clone(), format!("`{}` has {} entries, at most 32 are allowed", table.path, values.len())));
+    }
+    values.into_iter().filter_map(|(name, value)| Some((name.to_owned(), header(name, &value)?))).collect()
+}
+
+fn header(name: &str, value: &Value<'_>) -> Option<HeaderValue> {
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        value.report(Problem::error(value.key_span(), format!("{} is not the name of a header", quoted(name))));
+    }
+    if value.is_table() {
+        let table = value.table()?;
+        let secret = required_secret(&table, "file", "credential");
+        table.finish();
+        return secret.map(HeaderValue::Secret);
+    }
+    let text = value.text(4096, "\"tenant\"")?;
+    if sounds_secret(name) {
+        let message = format!("the value of the header {} would put a secret in the open", quoted(name));
+        value.refuse(
+            message,
+            format!("keep it in a file or a systemd credential: `{name} = {{ file = \"…\" }}` or `{name} = {{ credential = \"…\" }}`"),
+        );
+        return None;
+    }
+    if HttpHeaderValue::from_str(text).is_err() {
+        value.report(Problem::error(value.span.clone(), format!("`{}` can't be the value of a header", value.path)));
+        return None;
+    }
+    Some(HeaderValue::Plain(text.to_owned()))
+}
+
+/// `[services.NAME.probes.NAME]`.
+pub(super) fn probes(service: &Table<'_>) -> Vec<Signal> {
+    service.named_tables("probes", 32).into_iter().filter_map(|(name, table)| probe(&name, table)).collect()
+}
+
+fn probe(name: &ServiceName, table: Table<'_>) -> Option<Signal> {
+    let targets = table.required("http").and_then(|value| http_urls(&value, 64));
+    let every = every(&table, Duration::from_secs(5));
+    let method = table
+        .optional("method")
+        .and_then(|value| value.choice(&[("GET", "GET"), ("HEAD", "HEAD"), ("OPTIONS", "OPTIONS"), ("POST", "POST")]));
+    let status = table.optional("status").map_or_else(|| Some(vec![(200, 299)]), |value| statuses(&value));
+    let body_contains = table.optional("body_contains");
+    let json = table.optional("json");
+    let timeout = timeout(&table, Duration::from_secs(2));
+    let latency_limit = table.optional("latency_limit").and_then(|value| latency_limit(&value, timeout));
+    let fresh_connection = table.optional("fresh_connection").and_then(|value| value.boolean()).unwrap_or(true);
+    let redirects = table.optional("redirects").and_then(|value| value.integer(0..=10)).unwrap_or(0);
+    let access = access(&table);
+    if let (Some("HEAD"), Some(value)) = (method, body_contains.as_ref().or(json.as_ref())) {
+        table.report(
+            Problem::error(value.key_span(), "an answer to HEAD has no body to look into").help("remove it, or use `method = \"GET\"`"),
+        );
+    }
+    let body_contains = body_contains.and_then(|value| value.text(4096, "\"ok\"")).map(str::to_owned);
+    let json = json.and_then(|value| value.table()).map(json_expectation);
+    table.finish();
+    let targets = targets?;
+    let policy = SignalPolicy { kind: SignalKind::Probe, every: signed(every), has_history: false, source: addresses(&targets) };
+    let settings = probe::Settings {
+        targets,
+        method: method.unwrap_or("GET").to_owned(),
+        status: status?,
+        body_contains,
+        json: all_or_none(json)?,
+        latency_limit,
+        timeout,
+        fresh_connection,
+        redirects: redirects as usize,
+        access: access?,
+    };
+    Some((SignalName(format!("probe.{name}")), policy, SignalSettings::Probe(settings)))
+}
+
+fn latency_limit(value: &Value<'_>, timeout: Duration) -> Option<Duration> {
+    let limit = value.duration(Duration::from_millis(1)..=MINUTE)?;
+    if limit >= timeout {
+        let message =
+            format!("`{}` is not shorter than the timeout of {}, so that it says nothing", value.path, humantime::format_duration(timeout));
+        value.refuse(message, "shorten it, or lengthen `timeout`");
+    }
+    Some(limit)
+}
+
+/// `200`, `"200-299"`, or a list of both.
+fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
+    value.one_or_list(16)?.iter().map(status_range).collect()
+}
+
+fn status_range(value: &Value<'_>) -> Option<(u16, u16)> {
+    if !value.is_text() {
+        let status = u16::try_from(value.integer(100..=599)?).ok()?;
+        return Some((status, status));
+    }
+    let text = value.text(16, "\"200-299\"")?;
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| text.trim().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+    let range = status(low).zip(status(high)).filter(|(low, high)| low <= high);
+    if range.is_none() {
+        value.refuse(
+            format!("`{}` is not a range of statuses: {}", value.path, quoted(text)),
+            "write 200, \"200-299\" or [200, 204, \"300-399\"]",
+        );
+    }
+    range
+}
+
+/// `{ pointer = "/status", equals = "ok" }`.
+fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
+    let pointer = table.required("pointer").and_then(|value| {
+        let text = value.text(1024, "\"/status\"")?;
+        if !text.starts_with('/') {
+            value.refuse(
+                format!("`{}` does not begin with a slash", value.path),
+                "write a JSON pointer (RFC 6901): \"/status\", \"/checks/0/state\"",
+            );
+        }
+        Some(text.to_owned())
+    });
+    let equals = table.required("equals").and_then(|value| value.scalar());
+    table.finish();
+    pointer.zip(equals)
+}
+
+/// `[services.NAME.errors]`.
+pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
+    let source = table.exactly_one(&["prometheus", "metrics"]);
+    let total_value = table.required("total");
+    let total = total_value.as_ref().and_then(selector);
+    let failed_value = table.required("failed");
+    let failed = failed_value.as_ref().and_then(selector);
+    if let (Some(value), true) = (&failed_value, failed.is_some() && failed == total) {
+        value.refuse(format!("`{}` is the same as `total`", value.path), "select only the failed requests, for example with code=~\"5..\"");
+    }
+    let every = every(&table, Duration::from_secs(15));
+    let (policy, settings) = match source? {
+        ("prometheus", value) => from_prometheus(table, &value, servers, total, failed, every),
+        (_, value) => from_endpoints(table, &value, total, failed, every),
+    }?;
+    Some((SignalName("errors".to_owned()), policy, settings))
+}
+
+fn from_prometheus(
+    table: Table<'_>,
+    value: &Value<'_>,
+    servers: &Servers,
+    total: Option<String>,
+    failed: Option<String>,
+    every: Duration,
+) -> Option<(SignalPolicy, SignalSettings)> {
+    if let Some(value) = table.optional("timeout") {
+        table.report(
+            Problem::error(value.key_span(), "the timeout of a query belongs to its server").help("set `timeout` in its [prometheus.NAME]"),
+        );
+    }
+    table.finish();
+    let name = value.text(63, "\"main\"")?;
+    let Some(server) = servers.get(name) else {
+        unknown_server(value, name, servers);
+        return None;
+    };
+    let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: true, source: format!("prometheus {name}") };
+    Some((policy, SignalSettings::Prometheus(prometheus::Settings { server: server.clone()?, total: total?, failed: failed?, every })))
+}
+
+fn unknown_server(value: &Value<'_>, name: &str, servers: &Servers) {
+    let known: Vec<&str> = servers.keys().map(String::as_str).collect();
+    let help = match (nearest(name, &known), known.as_slice()) {
+        (Some(nearest), _) => format!("did you mean \"{nearest}\"?"),
+        (None, []) => "add `[prometheus.NAME]` with its `url`".to_owned(),
+        (None, known) => format!("add `[prometheus.{name}]` with its `url`; defined are: {}", known.join(", ")),
+    };
+    value.report(Problem::absence(value.span.clone(), format!("there is no Prometheus server named {}", quoted(name))).help(help));
+}
+
+fn from_endpoints(
+    table: Table<'_>,
+    value: &Value<'_>,
+    total: Option<String>,
+    failed: Option<String>,
+    every: Duration,
+) -> Option<(SignalPolicy, SignalSettings)> {
+    let targets = http_urls(value, 64);
+    let timeout = timeout(&table, Duration::from_secs(5));
+    let access = access(&table);
+    table.finish();
+    let targets = targets?;
+    let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: false, source: addresses(&targets) };
+    Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total: total?, failed: failed?, timeout, access: access? })))
+}
+
+/// Addresses for messages: the first, without its query, which may hold a token.
+fn addresses(targets: &[Url]) -> String {
+    let first = targets.first().map(|url| {
+        let mut url = url.clone();
+        url.set_query(None);
+        url.set_fragment(None);
+        url.to_string()
+    });
+    match (first, targets.len()) {
+        (Some(first), 0 | 1) => first,
+        (Some(first), number) => format!("{first} and {} more", number - 1),
+        (None, _) => String::new(),
+    }
+}
+
+/// The ranges of durations here are far below the limit of either type.
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}
