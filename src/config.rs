@@ -193,10 +193,11 @@ fn whole(root: Table<'_>, environment: &Environment) -> Config {
     let mut common = service::Common { matrix: Matrix::default(), decision: Decision::default(), servers: signal::servers(&root) };
     policy::edit_matrix(&mut common.matrix, root.table("matrix"));
     policy::edit_decision(&mut common.decision, root.table("decision"));
+    policy::check_holds(&root, &common.matrix, &common.decision);
     let destinations = destination::destinations(&root);
     if root.optional("notify").is_none() {
         let problem = Problem::lack(0..0, "nobody is told of anything: there is no `notify`");
-        root.report(problem.help("add `[notify.NAME.email]` or `[notify.NAME.webhook]`"));
+        root.report(problem.help("add `[notify.NAME.email]` or `[notify.NAME.webhook]`").of_the_file());
     }
     let services = service::services(&root, &common);
     root.finish();

@@ -44,11 +44,11 @@ fn severities(value: &Value<'_>) -> BTreeSet<Severity> {
 }
 
 fn email(table: Table<'_>) -> Option<email::Settings> {
-    let server = table.required("smtp").and_then(|value| Some((mail_server(&value)?, value)));
+    let server = table.required("smtp", "smtp = \"smtps://mail.example.org\"").and_then(|value| Some((mail_server(&value)?, value)));
     let ca_file = table.optional("ca_file").and_then(|value| pem_file(&value, "CERTIFICATE"));
     let login = login(&table);
-    let from = table.required("from").and_then(|value| mailbox(&value));
-    let to = table.required("to").and_then(|value| recipients(&value));
+    let from = table.required("from", "from = \"rollbackd@example.org\"").and_then(|value| mailbox(&value));
+    let to = table.required("to", "to = [\"oncall@example.org\"]").and_then(|value| recipients(&value));
     if let Some(((host, _, email::Encryption::None), value)) = &server {
         if login.is_some() {
             value.refuse("a password is never sent over a connection that is not encrypted", "use smtps:// or smtp://, or remove `user`");
@@ -83,7 +83,7 @@ fn mail_server(value: &Value<'_>) -> Option<(String, u16, email::Encryption)> {
 fn login(table: &Table<'_>) -> Option<(String, Secret)> {
     let Some(user) = table.optional("user") else {
         if asks_for_secret(table, "password_file", "password_credential") {
-            table.report(Problem::absence(table.span.clone(), format!("`{}` has a password and no `user`", table.path)));
+            table.lack(&["user"], "for example `user = \"rollbackd\"`".to_owned());
         }
         return None;
     };
@@ -97,7 +97,7 @@ fn recipients(value: &Value<'_>) -> Option<Vec<String>> {
     for value in value.list(100, "[\"oncall@example.org\"]")? {
         match mailbox(&value) {
             Some(mailbox) if recipients.contains(&mailbox) => {
-                value.refuse(format!("`{}` names {} twice", value.path, quoted(&mailbox)), "remove one of the two")
+                value.refuse(format!("`{}` names {} twice", value.path, quoted(&mailbox)), "remove one of the two");
             }
             Some(mailbox) => recipients.push(mailbox),
             None => {}
@@ -136,9 +136,11 @@ fn webhook(table: Table<'_>) -> Option<webhook::Settings> {
 }
 
 fn address(table: &Table<'_>, format: webhook::Format) -> Option<webhook::Address> {
+    if let Some(value) = table.optional("url") {
+        conceal_path(table.document, &value);
+    }
     match table.exactly_one(&["url", "url_file", "url_credential"])? {
         ("url", value) => {
-            conceal_path(table.document, &value, value.text(usize::MAX, "").unwrap_or_default());
             let url = http_url(&value)?;
             if format == webhook::Format::Slack && !url.host_str().is_some_and(is_loopback) {
                 let problem = Problem::warning(value.span.clone(), "the address of a chat's webhook is a secret, and stands in the open");

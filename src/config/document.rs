@@ -1,7 +1,7 @@
 //! One configuration file while it is read: its text, what was found wrong so far, and what must not be drawn. Not the tables themselves:
 //! see `reader`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,8 @@ pub(super) struct Document<'a> {
     pub environment: &'a Environment,
     problems: RefCell<Vec<Problem>>,
     concealed: RefCell<Vec<Range<usize>>>,
+    /// Errors of the syntax that were not even looked at.
+    unread: Cell<usize>,
 }
 
 /// Something wrong, at bytes of the text.
@@ -30,12 +32,14 @@ pub(super) struct Problem {
     help: Option<String>,
     /// It says that something is not there; in a file with broken syntax that may be the syntax's fault.
     absence: bool,
+    /// It is about the file, not about a place in it.
+    whole: bool,
 }
 
 impl Problem {
     /// The configuration can't be taken.
     pub fn error(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { level: Level::Error, span, message: message.into(), label: None, help: None, absence: false }
+        Self { level: Level::Error, span, message: message.into(), label: None, help: None, absence: false, whole: false }
     }
 
     /// The configuration is probably not what was meant.
@@ -53,6 +57,11 @@ impl Problem {
         Self { level: Level::Warning, ..Self::absence(span, message) }
     }
 
+    /// Is about the file, not about a place in it.
+    pub fn of_the_file(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
     /// Says what to do about it.
     pub fn help(self, help: impl Into<String>) -> Self {
         Self { help: Some(help.into()), ..self }
@@ -65,7 +74,7 @@ impl<'a> Document<'a> {
 
     pub fn new(file: &'a str, text: &'a str, environment: &'a Environment) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        Self { file, text, line_starts, environment, problems: RefCell::default(), concealed: RefCell::default() }
+        Self { file, text, line_starts, environment, problems: RefCell::default(), concealed: RefCell::default(), unread: Cell::new(0) }
     }
 
     /// Notes that something is wrong.
@@ -90,7 +99,7 @@ impl<'a> Document<'a> {
 
     /// Takes in the parser's errors; `true` when the tables that it recovered are still worth reading.
     pub fn report_syntax(&self, errors: &[toml::de::Error]) -> bool {
-        for error in errors.iter().take(Diagnostics::LIMIT + 1) {
+        for error in errors.iter().take(Diagnostics::LIMIT) {
             let (message, expected) = match error.message().split_once(", expected ") {
                 Some((message, expected)) => (message, Some(format!("expected {expected}"))),
                 None => (error.message(), None),
@@ -100,18 +109,24 @@ impl<'a> Document<'a> {
             problem.help = syntax_help(message).map(str::to_owned);
             self.report(problem);
         }
-        errors.iter().all(|error| is_harmless(error.message()))
+        self.unread.set(errors.len().saturating_sub(Diagnostics::LIMIT));
+        let harmless = errors.iter().all(|error| is_harmless(error.message()));
+        if !harmless {
+            self.conceal_paths();
+        }
+        harmless
     }
 
-    /// Leaves out what may only be wrong because the syntax is: what stands on the line of a syntax error, and what is missing.
-    /// `syntax_errors` is how many problems there were before the tables were read.
+    /// Leaves out what may only be wrong because the syntax is: what stands on the line of a syntax error, and what is missing where a
+    /// second table of the same name was dropped. `syntax_errors` is how many problems there were before the tables were read.
     pub fn forget_consequences(&self, syntax_errors: usize) {
         let mut problems = self.problems.borrow_mut();
+        let dropped = problems.iter().take(syntax_errors).any(|problem| problem.message == DUPLICATE);
         let lines: Vec<usize> = problems.iter().take(syntax_errors).map(|problem| self.line(problem.span.start)).collect();
         let mut position = 0;
         problems.retain(|problem| {
             position += 1;
-            position <= syntax_errors || !(problem.absence || lines.contains(&self.line(problem.span.start)))
+            position <= syntax_errors || !(problem.absence && dropped || lines.contains(&self.line(problem.span.start)))
         });
     }
 
@@ -141,6 +156,21 @@ impl<'a> Document<'a> {
         }
     }
 
+    /// From the third slash to the end: the path of an address, as far as it can be told from one that may be wrong.
+    pub fn path_of_address(&self, span: Range<usize>) -> Range<usize> {
+        let from = self.text[span.clone()].match_indices('/').nth(2).map_or(span.end, |(slash, _)| span.start + slash);
+        from..span.end
+    }
+
+    /// Keeps the paths of all addresses from being drawn, in a file whose tables can't tell which of them are secret.
+    fn conceal_paths(&self) {
+        for (scheme, _) in self.text.match_indices("://") {
+            let rest = &self.text[scheme + 3..];
+            let end = scheme + 3 + rest.find(|end: char| end.is_whitespace() || matches!(end, '"' | '\'')).unwrap_or(rest.len());
+            self.conceal(self.path_of_address(scheme..end));
+        }
+    }
+
     /// What was found wrong, in order of place.
     pub fn into_diagnostics(self) -> Diagnostics {
         let text = conceal(self.text, self.concealed.into_inner());
@@ -154,21 +184,24 @@ impl<'a> Document<'a> {
             problems.sort_by_key(|problem| problem.span.start);
         }
         let diagnostics = problems.into_iter().map(|problem| place(&text, &self.line_starts, problem)).collect();
-        Diagnostics { file: self.file.to_owned(), diagnostics, omitted }
+        Diagnostics { file: self.file.to_owned(), diagnostics, omitted: omitted + self.unread.get() }
     }
 }
+
+/// The parser's word for a key or a table that is defined twice; it keeps one of the two.
+const DUPLICATE: &str = "duplicate key";
 
 /// Whether the parser's recovery after this error leaves everything else where it was. Unknown errors count as harmful: reading on would
 /// tell of faults that aren't there.
 fn is_harmless(message: &str) -> bool {
-    ["string values must be quoted", "invalid boolean", "duplicate key"].iter().any(|known| message.starts_with(known))
+    ["string values must be quoted", "invalid boolean", DUPLICATE].iter().any(|known| message.starts_with(known))
 }
 
 fn syntax_help(message: &str) -> Option<&'static str> {
     [
         ("string values must be quoted", "put the value in double quotes"),
         ("invalid boolean", "write `true` or `false`, without quotes"),
-        ("duplicate key", "the same name is defined further up: remove one of the two, or rename it"),
+        (DUPLICATE, "the same name is defined further up: remove one of the two, or rename it"),
         ("cannot recurse", "nothing in a configuration needs to be nested so deeply"),
         ("recursion limit", "nothing in a configuration needs to be nested so deeply"),
     ]
@@ -203,7 +236,8 @@ fn place(text: &str, line_starts: &[usize], problem: Problem) -> Diagnostic {
         source: (line.len() <= Document::LONGEST_LINE).then(|| line.to_owned()),
         marked: from..to,
     };
-    Diagnostic { level: problem.level, message: problem.message, place: Some(place), label: problem.label, help: problem.help }
+    let place = (!problem.whole).then_some(place);
+    Diagnostic { level: problem.level, message: problem.message, place, label: problem.label, help: problem.help }
 }
 
 /// Whether the value of a key is a secret, by the sound of the key.
@@ -226,8 +260,8 @@ fn secrets_in_line(line: &str) -> Vec<Range<usize>> {
             spans.push(value_in_line(line, equals + 1));
         }
     }
-    for (scheme, _) in line.match_indices("://") {
-        let authority = scheme + 3;
+    for (slashes, _) in line.match_indices("//") {
+        let authority = slashes + 2;
         let end = authority + line[authority..].find(['/', '"', '\'', ' ', '?']).unwrap_or(line.len() - authority);
         if let Some(at) = line[authority..end].rfind('@') {
             let colon = line[authority..authority + at].find(':').map_or(0, |colon| colon + 1);

@@ -11,8 +11,8 @@ use super::document::Problem;
 use super::reader::{Table, Value};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
-pub(super) const MINUTE: Duration = Duration::from_secs(60);
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) const SEVERITIES: [(&str, Severity); 4] =
     [("P0", Severity::P0), ("P1", Severity::P1), ("P2", Severity::P2), ("P3", Severity::P3)];
@@ -121,19 +121,18 @@ pub(super) fn check_window(table: &Table<'_>, window: Option<&Value<'_>>, length
     }
 }
 
-/// Checks that a promise is longer than the time for which its evidence must persist.
+/// Checks that a promise is longer than the time for which its evidence must persist. `table` holds the `matrix` and the `decision` that
+/// were changed; where neither was, nothing new can be wrong.
 pub(super) fn check_holds(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
+    let hold = table.optional("decision").and_then(|value| value.get("hold_p1"));
+    let changed = hold.map(|value| value.span).or_else(|| table.optional("matrix").map(|value| value.key_span()));
     let row = &matrix.error_ratio;
-    let Some(within) = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack) else { return };
+    let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);
+    let (Some(span), Some(within)) = (changed, promised) else { return };
     if decision.hold_p1 >= within {
-        let message = format!(
-            "an error ratio must persist for {} before it is acted on, and is to be over within {}",
-            words(decision.hold_p1),
-            words(within)
-        );
-        table.report(
-            Problem::error(table.span.clone(), message).help("shorten `decision.hold_p1`, or lengthen `matrix.error_ratio.within`"),
-        );
+        let (hold, within) = (words(decision.hold_p1), words(within));
+        let message = format!("an error ratio must persist for {hold} before it is acted on, and is to be over within {within}");
+        table.report(Problem::error(span, message).help("shorten `decision.hold_p1`, or lengthen `matrix.error_ratio.within`"));
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Table<'a> {
     pub path: String,
     entries: &'a DeTable<'a>,
     known: RefCell<Vec<&'static str>>,
+    /// What lacks: the keys of which one would do, and what is said unless an unknown key was meant to be one of them.
+    lacking: RefCell<Vec<(Vec<&'static str>, Problem)>>,
 }
 
 /// A value while it is read.
@@ -32,12 +34,12 @@ pub(super) struct Value<'a> {
     /// Its name from the root.
     pub path: String,
     key_span: Range<usize>,
-    value: &'a DeValue<'a>,
+    content: &'a DeValue<'a>,
 }
 
 impl<'a> Table<'a> {
     pub fn root(document: &'a Document<'a>, entries: &'a DeTable<'a>) -> Self {
-        Self { document, span: 0..0, path: String::new(), entries, known: RefCell::default() }
+        Self { document, span: 0..0, path: String::new(), entries, known: RefCell::default(), lacking: RefCell::default() }
     }
 
     /// The value of a key, if it is there.
@@ -46,13 +48,19 @@ impl<'a> Table<'a> {
         self.entries.get_key_value(key).map(|(key, value)| self.value(key.get_ref(), key.span(), value))
     }
 
-    /// The value of a key that has to be there.
-    pub fn required(&self, key: &'static str) -> Option<Value<'a>> {
+    /// The value of a key that has to be there. `example` is the whole line.
+    pub fn required(&self, key: &'static str, example: &str) -> Option<Value<'a>> {
         let value = self.optional(key);
         if value.is_none() {
-            self.report(Problem::absence(self.span.clone(), format!("`{}` has no `{key}`", self.path)));
+            self.lack(&[key], format!("for example `{example}`"));
         }
         value
+    }
+
+    /// Says that one of some keys has to be there.
+    pub fn lack(&self, keys: &[&'static str], help: String) {
+        let problem = Problem::absence(self.span.clone(), format!("`{}` needs {}", self.path, alternatives(keys))).help(help);
+        self.lacking.borrow_mut().push((keys.to_vec(), problem));
     }
 
     /// The table of a key, if it is there.
@@ -85,7 +93,7 @@ impl<'a> Table<'a> {
         found.sort_by_key(|(_, value)| value.key_span.start);
         let choice = alternatives(keys);
         match found.as_slice() {
-            [] => self.report(Problem::absence(self.span.clone(), format!("`{}` has none of {choice}", self.path))),
+            [] => self.lack(keys, format!("add {choice}")),
             [_] => return found.pop(),
             [(first, _), .., (last, value)] => {
                 let message = format!("`{}` has both `{first}` and `{last}`", self.path);
@@ -100,37 +108,41 @@ impl<'a> Table<'a> {
         self.document.report(problem);
     }
 
-    /// Reports every key that was not asked for.
+    /// Reports every key that was not asked for, and what lacks.
     pub fn finish(self) {
-        let known = self.known.borrow();
+        let mut known = self.known.take();
+        known.sort_unstable();
+        known.dedup();
+        let mut lacking = self.lacking.take();
         for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
-            self.report(self.unknown(key.get_ref(), key.span(), &known));
+            let (problem, meant) = self.unknown(key.get_ref(), key.span(), &known);
+            self.report(problem);
+            lacking.retain(|(keys, _)| !keys.iter().any(|key| meant.contains(key)));
+        }
+        for (_, problem) in lacking {
+            self.report(problem);
         }
     }
 
-    fn unknown(&self, key: &str, span: Range<usize>, known: &[&'static str]) -> Problem {
-        let pointers: Vec<&'static str> = known
-            .iter()
-            .copied()
-            .filter(|name| name.strip_prefix(key).is_some_and(|rest| rest == "_file" || rest == "_credential"))
-            .collect();
+    /// What is said of an unknown key, and which keys it may have been meant to be.
+    fn unknown(&self, key: &str, span: Range<usize>, known: &[&'static str]) -> (Problem, Vec<&'static str>) {
+        let is_pointer = |name: &&str| name.strip_prefix(key).is_some_and(|rest| rest == "_file" || rest == "_credential");
+        let pointers: Vec<&'static str> = known.iter().copied().filter(is_pointer).collect();
         if !pointers.is_empty() {
-            return Problem::error(span, format!("`{key}` would put a secret in the open"))
-                .help(format!("keep it in a file or a systemd credential: {}", alternatives(&pointers)));
+            let help = format!("keep it in a file or a systemd credential: {}", alternatives(&pointers));
+            return (Problem::error(span, format!("`{key}` would put a secret in the open")).help(help), pointers);
         }
-        let message =
-            if self.path.is_empty() { format!("`{key}` is not known") } else { format!("`{key}` is not a key of `{}`", self.path) };
-        let mut listed = known.to_vec();
-        listed.sort_unstable();
-        listed.dedup();
-        let help = nearest(key, &listed)
-            .map_or_else(|| format!("its keys are: {}", listed.join(", ")), |nearest| format!("did you mean `{nearest}`?"));
-        Problem::error(span, message).help(help)
+        let table = if self.path.is_empty() { "the configuration".to_owned() } else { format!("`{}`", self.path) };
+        let problem = Problem::error(span, format!("`{key}` is not a key of {table}"));
+        match nearest(key, known) {
+            Some(nearest) => (problem.help(format!("did you mean `{nearest}`?")), vec![nearest]),
+            None => (problem.help(format!("its keys are: {}", known.join(", "))), Vec::new()),
+        }
     }
 
     fn value(&self, key: &str, key_span: Range<usize>, value: &'a toml::Spanned<DeValue<'a>>) -> Value<'a> {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        Value { document: self.document, span: value.span(), path, key_span, value: value.get_ref() }
+        Value { document: self.document, span: value.span(), path, key_span, content: value.get_ref() }
     }
 }
 
@@ -147,7 +159,7 @@ impl<'a> Value<'a> {
 
     /// Reports that the value is of the wrong type.
     fn mistyped<T>(&self, wanted: &str, example: &str) -> Option<T> {
-        let found = match self.value {
+        let found = match self.content {
             DeValue::String(_) => "a text",
             DeValue::Integer(_) | DeValue::Float(_) => "a number",
             DeValue::Boolean(_) => "true or false",
@@ -171,7 +183,7 @@ impl<'a> Value<'a> {
 
     /// A text that is not empty, at most `most` bytes long and of one line.
     pub fn text(&self, most: usize, example: &str) -> Option<&'a str> {
-        let DeValue::String(text) = self.value else { return self.mistyped("a text", example) };
+        let DeValue::String(text) = self.content else { return self.mistyped("a text", example) };
         let wrong = if text.trim().is_empty() {
             "is empty".to_owned()
         } else if text.len() > most {
@@ -187,17 +199,17 @@ impl<'a> Value<'a> {
 
     /// Whether the value is a text.
     pub fn is_text(&self) -> bool {
-        self.value.is_str()
+        self.content.is_str()
     }
 
     /// Whether the value is a table.
     pub fn is_table(&self) -> bool {
-        self.value.is_table()
+        self.content.is_table()
     }
 
     /// `true` or `false`.
     pub fn boolean(&self) -> Option<bool> {
-        match self.value {
+        match self.content {
             DeValue::Boolean(value) => Some(*value),
             _ => self.mistyped("true or false", "true"),
         }
@@ -205,7 +217,7 @@ impl<'a> Value<'a> {
 
     /// A whole number within a range.
     pub fn integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
-        let DeValue::Integer(integer) = self.value else {
+        let DeValue::Integer(integer) = self.content else {
             return self.mistyped("a whole number", &range.start().to_string());
         };
         let number = i128::from_str_radix(integer.as_str(), integer.radix()).ok().and_then(|number| u32::try_from(number).ok());
@@ -218,7 +230,7 @@ impl<'a> Value<'a> {
 
     /// A number between two others, which it can't itself be.
     pub fn number_between(&self, low: f64, high: f64) -> Option<f64> {
-        let (number, written) = match self.value {
+        let (number, written) = match self.content {
             DeValue::Float(float) => (float.as_str().parse().ok(), float.to_string()),
             DeValue::Integer(integer) => (integer.as_str().parse().ok(), integer.to_string()),
             _ => return self.mistyped("a number", &format!("{}", f64::midpoint(low, high))),
@@ -234,7 +246,7 @@ impl<'a> Value<'a> {
     /// A duration within a range, as people write it: `30s`, `1h 30m`.
     pub fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         const FORM: &str = "write a number and a unit in quotes: \"500ms\", \"30s\", \"15m\", \"1h 30m\", \"7d\"";
-        let text = match self.value {
+        let text = match self.content {
             DeValue::String(text) => text,
             DeValue::Integer(integer) => {
                 let problem =
@@ -268,7 +280,7 @@ impl<'a> Value<'a> {
     /// One of a few words.
     pub fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
         let words: Vec<&'static str> = choices.iter().map(|(word, _)| *word).collect();
-        let DeValue::String(text) = self.value else {
+        let DeValue::String(text) = self.content else {
             return self.mistyped("a text", &format!("\"{}\"", words.first().unwrap_or(&"")));
         };
         let found = choices.iter().find(|(word, _)| word == text).map(|(_, value)| *value);
@@ -280,22 +292,35 @@ impl<'a> Value<'a> {
         found
     }
 
+    /// A value inside a table, without reading the table.
+    pub fn get(&self, key: &'static str) -> Option<Value<'a>> {
+        let DeValue::Table(entries) = self.content else { return None };
+        let (key, value) = entries.get_key_value(key)?;
+        Some(Value {
+            span: value.span(),
+            path: format!("{}.{key}", self.path, key = key.get_ref()),
+            key_span: key.span(),
+            content: value.get_ref(),
+            ..self.clone()
+        })
+    }
+
     /// A table.
     pub fn table(&self) -> Option<Table<'a>> {
-        let DeValue::Table(entries) = self.value else { return self.mistyped("a table", "") };
+        let DeValue::Table(entries) = self.content else { return self.mistyped("a table", "") };
         let (document, span, path) = (self.document, self.key_span.clone(), self.path.clone());
-        Some(Table { document, span, path, entries, known: RefCell::default() })
+        Some(Table { document, span, path, entries, known: RefCell::default(), lacking: RefCell::default() })
     }
 
     /// A list of at least one and at most `most` values.
     pub fn list(&self, most: usize, example: &str) -> Option<Vec<Value<'a>>> {
-        let DeValue::Array(array) = self.value else { return self.mistyped("a list", example) };
+        let DeValue::Array(array) = self.content else { return self.mistyped("a list", example) };
         self.elements(array, most)
     }
 
     /// One value, or a list of at least one and at most `most`.
     pub fn one_or_list(&self, most: usize) -> Option<Vec<Value<'a>>> {
-        match self.value {
+        match self.content {
             DeValue::Array(array) => self.elements(array, most),
             _ => Some(vec![self.clone()]),
         }
@@ -308,14 +333,14 @@ impl<'a> Value<'a> {
             self.report(Problem::error(self.span.clone(), format!("`{}` {wrong}", self.path)));
             return None;
         }
-        let element = |value: &'a toml::Spanned<DeValue<'a>>| Value { span: value.span(), value: value.get_ref(), ..self.clone() };
+        let element = |value: &'a toml::Spanned<DeValue<'a>>| Value { span: value.span(), content: value.get_ref(), ..self.clone() };
         Some(array.iter().map(element).collect())
     }
 
     /// A plain value as JSON: a text, a number, true or false.
     pub fn scalar(&self) -> Option<serde_json::Value> {
         let number = |text: &str| text.parse::<serde_json::Number>().ok().map(serde_json::Value::Number);
-        match self.value {
+        match self.content {
             DeValue::String(text) => Some(serde_json::Value::String(text.to_string())),
             DeValue::Boolean(value) => Some(serde_json::Value::Bool(*value)),
             DeValue::Integer(integer) if integer.radix() == 10 => number(integer.as_str()),

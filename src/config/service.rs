@@ -29,7 +29,7 @@ pub(super) fn services(root: &Table<'_>, common: &Common) -> BTreeMap<ServiceNam
     let tables = root.named_tables("services", MOST_SERVICES);
     if tables.is_empty() {
         let problem = Problem::absence(0..0, "no service is guarded").help("add `[services.NAME]` with the platform that it runs on");
-        root.report(problem);
+        root.report(problem.of_the_file());
     }
     let mut workloads: BTreeMap<String, ServiceName> = BTreeMap::new();
     let mut services = BTreeMap::new();
@@ -60,7 +60,7 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
     edit_matrix(&mut matrix, table.table("matrix"));
     edit_decision(&mut decision, table.table("decision"));
     let verification: Verification = verification(table.table("verification"));
-    let platform_value = table.required("platform");
+    let platform_value = table.required("platform", "platform.kubernetes = { namespace = \"shop\", deployment = \"checkout\" }");
     let platform = platform_value.as_ref().and_then(platform);
     let (policies, signals) = signals(&table, &common.servers);
 
@@ -138,7 +138,7 @@ fn platform_name(platform: &PlatformSettings) -> String {
 }
 
 fn kubernetes(table: Table<'_>) -> Option<kubernetes::Settings> {
-    let namespace = table.required("namespace").and_then(|value| kubernetes_name(&value, 63));
+    let namespace = table.required("namespace", "namespace = \"shop\"").and_then(|value| kubernetes_name(&value, 63));
     let workload = table.exactly_one(&["deployment", "statefulset", "daemonset"]);
     table.finish();
     let (kind, value) = workload?;
@@ -172,8 +172,8 @@ fn kubernetes_name(value: &Value<'_>, most: usize) -> Option<String> {
 }
 
 fn command(table: Table<'_>) -> Option<command::Settings> {
-    let current = table.required("current").and_then(|value| program(&value));
-    let deploy = table.required("deploy").and_then(|value| program(&value));
+    let current = table.required("current", "current = [\"/usr/local/bin/current-version\"]").and_then(|value| program(&value));
+    let deploy = table.required("deploy", "deploy = [\"/usr/local/bin/deploy\"]").and_then(|value| program(&value));
     let status = table.optional("status").map(|value| program(&value));
     let every = table.optional("every").and_then(|value| value.duration(SECOND..=HOUR)).unwrap_or(Duration::from_secs(10));
     let timeout = table.optional("timeout").and_then(|value| value.duration(SECOND..=HOUR)).unwrap_or(5 * MINUTE);

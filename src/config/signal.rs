@@ -33,11 +33,11 @@ pub(super) fn servers(root: &Table<'_>) -> Servers {
 }
 
 fn server(table: Table<'_>) -> Option<prometheus::Server> {
-    let url = table.required("url").and_then(|value| http_url(&value));
+    let url = table.required("url", "url = \"http://prometheus:9090\"").and_then(|value| http_url(&value));
     let timeout = timeout(&table, Duration::from_secs(10));
     let access = access(&table);
     table.finish();
-    Some(prometheus::Server { url: url?, timeout, access: access? })
+    Some(prometheus::Server { url: url?, timeout, access })
 }
 
 fn timeout(table: &Table<'_>, default: Duration) -> Duration {
@@ -49,27 +49,18 @@ fn every(table: &Table<'_>, default: Duration) -> Duration {
 }
 
 /// The keys of trust and credentials, the same wherever something is asked over HTTP.
-fn access(table: &Table<'_>) -> Option<Access> {
-    let ca_file = table.optional("ca_file").map(|value| pem_file(&value, "CERTIFICATE"));
-    let client_certificate = client_certificate(table);
-    let basic = table.table("basic").map(login);
-    let asks_for_bearer = asks_for_secret(table, "bearer_file", "bearer_credential");
-    let bearer = secret(table, "bearer_file", "bearer_credential");
-    let headers = table.table("headers").map_or_else(Vec::new, |table| headers(&table));
-    if basic.is_some() && asks_for_bearer {
-        table.report(
-            Problem::error(table.span.clone(), format!("`{}` has both `basic` and a bearer token", table.path)).help("keep one of the two"),
-        );
+fn access(table: &Table<'_>) -> Access {
+    let basic_value = table.optional("basic");
+    if basic_value.is_some() && asks_for_secret(table, "bearer_file", "bearer_credential") {
+        let message = format!("`{}` has both `basic` and a bearer token", table.path);
+        table.report(Problem::error(table.span.clone(), message).help("keep one of the two"));
     }
-    Some(Access { ca_file: all_or_none(ca_file)?, client_certificate, basic: all_or_none(basic)?, bearer, headers })
-}
-
-/// `None` when something was there and is wrong.
-fn all_or_none<T>(value: Option<Option<T>>) -> Option<Option<T>> {
-    match value {
-        Some(None) => None,
-        Some(some) => Some(some),
-        None => Some(None),
+    Access {
+        ca_file: table.optional("ca_file").and_then(|value| pem_file(&value, "CERTIFICATE")),
+        client_certificate: client_certificate(table),
+        basic: basic_value.and_then(|value| value.table()).and_then(login),
+        bearer: secret(table, "bearer_file", "bearer_credential"),
+        headers: table.table("headers").map_or_else(Vec::new, |table| headers(&table)),
     }
 }
 
@@ -94,7 +85,7 @@ fn client_certificate(table: &Table<'_>) -> Option<(PathBuf, PathBuf)> {
 
 /// `{ user = …, password_file = … | password_credential = … }`.
 fn login(table: Table<'_>) -> Option<(String, Secret)> {
-    let user = table.required("user").and_then(|value| value.text(256, "\"rollbackd\""));
+    let user = table.required("user", "user = \"rollbackd\"").and_then(|value| value.text(256, "\"rollbackd\""));
     if user.is_some_and(|user| user.contains(':')) {
         table.report(Problem::error(table.span.clone(), "a user name can't hold a colon: HTTP ends the name there"));
     }
@@ -106,7 +97,7 @@ fn login(table: Table<'_>) -> Option<(String, Secret)> {
 /// A secret that has to be there.
 pub(super) fn required_secret(table: &Table<'_>, file: &'static str, credential: &'static str) -> Option<Secret> {
     if !asks_for_secret(table, file, credential) {
-        table.report(Problem::absence(table.span.clone(), format!("`{}` has neither `{file}` nor `{credential}`", table.path)));
+        table.lack(&[file, credential], "keep it in a file, or in a systemd credential".to_owned());
     }
     secret(table, file, credential)
 }
@@ -151,7 +142,7 @@ pub(super) fn probes(service: &Table<'_>) -> Vec<Signal> {
 }
 
 fn probe(name: &ServiceName, table: Table<'_>) -> Option<Signal> {
-    let targets = table.required("http").and_then(|value| http_urls(&value, 64));
+    let targets = table.required("http", "http = \"http://127.0.0.1:8080/healthz\"").and_then(|value| http_urls(&value, 64));
     let every = every(&table, Duration::from_secs(5));
     let method = table
         .optional("method")
@@ -170,7 +161,7 @@ fn probe(name: &ServiceName, table: Table<'_>) -> Option<Signal> {
         );
     }
     let body_contains = body_contains.and_then(|value| value.text(4096, "\"ok\"")).map(str::to_owned);
-    let json = json.and_then(|value| value.table()).map(json_expectation);
+    let json = json.and_then(|value| value.table()).and_then(json_expectation);
     table.finish();
     let targets = targets?;
     let policy = SignalPolicy { kind: SignalKind::Probe, every: signed(every), has_history: false, source: addresses(&targets) };
@@ -179,12 +170,12 @@ fn probe(name: &ServiceName, table: Table<'_>) -> Option<Signal> {
         method: method.unwrap_or("GET").to_owned(),
         status: status?,
         body_contains,
-        json: all_or_none(json)?,
+        json,
         latency_limit,
         timeout,
         fresh_connection,
         redirects: redirects as usize,
-        access: access?,
+        access,
     };
     Some((SignalName(format!("probe.{name}")), policy, SignalSettings::Probe(settings)))
 }
@@ -224,7 +215,7 @@ fn status_range(value: &Value<'_>) -> Option<(u16, u16)> {
 
 /// `{ pointer = "/status", equals = "ok" }`.
 fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
-    let pointer = table.required("pointer").and_then(|value| {
+    let pointer = table.required("pointer", "pointer = \"/status\"").and_then(|value| {
         let text = value.text(1024, "\"/status\"")?;
         if !text.starts_with('/') {
             value.refuse(
@@ -234,7 +225,7 @@ fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
         }
         Some(text.to_owned())
     });
-    let equals = table.required("equals").and_then(|value| value.scalar());
+    let equals = table.required("equals", "equals = \"ok\"").and_then(|value| value.scalar());
     table.finish();
     pointer.zip(equals)
 }
@@ -242,9 +233,9 @@ fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
 /// `[services.NAME.errors]`.
 pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
     let source = table.exactly_one(&["prometheus", "metrics"]);
-    let total_value = table.required("total");
+    let total_value = table.required("total", "total = 'http_requests_total'");
     let total = total_value.as_ref().and_then(selector);
-    let failed_value = table.required("failed");
+    let failed_value = table.required("failed", "failed = 'http_requests_total{code=~\"5..\"}'");
     let failed = failed_value.as_ref().and_then(selector);
     if let (Some(value), true) = (&failed_value, failed.is_some() && failed == total) {
         value.refuse(format!("`{}` is the same as `total`", value.path), "select only the failed requests, for example with code=~\"5..\"");
@@ -303,7 +294,7 @@ fn from_endpoints(
     table.finish();
     let targets = targets?;
     let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: false, source: addresses(&targets) };
-    Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total: total?, failed: failed?, timeout, access: access? })))
+    Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total: total?, failed: failed?, timeout, access })))
 }
 
 /// Addresses for messages: the first, without its query, which may hold a token.

@@ -1,1 +1,919 @@
+//! The configuration as a user meets it: good files, wrong files and what is said of them, absurd files, and the reference.
 
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use rollbackd_core::service::SignalKind;
+use rollbackd_core::severity::Response;
+
+use super::*;
+use crate::notify::email::Encryption;
+use crate::notify::webhook;
+use crate::signal::http::HeaderValue;
+
+const REFERENCE: &str = include_str!("../../config/rollbackd.toml");
+
+const EXAMPLES: [(&str, &str); 3] = [
+    ("kubernetes.toml", include_str!("../../config/examples/kubernetes.toml")),
+    ("host.toml", include_str!("../../config/examples/host.toml")),
+    ("quick.toml", include_str!("../../config/examples/quick.toml")),
+];
+
+/// A good configuration that the wrong ones are made of.
+const GOOD: &str = r#"[prometheus.main]
+url = "http://prometheus:9090"
+
+[notify.oncall.email]
+smtp = "smtps://mail.example.org"
+from = "rollbackd@example.org"
+to = ["oncall@example.org"]
+
+[notify.chat.webhook]
+url = "https://hooks.example.org/T0/B0"
+
+[fleet]
+
+[daemon]
+
+[kubernetes]
+
+[decision]
+
+[matrix.error_ratio]
+
+[matrix.minor_fault]
+
+[services.checkout]
+platform.kubernetes = { namespace = "shop", deployment = "checkout" }
+
+[services.checkout.probes.ready]
+http = "http://checkout/healthz"
+
+[services.checkout.errors]
+prometheus = "main"
+total = 'requests_total'
+failed = 'requests_total{code=~"5.."}'
+
+[services.billing]
+
+[services.billing.platform.command]
+current = ["billing-version"]
+deploy = ["billing-deploy"]
+
+[services.billing.probes.ready]
+http = "http://billing/healthz"
+"#;
+
+fn good() -> Config {
+    parse(GOOD, "rollbackd.toml", &Environment::default()).expect("it is good")
+}
+
+fn wrong(text: &str) -> Diagnostics {
+    parse(text, "rollbackd.toml", &Environment::default()).expect_err("it is wrong")
+}
+
+fn drawn(text: &str) -> String {
+    render(&wrong(text), false)
+}
+
+/// `GOOD` with a line put under a header, in place of a line there with the same key.
+fn good_with(header: &str, line: &str) -> String {
+    let key = |line: &str| line.split([' ', '.']).next().unwrap_or_default().trim_matches('«').to_owned();
+    let mut text = String::new();
+    let mut inside = false;
+    for old in GOOD.lines() {
+        if old.starts_with('[') {
+            inside = old == header;
+        }
+        if !(inside && key(old) == key(line)) {
+            text.push_str(old);
+            text.push('\n');
+        }
+        if old == header {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The text without its mark, and the line and the column that the mark stood at.
+fn marked(text: &str) -> (String, (usize, usize)) {
+    let at = text.find('«').expect("the case marks its place");
+    let line = text[..at].matches('\n').count() + 1;
+    let column = text[..at].chars().rev().take_while(|&character| character != '\n').count() + 1;
+    (text.replacen('«', "", 1), (line, column))
+}
+
+#[test]
+fn a_good_configuration_is_taken_whole() {
+    let config = good();
+    assert!(config.warnings.is_empty(), "{}", config.warnings);
+    assert_eq!(config.daemon.state_directory, Path::new("/var/lib/rollbackd"));
+    assert_eq!(config.daemon.socket, Path::new("/run/rollbackd/rollbackd.sock"));
+    let checkout = &config.services[&ServiceName::try_from("checkout").unwrap()];
+    assert_eq!(checkout.policy.platform, "kubernetes shop/deployment/checkout");
+    assert_eq!(checkout.policy.environment, "production");
+    assert_eq!(checkout.policy.window, SignedDuration::from_mins(30));
+    assert_eq!(checkout.policy.matrix, Matrix::default());
+    assert_eq!(checkout.policy.decision, Decision::default());
+    assert!(!checkout.policy.promote_on_probes);
+    let names: Vec<&str> = checkout.policy.signals.keys().map(|name| name.0.as_str()).collect();
+    assert_eq!(names, ["errors", "probe.ready"]);
+    assert!(checkout.policy.signals.keys().eq(checkout.signals.keys()));
+    let errors = &checkout.policy.signals[&SignalName("errors".to_owned())];
+    assert_eq!((errors.kind, errors.has_history, errors.source.as_str()), (SignalKind::Errors, true, "prometheus main"));
+    let billing = &config.services[&ServiceName::try_from("billing").unwrap()];
+    assert_eq!(billing.policy.platform, "command");
+    assert!(billing.policy.promote_on_probes, "it has no other signal");
+}
+
+#[test]
+fn the_same_text_gives_an_equal_configuration_and_one_change_touches_one_service() {
+    let changed = parse(&good_with("[services.billing]", "dry_run = true"), "rollbackd.toml", &Environment::default()).unwrap();
+    assert_eq!(good(), good());
+    let differing: Vec<String> =
+        good().services.iter().filter(|(name, service)| changed.services[*name] != **service).map(|(name, _)| name.to_string()).collect();
+    assert_eq!(differing, ["billing"]);
+}
+
+#[test]
+fn the_environment_says_where_state_and_socket_live_unless_the_file_does() {
+    let environment =
+        Environment { state_directory: Some("/state".into()), runtime_directory: Some("/runtime".into()), credentials_directory: None };
+    let daemon = parse(GOOD, "rollbackd.toml", &environment).unwrap().daemon;
+    assert_eq!((daemon.state_directory.as_path(), daemon.socket.as_path()), (Path::new("/state"), Path::new("/runtime/rollbackd.sock")));
+    let daemon = parse(&good_with("[daemon]", "socket = \"own.sock\""), "/etc/rollbackd/rollbackd.toml", &environment).unwrap().daemon;
+    assert_eq!(daemon.socket, Path::new("/etc/rollbackd/own.sock"));
+}
+
+#[test]
+fn a_service_changes_the_global_policy_for_itself_alone() {
+    let text = GOOD.replace("[matrix.error_ratio]", "[matrix.error_ratio]\nabove = 0.4\nwithin = \"20m\"")
+        + "[services.billing.matrix.error_ratio]\nresponse = \"ask\"\n[services.billing.decision]\nhold_p1 = \"3m\"\n";
+    let config = parse(&text, "rollbackd.toml", &Environment::default()).unwrap();
+    let row = |name: &str| config.services[&ServiceName::try_from(name).unwrap()].policy.matrix.error_ratio;
+    assert_eq!((row("checkout").above, row("checkout").response), (Some(0.4), Response::RollBack));
+    assert_eq!((row("billing").above, row("billing").response), (Some(0.4), Response::Ask));
+    assert_eq!(row("billing").within, Some(SignedDuration::from_mins(20)));
+    let hold = |name: &str| config.services[&ServiceName::try_from(name).unwrap()].policy.decision.hold_p1;
+    assert_eq!((hold("checkout"), hold("billing")), (SignedDuration::from_secs(120), SignedDuration::from_secs(180)));
+}
+
+#[test]
+fn mail_servers_say_their_encryption_by_their_scheme() {
+    for (smtp, host, port, encryption) in [
+        ("smtps://mail.example.org", "mail.example.org", 465, Encryption::Tls),
+        ("smtp://mail.example.org:2525", "mail.example.org", 2525, Encryption::StartTls),
+        ("smtp+plain://localhost", "localhost", 25, Encryption::None),
+    ] {
+        let text = good_with("[notify.oncall.email]", &format!("smtp = \"{smtp}\""));
+        let config = parse(&text, "rollbackd.toml", &Environment::default()).unwrap();
+        let NotifierSettings::Email(email) = &config.destinations["oncall"].notifier else { panic!("it is mail") };
+        assert_eq!((email.host.as_str(), email.port, email.encryption), (host, port, encryption));
+    }
+}
+
+#[test]
+fn a_probe_takes_statuses_headers_and_an_expectation_in_json() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("key"), "whatever\n").unwrap();
+    let text = good_with(
+        "[services.checkout.probes.ready]",
+        "status = [200, \"300-399\"]\njson = { pointer = \"/n\", equals = 3 }\nheaders = { X-Tenant = \"shop\", X-Api-Key = { file = \"key\" } }",
+    );
+    let config = parse(&text, &directory.path().join("rollbackd.toml").display().to_string(), &Environment::default()).unwrap();
+    let checkout = &config.services[&ServiceName::try_from("checkout").unwrap()];
+    let SignalSettings::Probe(probe) = &checkout.signals[&SignalName("probe.ready".to_owned())] else { panic!("it is a probe") };
+    assert_eq!(probe.status, [(200, 200), (300, 399)]);
+    assert_eq!(probe.json, Some(("/n".to_owned(), serde_json::json!(3))));
+    let key = crate::secret::Secret::File(directory.path().join("key"));
+    let headers = [("X-Tenant".to_owned(), HeaderValue::Plain("shop".to_owned())), ("X-Api-Key".to_owned(), HeaderValue::Secret(key))];
+    assert_eq!(probe.access.headers, headers);
+    assert!(!format!("{config:?}").contains("whatever"));
+}
+
+#[test]
+fn credentials_are_looked_for_in_the_credentials_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("chat"), "https://hooks.example.org/x").unwrap();
+    let text = good_with("[notify.chat.webhook]", "url_credential = \"chat\"").replace("url = \"https://hooks.example.org/T0/B0\"\n", "");
+    let environment = Environment { credentials_directory: Some(directory.path().to_owned()), ..Environment::default() };
+    let config = parse(&text, "rollbackd.toml", &environment).unwrap();
+    let NotifierSettings::Webhook(webhook) = &config.destinations["chat"].notifier else { panic!("it is a webhook") };
+    assert_eq!(webhook.url, webhook::Address::Secret(crate::secret::Secret::Credential(directory.path().join("chat"))));
+    assert!(drawn(&text).contains("$CREDENTIALS_DIRECTORY is not set"));
+}
+
+/// One mistake each: under which header, the line (its place marked), and a phrase of what is said.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    ("[services.checkout]", "«widnow = \"30m\"", "did you mean `window`?"),
+    ("[services.checkout]", "«dry-run = true", "did you mean `dry_run`?"),
+    ("[services.checkout]", "«colour = \"red\"", "its keys are: decision, dry_run, environment"),
+    ("[services.checkout]", "window = «30m", "put the value in double quotes"),
+    ("[services.checkout]", "window = «30", "did you mean \"30s\"?"),
+    ("[services.checkout]", "window = «\"30\"", "`services.checkout.window` is not a duration: \"30\""),
+    ("[services.checkout]", "window = «\"-5m\"", "is not a duration: \"-5m\""),
+    ("[services.checkout]", "window = «\"30 parsecs\"", "is not a duration"),
+    ("[services.checkout]", "window = «\"18446744073709551615s 1000ms\"", "is not a duration"),
+    ("[services.checkout]", "window = «\"1s\"", "must be between 10s and 7days, not 1s"),
+    ("[services.checkout]", "window = «\"10m\"", "shorter than the 30m within which `performance` is to be over"),
+    ("[services.checkout]", "window = «true", "must be a duration, not true or false"),
+    ("[services.checkout]", "dry_run = «\"yes\"", "must be true or false, not a text"),
+    ("[services.checkout]", "dry_run = «Yes", "string values must be quoted"),
+    ("[services.checkout]", "environment = «\"\"", "is empty"),
+    ("[services.checkout]", "environment = «7", "must be a text, not a number"),
+    ("[services.checkout]", "restore = «\"images\"", "did you mean \"image\"?"),
+    ("[services.checkout]", "rollbacks_per_day = «0", "must be between 1 and 100, not 0"),
+    ("[services.checkout]", "rollbacks_per_day = «2.5", "must be a whole number"),
+    ("[services.checkout]", "rollbacks_per_day = «99999999999999999999", "must be between 1 and 100"),
+    ("[services.checkout]", "verification = { «time = \"5m\" }", "is not a key of `services.checkout.verification`"),
+    ("[services.checkout]", "verification = { watch = «\"30d\" }", "must be between 1s and 1day, not 30d"),
+    ("[services.checkout]", "platform = «\"kubernetes\"", "must be a table, not a text"),
+    ("[services.checkout]", "platform.«kubernetes = { namespace = \"shop\" }", "needs `deployment`, `statefulset` or `daemonset`"),
+    ("[services.checkout]", "platform.«kubernetes = { deployment = \"shop\" }", "needs `namespace`"),
+    ("[services.checkout]", "platform.kubernetes = { namespace = «\"Shop\", deployment = \"a\" }", "not a name that Kubernetes allows"),
+    (
+        "[services.checkout]",
+        "platform.kubernetes = { namespace = \"shop\", deployment = \"a\", «daemonset = \"a\" }",
+        "both `deployment` and `daemonset`",
+    ),
+    (
+        "[services.checkout]",
+        "platform.kubernetes = { namespace = \"a\", deployment = \"b\" }
+platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
+        "both `kubernetes` and `command`",
+    ),
+    ("[services.billing.platform.command]", "current = «\"version\"", "must be a list of arguments"),
+    ("[services.billing.platform.command]", "deploy = «[]", "is empty"),
+    ("[services.billing.platform.command]", "every = «\"100ms\"", "must be between 1s and 1h"),
+    ("[services.checkout.probes.ready]", "http = «\"checkout/healthz\"", "does not begin with http:// or https://"),
+    ("[services.checkout.probes.ready]", "http = «\"ftp://checkout/healthz\"", "does not begin with http:// or https://"),
+    ("[services.checkout.probes.ready]", "http = «\"http:/checkout\"", "does not begin with http:// or https://"),
+    ("[services.checkout.probes.ready]", "http = «\"http://\"", "empty host"),
+    ("[services.checkout.probes.ready]", "http = «\"http://user:hunter2@checkout/\"", "credentials inside the address"),
+    ("[services.checkout.probes.ready]", "http = [\"http://a/\", «\"http://a/\"]", "the same address twice"),
+    ("[services.checkout.probes.ready]", "http = [\"http://a/\", «3]", "must be a text, not a number"),
+    ("[services.checkout.probes.ready]", "every = «\"50ms\"", "must be between 100ms and 1h, not 50ms"),
+    ("[services.checkout.probes.ready]", "method = «\"get\"", "did you mean \"GET\"?"),
+    ("[services.checkout.probes.ready]", "status = «\"2xx\"", "is not a range of statuses"),
+    ("[services.checkout.probes.ready]", "status = «\"299-200\"", "is not a range of statuses"),
+    ("[services.checkout.probes.ready]", "status = [200, «99]", "must be between 100 and 599, not 99"),
+    ("[services.checkout.probes.ready]", "latency_limit = «\"2s\"", "is not shorter than the timeout of 2s"),
+    ("[services.checkout.probes.ready]", "json = { pointer = «\"status\", equals = 1 }", "does not begin with a slash"),
+    ("[services.checkout.probes.ready]", "«json = { pointer = \"/status\" }", "needs `equals`"),
+    (
+        "[services.checkout.probes.ready]",
+        "json = { pointer = \"/status\", equals = «[1] }",
+        "must be a text, a number, true or false, not a list",
+    ),
+    ("[services.checkout.probes.ready]", "method = \"HEAD\"\n«body_contains = \"ok\"", "no body to look into"),
+    ("[services.checkout.probes.ready]", "redirects = «11", "must be between 0 and 10"),
+    ("[services.checkout.probes.ready]", "ca_file = «\"/no/such/ca.pem\"", "/no/such/ca.pem: no such file or directory"),
+    ("[services.checkout.probes.ready]", "ca_file = «\"/\"", "is not a file"),
+    ("[services.checkout.probes.ready]", "ca_file = «\"Cargo.toml\"", "holds no certificate"),
+    ("[services.checkout.probes.ready]", "«bearer = \"hunter2\"", "`bearer_credential` or `bearer_file`"),
+    ("[services.checkout.probes.ready]", "headers = { Authorization = «\"Bearer hunter2\" }", "would put a secret in the open"),
+    ("[services.checkout.probes.ready]", "headers = { «\"X Y\" = \"a\" }", "is not the name of a header"),
+    ("[services.checkout.errors]", "prometheus = «\"mian\"", "did you mean \"main\"?"),
+    ("[services.checkout.errors]", "prometheus = «\"elsewhere\"", "defined are: main"),
+    ("[services.checkout.errors]", "prometheus = \"main\"\n«metrics = \"http://checkout/metrics\"", "both `prometheus` and `metrics`"),
+    ("[services.checkout.errors]", "total = «'rate(requests_total)'", "it calls a function"),
+    ("[services.checkout.errors]", "total = «'requests_total[5m]'", "it has a range"),
+    ("[services.checkout.errors]", "total = «'requests_total{code=\"2}'", "a quote is not closed"),
+    ("[services.checkout.errors]", "total = «'requests_total{code=\"2\"'", "a brace is not closed"),
+    ("[services.checkout.errors]", "total = «'requests_total}'", "a brace is closed that was not opened"),
+    ("[services.checkout.errors]", "«timeout = \"5s\"", "belongs to its server"),
+    ("[prometheus.main]", "url = «\"prometheus:9090\"", "does not begin with http:// or https://"),
+    ("[prometheus.main]", "timeout = «\"1h\"", "must be between 10ms and 1m, not 1h"),
+    ("[prometheus.main]", "basic = { user = \"a\", «password = \"hunter2\" }", "would put a secret in the open"),
+    ("[prometheus.main]", "«basic = { user = \"a\" }", "needs `password_file` or `password_credential`"),
+    ("[prometheus.main]", "bearer_file = «\"/no/such/token\"", "can't be read: /no/such/token"),
+    ("[prometheus.main]", "bearer_credential = «\"token\"", "$CREDENTIALS_DIRECTORY is not set"),
+    ("[prometheus.main]", "bearer_credential = «\"../token\"", "is not the name of a credential"),
+    ("[notify.oncall.email]", "smtp = «\"mail.example.org\"", "does not begin with smtps:// or smtp:// or smtp+plain://"),
+    ("[notify.oncall.email]", "smtp = «\"smtps://me:hunter2@mail.example.org\"", "credentials inside the address"),
+    ("[notify.oncall.email]", "smtp = «\"smtps://mail.example.org/inbox\"", "more than a host and a port"),
+    ("[notify.oncall.email]", "from = «\"rollbackd\"", "is not a mail address"),
+    ("[notify.oncall.email]", "to = «[]", "is empty"),
+    ("[notify.oncall.email]", "to = [\"a@example.org\", «\"a@example.org\"]", "twice"),
+    ("[notify.oncall.email]", "«password = \"hunter2\"\nuser = \"a\"", "`password_credential` or `password_file`"),
+    ("[notify.oncall.email]", "severities = [\"P0\", «\"p1\"]", "did you mean \"P1\"?"),
+    ("[notify.oncall.email]", "severities = [\"P0\", «\"P0\"]", "twice"),
+    ("[notify.chat.webhook]", "format = «\"slak\"", "did you mean \"slack\"?"),
+    ("[notify.chat.webhook]", "«secret = \"whsec_hunter2\"", "would put a secret in the open"),
+    ("[notify.chat.webhook]", "secret_file = «\"/no/such/file\"", "can't be read"),
+    ("[fleet]", "brake_services = «1", "must be between 2 and 10000"),
+    ("[fleet]", "rollbacks_per_hour = «\"ten\"", "must be a whole number, not a text"),
+    ("[daemon]", "blind_after = «\"0s\"", "must be between 1s and 1day, not 0s"),
+    ("[daemon]", "socket = «1979-05-27", "must be a text, not a date"),
+    ("[kubernetes]", "kubeconfig = «\"/no/such/kubeconfig\"", "can't be read"),
+    ("[decision]", "alpha = «0", "must be greater than 0 and less than 0.05"),
+    ("[decision]", "alpha = «nan", "must be greater than 0 and less than 0.05, not nan"),
+    ("[decision]", "hold_probe_rounds = «61", "must be between 1 and 60"),
+    ("[decision]", "«hold_p4 = \"1m\"", "did you mean `hold_p"),
+    ("[matrix.error_ratio]", "above = «50", "must be greater than 0 and less than 1, not 50"),
+    ("[matrix.error_ratio]", "response = «\"rollback\"", "did you mean \"roll_back\"?"),
+    ("[matrix.error_ratio]", "severity = «\"high\"", "write one of \"P0\", \"P1\", \"P2\", \"P3\""),
+    ("[decision]", "hold_p1 = «\"20m\"", "must persist for 20m before it is acted on, and is to be over within 15m"),
+    ("[services.billing]", "decision.hold_p1 = «\"20m\"", "must persist for 20m before it is acted on"),
+    ("[services.billing]", "decision.grace = \"45m\"\nwindow = «\"40m\"", "the window of 40m ends before the grace of 45m does"),
+    ("[services.checkout.probes.ready]", "ca_file = «\"/dev/zero\"", "is not a file"),
+    ("[prometheus.main]", "bearer_file = «\"/dev/zero\"", "is not a file"),
+    ("[matrix.minor_fault]", "«above = 0.5", "has no level"),
+];
+
+#[test]
+fn every_mistake_is_told_at_its_place_alone_and_with_words_that_help() {
+    for &(header, line, phrase) in MISTAKES {
+        let (text, place) = marked(&good_with(header, line));
+        let diagnostics = wrong(&text);
+        let errors: Vec<_> = diagnostics.diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error).collect();
+        let [error] = errors.as_slice() else { panic!("{line}: not one error but\n{diagnostics}") };
+        let found = error.place.as_ref().map(|place| (place.line, place.column));
+        assert_eq!(found, Some(place), "{line}:\n{diagnostics}");
+        let said = format!("{} {}", error.message, error.help.as_deref().unwrap_or_default());
+        assert!(said.contains(phrase), "{line}: {phrase:?} is not in\n{diagnostics}");
+    }
+}
+
+#[test]
+fn no_message_shows_a_secret() {
+    for &(header, line, _) in MISTAKES {
+        let (text, _) = marked(&good_with(header, line));
+        let diagnostics = wrong(&text);
+        for shown in
+            [render(&diagnostics, false), render(&diagnostics, true), diagnostics.to_json().to_string(), format!("{diagnostics:?}")]
+        {
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(!shown.contains("T0/B0"), "{shown}");
+        }
+    }
+    let both = drawn(&good_with("[notify.chat.webhook]", "url_file = \"/no/such/file\""));
+    assert!(both.contains("has both `url_file` and `url`") && !both.contains("T0/B0"), "{both}");
+    for broken in [
+        "password = \"hunter2",
+        "password = hunter2",
+        "pasword = 'hunter2'",
+        "\"password\" = 'hunter2' x",
+        "password = \"\"\"\nhunter2\"\"\"",
+        "url = \"https//x:hunter2@y/\" =",
+    ] {
+        let shown = drawn(&good_with("[notify.oncall.email]", broken));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn ten_mistakes_in_one_file_are_all_told_in_order_of_place() {
+    let text = r#"[prometheus.main]
+«url = "prometheus:9090"
+
+[notify.oncall.email]
+smtp = «"mail.example.org"
+from = "rollbackd@example.org"
+to = «[]
+
+[services.checkout]
+window = «30m
+«enviroment = "production"
+platform.kubernetes = { namespace = «"Shop", deployment = "checkout" }
+
+[services.checkout.probes.ready]
+http = "http://checkout/healthz"
+every = «"1ms"
+status = «"ok"
+
+[services.checkout.errors]
+prometheus = «"mian"
+total = «'rate(requests_total[5m])'
+failed = 'requests_total{code=~"5.."}'
+"#
+    .replace("«url = ", "url = «");
+    let mut expected = Vec::new();
+    let mut text = text;
+    while text.contains('«') {
+        let (rest, place) = marked(&text);
+        text = rest;
+        expected.push(place);
+    }
+    let found: Vec<_> = wrong(&text)
+        .diagnostics
+        .iter()
+        .filter_map(|diagnostic| diagnostic.place.as_ref())
+        .map(|place| (place.line, place.column))
+        .collect();
+    assert_eq!(expected.len(), 10);
+    assert_eq!(found, expected, "{}", drawn(&text));
+}
+
+#[test]
+fn what_may_be_wrong_only_because_the_syntax_is_is_not_told() {
+    let text = GOOD.replace("[services.checkout]", "[services.checkout");
+    let diagnostics = wrong(&text);
+    assert_eq!(diagnostics.diagnostics.len(), 1, "{diagnostics}");
+    let text = GOOD.to_owned() + "[services.checkout]\nwindow = \"30m\"\n";
+    let diagnostics = wrong(&text);
+    assert_eq!(diagnostics.diagnostics.len(), 1, "{diagnostics}");
+    assert!(diagnostics.diagnostics[0].help.as_deref().unwrap().contains("further up"));
+}
+
+#[test]
+fn a_key_that_is_misspelt_is_not_also_told_to_be_missing() {
+    let diagnostics = wrong(&GOOD.replace("[services.billing.platform.command]", "[services.billing.platform.comand]"));
+    assert_eq!(diagnostics.count(Level::Error), 1, "{diagnostics}");
+}
+
+#[test]
+fn two_guards_of_one_workload_are_refused() {
+    let text = GOOD.to_owned()
+        + "[services.again]\nplatform.kubernetes = { namespace = \"shop\", deployment = \"checkout\" }\nprobes.a.http = \"http://a/\"\n";
+    let shown = drawn(&text);
+    assert!(shown.contains("guards the same workload, kubernetes shop/deployment/checkout"), "{shown}");
+}
+
+#[test]
+fn the_window_is_held_against_the_matrix_of_the_service_itself() {
+    let short = good_with("[services.billing]", "window = \"10m\"");
+    let shorter = "[services.billing.matrix]\nerror_ratio.within = \"5m\"\nperformance.within = \"10m\"\n";
+    assert!(parse(&(short.clone() + shorter), "rollbackd.toml", &Environment::default()).is_ok());
+    let notify = "[services.billing.matrix]\nerror_ratio.response = \"notify\"\nperformance.response = \"ask\"\n";
+    assert!(parse(&(short.clone() + notify), "rollbackd.toml", &Environment::default()).is_ok());
+    assert!(drawn(&short).contains("shorter than"));
+}
+
+#[test]
+fn what_can_be_done_but_was_hardly_meant_is_a_warning() {
+    let shop = "[services.shop]\nplatform.kubernetes = { namespace = \"shop\", deployment = \"shop\" }\n";
+    for (text, phrase) in [
+        (shop.to_owned(), "nobody is told of anything"),
+        (GOOD.to_owned() + shop, "`services.shop` has no signal"),
+        (good_with("[notify.chat.webhook]", "format = \"slack\""), "the address of a chat's webhook is a secret"),
+        (good_with("[notify.oncall.email]", "smtp = \"smtp+plain://mail.example.org\""), "mail leaves this machine without encryption"),
+        (good_with("[services.billing]", "restore = \"image\""), "says nothing where the platform is a command"),
+        (good_with("[services.billing.platform.command]", "deploy = [\"/no/such/program\"]"), "there is no program /no/such/program"),
+        (GOOD.to_owned() + "[matrix.feature_broken]\nabove = 0.5\n", "it would never be found"),
+    ] {
+        let config = parse(&text, "rollbackd.toml", &Environment::default()).unwrap_or_else(|wrong| panic!("{wrong}"));
+        let shown = render(&config.warnings, false);
+        assert!(shown.contains(phrase) && shown.starts_with("warning: "), "{phrase:?} is not in\n{shown}");
+    }
+}
+
+#[test]
+fn absurd_files_are_refused_in_words() {
+    let long = "#".repeat(1024 * 1024 + 1);
+    let wide = format!("x = \"{}", "é".repeat(100_000));
+    for (text, phrase) in [
+        ("", "no service is guarded"),
+        ("\n\n# nothing\n", "no service is guarded"),
+        ("\u{feff}", "no service is guarded"),
+        ("\0", "rollbackd.toml:1:1"),
+        ("x = \"a\0b\"", "invalid basic string"),
+        (long.as_str(), "longer than 1 MiB"),
+        (wide.as_str(), "rollbackd.toml:1:"),
+        (&format!("x = {}", "[".repeat(100_000)), "nested so deeply"),
+        (&format!("x = {}", "{ x = ".repeat(100_000)), "rollbackd.toml:1:"),
+        (&format!("{}x = 1", "x.".repeat(300_000)), "nested so deeply"),
+        (&format!("[{}x]", "x.".repeat(300_000)), "nested so deeply"),
+        (&"=\n".repeat(200_000), "more not shown"),
+        (&"[[services]]\n".repeat(50_000), "must be a table, not a list"),
+        ("services = 3", "must be a table, not a number"),
+        ("[services]\nx = 3", "`services.x` must be a table, not a number"),
+        ("[services.\"Ä b\"]", "is not a name"),
+    ] {
+        let shown = drawn(text);
+        assert!(shown.contains(phrase), "{phrase:?} is not in\n{}", shown.chars().take(2000).collect::<String>());
+        assert!(shown.len() < 200_000, "{} bytes are shown", shown.len());
+    }
+}
+
+#[test]
+fn a_hundred_warnings_hide_no_error() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for number in 0..150 {
+        let _ = writeln!(text, "[services.s{number}]\nplatform.kubernetes = {{ namespace = \"shop\", deployment = \"s{number}\" }}");
+    }
+    let diagnostics = wrong(&(text + "dry_run = 1\n"));
+    assert_eq!((diagnostics.count(Level::Error), diagnostics.diagnostics.len(), diagnostics.omitted), (1, 100, 52));
+}
+
+#[test]
+fn files_that_are_not_there_or_not_text_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let load_bytes = |bytes: &[u8]| {
+        let path = directory.path().join("rollbackd.toml");
+        std::fs::write(&path, bytes).unwrap();
+        load(&path, &Environment::default())
+    };
+    assert!(load_bytes(GOOD.as_bytes()).is_ok());
+    let latin = load_bytes(b"[fleet]\n# caf\xe9\n").unwrap_err();
+    let place = latin.diagnostics[0].place.clone().unwrap();
+    assert_eq!((place.line, place.column), (2, 6));
+    assert!(latin.to_string().contains("not UTF-8"));
+    assert!(load_bytes(&vec![b'#'; 2 * 1024 * 1024]).unwrap_err().to_string().contains("longer than 1 MiB"));
+    assert!(
+        load(&directory.path().join("none.toml"), &Environment::default())
+            .unwrap_err()
+            .to_string()
+            .contains("cannot read the configuration")
+    );
+    assert!(load(directory.path(), &Environment::default()).is_err());
+}
+
+#[test]
+fn diagnostics_have_a_form_for_programs() {
+    let json = wrong(&good_with("[services.checkout]", "widnow = \"30m\"")).to_json();
+    let expected = serde_json::json!({
+        "file": "rollbackd.toml",
+        "diagnostics": [{
+            "level": "error",
+            "message": "`widnow` is not a key of `services.checkout`",
+            "line": 25,
+            "column": 1,
+            "source": "widnow = \"30m\"",
+            "label": null,
+            "help": "did you mean `window`?",
+        }],
+        "omitted": 0,
+    });
+    assert_eq!(json, expected);
+}
+
+#[test]
+fn colours_are_only_drawn_when_asked_for() {
+    let diagnostics = wrong("x = 1");
+    assert!(!render(&diagnostics, false).contains('\u{1b}'));
+    assert!(render(&diagnostics, true).contains('\u{1b}'));
+}
+
+/// What is drawn for typical mistakes, letter by letter.
+const DRAWN: &[(&str, &str, &str)] = &[
+    (
+        "[services.checkout]",
+        "widnow = \"30m\"",
+        r#"
+error: `widnow` is not a key of `services.checkout`
+  --> rollbackd.toml:25:1
+   |
+25 | widnow = "30m"
+   | ^^^^^^
+   |
+   = help: did you mean `window`?
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[services.checkout]",
+        "window = 30m",
+        r"
+error: string values must be quoted
+  --> rollbackd.toml:25:10
+   |
+25 | window = 30m
+   |          ^^^
+   |
+   = help: put the value in double quotes
+
+rollbackd.toml: 1 error
+",
+    ),
+    (
+        "[services.checkout]",
+        "window = \"10m\"",
+        r#"
+error: the window of 10m is shorter than the 30m within which `performance` is to be over
+  --> rollbackd.toml:25:10
+   |
+25 | window = "10m"
+   |          ^^^^^
+   |
+   = help: make `window` at least "30m", or shorten `matrix.performance.within`
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[services.checkout]",
+        "verification = { watch = 900, timeout = \"5 m\" }",
+        r#"
+error: `services.checkout.verification.watch` must be a duration with its unit, not a bare number
+  --> rollbackd.toml:25:26
+   |
+25 | verification = { watch = 900, timeout = "5 m" }
+   |                          ^^^
+   |
+   = help: did you mean "900s"? write a number and a unit in quotes: "500ms", "30s", "15m", "1h 30m", "7d"
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[services.checkout]",
+        "platform.kubernetes = { namespace = \"shop\" }",
+        r#"
+error: `services.checkout.platform.kubernetes` needs `deployment`, `statefulset` or `daemonset`
+  --> rollbackd.toml:25:10
+   |
+25 | platform.kubernetes = { namespace = "shop" }
+   |          ^^^^^^^^^^
+   |
+   = help: add `deployment`, `statefulset` or `daemonset`
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[services.checkout.errors]",
+        "prometheus = \"mian\"",
+        r#"
+error: there is no Prometheus server named "mian"
+  --> rollbackd.toml:31:14
+   |
+31 | prometheus = "mian"
+   |              ^^^^^^
+   |
+   = help: did you mean "main"?
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[services.checkout.errors]",
+        "total = 'rate(requests_total[5m])'",
+        r#"
+error: `services.checkout.errors.total` is not a selector: it calls a function
+  --> rollbackd.toml:31:9
+   |
+31 | total = 'rate(requests_total[5m])'
+   |         ^^^^^^^^^^^^^^^^^^^^^^^^^^
+   |
+   = help: name the raw counter with its matchers, such as 'http_requests_total{code=~"5.."}'; the daemon does rates and windows
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[notify.oncall.email]",
+        "user = \"rollbackd\"\npassword = \"hunter2\"",
+        r#"
+error: `password` would put a secret in the open
+ --> rollbackd.toml:6:1
+  |
+6 | password = "*******"
+  | ^^^^^^^^
+  |
+  = help: keep it in a file or a systemd credential: `password_credential` or `password_file`
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[prometheus.main]",
+        "url = \"http://admin:hunter2@prometheus:9090\"",
+        r#"
+error: `prometheus.main.url` has credentials inside the address
+ --> rollbackd.toml:2:7
+  |
+2 | url = "http://admin:*******@prometheus:9090"
+  |       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: take them out, and use `basic = { user = "…", password_file = "…" }`
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[notify.chat.webhook]",
+        "secret_file = \"/no/such/file\"",
+        r#"
+error: `notify.chat.webhook.secret_file` can't be read: /no/such/file: no such file or directory
+  --> rollbackd.toml:10:15
+   |
+10 | secret_file = "/no/such/file"
+   |               ^^^^^^^^^^^^^^^
+   |
+   = help: create the file, or correct its path
+
+rollbackd.toml: 1 error
+"#,
+    ),
+    (
+        "[daemon]",
+        "[services.ship",
+        r"
+error: unclosed table
+  --> rollbackd.toml:15:15
+   |
+15 | [services.ship
+   |               ^ expected `]`
+
+rollbackd.toml: 1 error
+",
+    ),
+];
+
+#[test]
+fn typical_mistakes_are_drawn_like_this() {
+    for (header, line, expected) in DRAWN {
+        assert_eq!(drawn(&good_with(header, line)), expected.trim_start_matches('\n'), "{line}");
+    }
+}
+
+/// A directory with every file and credential that the reference and the examples name.
+struct Files {
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn of(text: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let quoted = text.split('"').skip(1);
+        for name in quoted.filter(|part| part.starts_with("/etc/rollbackd/") || part.starts_with("/run/secrets/")) {
+            let path = directory.path().join(name.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "-----BEGIN CERTIFICATE-----\n-----BEGIN PRIVATE KEY-----\n").unwrap();
+        }
+        for rest in text.split("_credential = \"").skip(1).chain(text.split("{ credential = \"").skip(1)) {
+            std::fs::write(directory.path().join(rest.split('"').next().unwrap()), "secret").unwrap();
+        }
+        Self { directory }
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Diagnostics> {
+        let root = self.directory.path().display();
+        let text = text
+            .replace("\"/etc/rollbackd/", &format!("\"{root}/etc/rollbackd/"))
+            .replace("\"/run/secrets/", &format!("\"{root}/run/secrets/"));
+        let environment = Environment { credentials_directory: Some(self.directory.path().to_owned()), ..Environment::default() };
+        parse(&text, "rollbackd.toml", &environment)
+    }
+}
+
+fn is_commented_key(line: &str) -> bool {
+    line.starts_with("#[")
+        || line.strip_prefix('#').is_some_and(|line| {
+            line.split_once(" = ").is_some_and(|(key, _)| {
+                key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'.')
+            })
+        })
+}
+
+/// The reference with everything in it switched on, once as it is and once for each `#or:`.
+fn references() -> Vec<String> {
+    let on: Vec<String> =
+        REFERENCE.lines().map(|line| if is_commented_key(line) { line[1..].to_owned() } else { line.to_owned() }).collect();
+    let mut all = vec![on.join("\n")];
+    for (index, line) in on.iter().enumerate().filter(|(_, line)| line.starts_with("#or: ")) {
+        let mut lines = on.clone();
+        let replaced = (0..index).rev().find(|&above| !on[above].starts_with('#')).unwrap();
+        lines[replaced].clear();
+        lines[index] = line["#or: ".len()..].to_owned();
+        all.push(lines.join("\n"));
+    }
+    all
+}
+
+#[test]
+fn the_reference_is_taken_as_it_is_with_everything_switched_on_and_with_each_alternative() {
+    let files = Files::of(REFERENCE);
+    let as_it_is = files.parse(REFERENCE).unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(as_it_is.warnings.is_empty(), "{}", as_it_is.warnings);
+    let references = references();
+    assert!(references.len() > 15);
+    for text in references {
+        let config = files.parse(&text).unwrap_or_else(|wrong| panic!("{wrong}\n{text}"));
+        let unexpected = config.warnings.diagnostics.iter().find(|warning| !warning.message.contains("there is no program"));
+        assert!(unexpected.is_none(), "{}", config.warnings);
+    }
+}
+
+#[test]
+fn the_reference_says_the_defaults() {
+    let files = Files::of(REFERENCE);
+    let (as_it_is, on) = (files.parse(REFERENCE).unwrap(), files.parse(&references()[0]).unwrap());
+    assert_eq!((&as_it_is.daemon, &as_it_is.fleet), (&on.daemon, &on.fleet));
+    let billing = &on.services[&ServiceName::try_from("billing").unwrap()].policy;
+    let checkout = &as_it_is.services[&ServiceName::try_from("checkout").unwrap()];
+    assert_eq!(
+        (&billing.matrix, &billing.decision, &billing.verification),
+        (&Matrix::default(), &Decision::default(), &checkout.policy.verification)
+    );
+    let switched_on = &on.services[&ServiceName::try_from("checkout").unwrap()];
+    let policy = |policy: &Service| Service { matrix: Matrix::default(), decision: Decision::default(), ..policy.clone() };
+    assert_eq!(policy(&checkout.policy), policy(&switched_on.policy));
+}
+
+/// The sections of the reference that describe the same kind of table: both services are one, since each shows a half; what a service
+/// changes for itself is described with the global tables; and so are all rows of the matrix with one another.
+fn sections_like(lines: &[&str], header: &str) -> String {
+    let like = |line: &str| {
+        let line = line.replace("services.billing", "services.checkout").replace("services.checkout.decision", "decision");
+        if line.contains("matrix.") { "[matrix.IMPACT]".to_owned() } else { line }
+    };
+    let mut inside = false;
+    let mut text = String::new();
+    for line in lines {
+        if line.starts_with('[') {
+            inside = like(line) == like(header);
+        }
+        if inside {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// An unknown key in a table makes its known keys be told: each of them has to be in the reference, in the section of that table.
+#[test]
+fn the_reference_has_every_key() {
+    let files = Files::of(REFERENCE);
+    let text = &references()[0];
+    let lines: Vec<&str> = text.lines().collect();
+    let mut header = "";
+    let mut keys = BTreeSet::new();
+    for (index, line) in lines.iter().enumerate() {
+        let with_unknown = if line.starts_with('[') {
+            header = line;
+            format!("{line}\nzzzzzzzzzzzz = 1")
+        } else if !line.starts_with('#') && line.contains("= { ") && !line.starts_with("headers") {
+            line.replacen("= { ", "= { zzzzzzzzzzzz = 1, ", 1)
+        } else {
+            continue;
+        };
+        let mut changed = lines.clone();
+        changed[index] = &with_unknown;
+        let wrong = files.parse(&changed.join("\n")).unwrap_err();
+        let unknown = wrong.diagnostics.iter().find(|diagnostic| diagnostic.message.contains("zzzz")).unwrap();
+        let known = unknown.help.as_deref().and_then(|help| help.strip_prefix("its keys are: ")).unwrap_or_else(|| panic!("{wrong}"));
+        let section = sections_like(&lines, header);
+        for key in known.split(", ") {
+            let is_set =
+                ["\n", " "].iter().any(|before| [" = ", "."].iter().any(|after| section.contains(&format!("{before}{key}{after}"))));
+            let is_a_table = text.contains(&format!("{}.{key}", header.trim_end_matches(']')));
+            assert!(is_set || is_a_table, "`{key}` is not in the reference under {header}");
+            keys.insert((header, key.to_owned()));
+        }
+    }
+    assert!(keys.len() > 100, "only {} keys were found", keys.len());
+}
+
+#[test]
+fn every_example_is_taken_without_a_warning() {
+    for (name, text) in EXAMPLES {
+        let config = Files::of(text).parse(text).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+        assert!(config.warnings.is_empty(), "{name}: {}", config.warnings);
+        assert_eq!(config.services.len(), 1);
+    }
+}
+
+fn survives(text: &str) {
+    match parse(text, "rollbackd.toml", &Environment::default()) {
+        Ok(config) => drop(config),
+        Err(wrong) => {
+            assert!(wrong.count(Level::Error) > 0);
+            assert!(!render(&wrong, true).is_empty());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_text_never_panics(text in "\\PC{0,200}", bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        survives(&text);
+        survives(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn a_mutated_reference_never_panics(
+        which in any::<prop::sample::Index>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..6, "[\\[\\]{}=\",'.#\\\\\\n0-9a-z«\u{0}\\-]{0,6}"), 1..8),
+        cut in any::<prop::sample::Index>(),
+        truncate in any::<bool>(),
+    ) {
+        let references = references();
+        let mut characters: Vec<char> = which.get(&references).chars().collect();
+        for (at, removed, inserted) in edits {
+            let at = at.index(characters.len());
+            let end = (at + removed).min(characters.len());
+            characters.splice(at..end, inserted.chars());
+            if characters.is_empty() {
+                break;
+            }
+        }
+        if truncate && !characters.is_empty() {
+            characters.truncate(cut.index(characters.len()));
+        }
+        survives(&characters.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn no_duration_panics(text in "[0-9]{1,22} ?(ns|us|ms|s|m|h|d|w|months|years|y)( ?[0-9]{1,22}(\\.[0-9]{1,20})? ?(ns|ms|s|h|years))?") {
+        survives(&good_with("[services.checkout]", &format!("window = \"{text}\"")));
+    }
+}

@@ -55,12 +55,19 @@ pub(super) fn path(value: &Value<'_>) -> Option<PathBuf> {
 /// A file that can be read.
 pub(super) fn readable_file(value: &Value<'_>) -> Option<PathBuf> {
     let path = path(value)?;
-    match std::fs::File::open(&path).and_then(|file| file.metadata()) {
-        Ok(metadata) if metadata.is_file() => return Some(path),
-        Ok(_) => value.refuse(format!("`{}` is not a file: {}", value.path, path.display()), "name a file, not a directory"),
-        Err(error) => unreadable(value, &path, &error),
+    is_readable(value, &path).then_some(path)
+}
+
+/// It asks what a path is before it opens it: opening a pipe would wait for ever.
+fn is_readable(value: &Value<'_>, path: &Path) -> bool {
+    let opened =
+        std::fs::metadata(path).and_then(|metadata| if metadata.is_file() { std::fs::File::open(path).map(Some) } else { Ok(None) });
+    match &opened {
+        Ok(Some(_)) => {}
+        Ok(None) => value.refuse(format!("`{}` is not a file: {}", value.path, path.display()), "name a file"),
+        Err(error) => unreadable(value, path, error),
     }
-    None
+    matches!(opened, Ok(Some(_)))
 }
 
 fn unreadable(value: &Value<'_>, path: &Path, error: &std::io::Error) {
@@ -81,7 +88,7 @@ pub(super) fn pem_file(value: &Value<'_>, kind: &str) -> Option<PathBuf> {
     match std::fs::File::open(&path).and_then(|file| file.take(LONGEST_PEM + 1).read_to_end(&mut content)) {
         Err(error) => unreadable(value, &path, &error),
         Ok(_) if content.len() as u64 > LONGEST_PEM => {
-            value.refuse(format!("`{}` is longer than 1 MiB: {}", value.path, path.display()), "name a PEM file")
+            value.refuse(format!("`{}` is longer than 1 MiB: {}", value.path, path.display()), "name a PEM file");
         }
         Ok(_) => {
             let content = String::from_utf8_lossy(&content);
@@ -133,11 +140,14 @@ fn credential_path(value: &Value<'_>) -> Option<PathBuf> {
 /// Reads a secret once, so that a missing one is found now and not in the hour of need.
 fn checked_secret(value: &Value<'_>, secret: Secret) -> Option<Secret> {
     use crate::secret::SecretError;
+    if !is_readable(value, secret.path()) {
+        return None;
+    }
     match secret.read() {
         Ok(_) => return Some(secret),
         Err(SecretError::Unreadable { path, source }) => unreadable(value, &path, &source),
         Err(error @ SecretError::Absurd { .. }) => {
-            value.refuse(format!("`{}`: {error}", value.path), "put the secret, and nothing else, into the file")
+            value.refuse(format!("`{}`: {error}", value.path), "put the secret, and nothing else, into the file");
         }
     }
     None
@@ -168,7 +178,6 @@ fn selector_fault(text: &str) -> Option<&'static str> {
             (Some(_), _) if escaped => escaped = false,
             (Some('"' | '\''), '\\') => escaped = true,
             (Some(begun), character) if begun == character => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '\'' | '`') => quote = Some(character),
             (None, '(' | ')') => return Some("it calls a function"),
             (None, '[' | ']') => return Some("it has a range"),
@@ -196,7 +205,7 @@ pub(super) fn http_urls(value: &Value<'_>, most: usize) -> Option<Vec<Url>> {
     for value in &values {
         match http_url(value) {
             Some(url) if urls.contains(&url) => {
-                value.refuse(format!("`{}` has the same address twice", value.path), "remove one of the two")
+                value.refuse(format!("`{}` has the same address twice", value.path), "remove one of the two");
             }
             Some(url) => urls.push(url),
             None => all = false,
@@ -211,7 +220,6 @@ pub(super) fn is_loopback(host: &str) -> bool {
 }
 
 /// Keeps what follows the host of an address from being drawn: the path of a chat's webhook is its password.
-pub(super) fn conceal_path(document: &Document<'_>, value: &Value<'_>, text: &str) {
-    let from = text.match_indices('/').nth(2).map_or(text.len(), |(slash, _)| slash + 1);
-    document.conceal((value.span.start + 1 + from).min(value.span.end)..value.span.end);
+pub(super) fn conceal_path(document: &Document<'_>, value: &Value<'_>) {
+    document.conceal(document.path_of_address(value.span.clone()));
 }
