@@ -3,6 +3,8 @@
 pub mod service;
 pub mod version;
 pub mod observation;
+pub mod counter;
+pub mod statistics;
 pub mod baseline;
 pub mod evidence;
 pub mod severity;
