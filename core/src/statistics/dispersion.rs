@@ -24,9 +24,12 @@ const CLUSTER_FACTOR: f64 = 3.0;
 /// Up to this many failures the history can't tell clusters from chance.
 const FEW_FAILURES: f64 = 20.0;
 
-/// The index of dispersion phi: the largest over all scales, shrunk to `prior`, at least 1.
+/// The index of dispersion phi: the largest over all scales, shrunk to `prior`, at least 1. A history without failures leaves the prior.
 #[must_use]
 pub fn dispersion(history: &[Counts], prior: f64, scales: &[usize]) -> f64 {
+    if history.iter().all(|counts| counts.failed <= 0.0) {
+        return prior.max(1.0);
+    }
     let ratio = ratio(history);
     scales.iter().map(|&scale| at_scale(history, ratio, prior, scale)).fold(1.0, f64::max)
 }
