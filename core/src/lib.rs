@@ -7,6 +7,8 @@ pub mod service;
 pub mod version;
 pub mod observation;
 pub mod severity;
+pub mod statistics;
+pub mod counter;
 pub mod baseline;
 pub mod verdict;
 pub mod evidence;

@@ -82,7 +82,7 @@ impl Teller {
             }
             Entry::BaselineTaken { baselines, .. } => {
                 for (signal, baseline) in baselines {
-                    self.line(BLUE, "remembers", format!("{signal} before: {baseline}"));
+                    self.line(BLUE, "remembers", format!("{signal} before: {}", words::baseline(baseline)));
                 }
             }
             Entry::WindowPassed { log_evidence, .. } => {
