@@ -28,3 +28,6 @@ pub trait Signal: Send + Sync {
     /// With the reason why there are none.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing>;
 }
+
+#[cfg(test)]
+mod testing;

@@ -137,7 +137,8 @@ impl Prometheus {
     fn questions(&self) -> Result<Questions<'_>, Missing> {
         let server = &self.settings.server;
         let client = self.clients.client(&server.access, Connections::Kept)?;
-        let client = Client::from(client, server.url.as_str())
+        // The library puts a slash of its own behind the base address.
+        let client = Client::from(client, server.url.as_str().trim_end_matches('/'))
             .map_err(|error| Missing::Unreachable(format!("{}: {}", self.address, plain(&error.to_string()))))?;
         let headers = server.access.to_headers()?;
         Ok(Questions { client, headers, deadline: Deadline::after(server.timeout), address: &self.address, seats: &self.seats })
