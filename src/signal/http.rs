@@ -411,7 +411,7 @@ impl Answer {
             Ok(Err(error)) => return Err(Fault::Malformed(format!("the body is not whole: {}", root_cause(&error)))),
             Err(_) => return Err(Fault::Slow(self.deadline.limit)),
         };
-        self.received += chunk.as_ref().map_or(0, |chunk| chunk.len());
+        self.received += chunk.as_ref().map_or(0, hyper::body::Bytes::len);
         if self.received > limit { Err(Fault::TooLarge(limit)) } else { Ok(chunk) }
     }
 

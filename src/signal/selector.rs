@@ -162,10 +162,7 @@ impl<'a> Parser<'a> {
 
     fn quoted(&mut self) -> Result<String, SelectorError> {
         let began = self.at;
-        let quote = match self.next() {
-            Some(quote @ ('"' | '\'' | '`')) => quote,
-            _ => return Err(self.wrong("expected a quoted text")),
-        };
+        let Some(quote @ ('"' | '\'' | '`')) = self.next() else { return Err(self.wrong("expected a quoted text")) };
         self.at += 1;
         let mut value = String::new();
         while let Some(sign) = self.next() {
