@@ -402,6 +402,8 @@ async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
     }
     let (peer, _) = server(|_| one_series(&json!([[NOW - 30, "1"], [NOW - 15, "1"], [NOW, "1"]]))).await;
     assert_eq!(check(&peer).await, [""; 0]);
+    let (peer, _) = server(|_| one_series(&json!([[NOW - 75, "1"], [NOW - 60, "1"]]))).await;
+    assert_eq!(check(&peer).await, ["http://server/: the newest sample of requests_total is 1m old"]);
     let (peer, _) = server(|_| matrix(&json!([]))).await;
     assert_eq!(check(&peer).await, ["http://server/: no series match requests_total now"]);
     let (peer, _) = server(|query| {
