@@ -80,9 +80,9 @@ async fn a_replica_that_cannot_be_read_is_absent_and_only_all_of_them_are_nothin
     assert!(scrape.total.iter().all(|series| series.target.contains(&well.at.to_string())));
     let nothing = look(settings(vec![ill.url("/metrics"), ill.url("/")])).await.unwrap_err();
     assert_eq!(nothing, format!("source refused: http://{}/metrics: status 503", ill.at));
-    let gone = ill.url("/metrics");
-    drop(ill);
-    tokio::task::yield_now().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = Url::parse(&format!("http://{}/metrics", listener.local_addr().unwrap())).unwrap();
+    drop(listener);
     assert_eq!(look(settings(vec![gone.clone()])).await.unwrap_err(), format!("source unreachable: {gone}: connection refused"));
 }
 
