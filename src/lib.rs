@@ -14,3 +14,6 @@ pub mod secret;
 pub mod executor;
 pub mod daemon;
 pub mod config;
+pub mod api;
+pub mod shutdown;
+pub mod cli;
