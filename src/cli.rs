@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -132,8 +132,8 @@ struct Common {
     #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_CONFIG", default_value = "/etc/rollbackd/rollbackd.toml")]
     config: PathBuf,
     /// The daemon's local socket.
-    #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_SOCKET", default_value = SOCKET)]
-    socket: PathBuf,
+    #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_SOCKET")]
+    socket: Option<PathBuf>,
     /// How the answer is printed.
     #[arg(long, global = true, value_enum, default_value_t)]
     output: Output,
@@ -241,10 +241,21 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     exit.code()
 }
 
+/// What systemd or a person says of the world outside the configuration.
+fn environment() -> Environment {
+    // Each variable may hold several paths, the first is ours.
+    let first = |name| std::env::var_os(name).and_then(|paths| std::env::split_paths(&paths).next());
+    Environment {
+        state_directory: first("STATE_DIRECTORY"),
+        runtime_directory: first("RUNTIME_DIRECTORY"),
+        credentials_directory: first("CREDENTIALS_DIRECTORY"),
+    }
+}
+
 fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, Stop> {
-    let client = || Client::new(&common.socket, screen);
+    let client = || Client::new(common.socket.as_deref().unwrap_or(Path::new(SOCKET)), screen);
     match command {
-        Command::Run(arguments) => run::run(&arguments, &common.config, common.verbose),
+        Command::Run(arguments) => run::run(&arguments, common, screen),
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),

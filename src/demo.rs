@@ -95,7 +95,7 @@ impl Stage {
         let (sender, records) = mpsc::unbounded_channel();
         let ledger = Overheard { ledger: Sqlite::open(&config.daemon.state_directory)?, sender };
         let (daemon, handle) = Daemon::open(Box::new(ledger), Timestamp::now(), "demo", app::setup(&config).await?)?;
-        tokio::spawn(api::serve(api::bind(&config.daemon.socket)?, handle.clone(), end.clone()));
+        tokio::spawn(api::Listening::open(&config.daemon.socket).await?.serve(handle.clone(), end.clone()));
         tokio::spawn(daemon.run(end.clone(), || {}));
         let service = ServiceName::try_from("shop")?;
         Ok(Self { shop, handle, records, notices, service, _end: end.drop_guard() })

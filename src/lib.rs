@@ -16,4 +16,8 @@ pub mod daemon;
 pub mod config;
 pub mod api;
 pub mod shutdown;
+pub mod telemetry;
+pub mod systemd;
+pub mod app;
+pub mod demo;
 pub mod cli;

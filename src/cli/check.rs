@@ -8,6 +8,8 @@ use serde::Serialize;
 
 use super::text::{self, Screen};
 use super::{Exit, Stop};
+use crate::app::{self, Tried};
+use crate::config::{self, Config, Diagnostics};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -19,91 +21,59 @@ pub struct Arguments {
     connect: bool,
 }
 
-/// A configuration that was read.
-#[derive(Clone, Debug, Default)]
-pub struct Checked {
-    /// The names of its services.
-    pub services: Vec<String>,
-    /// The names of its destinations.
-    pub destinations: Vec<String>,
-    /// Warnings as they are shown to people; empty when there are none.
-    pub warnings: String,
-}
-
-/// A configuration that has errors.
-#[derive(Clone, Debug)]
-pub struct Invalid {
-    /// All of them, as they are shown to people.
-    pub text: String,
-    /// All of them, for programs.
-    pub diagnostics: serde_json::Value,
-}
-
-/// What was found at one end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ConnectResult {
-    /// What was tried: `checkout: platform`, `checkout: errors`, `destination oncall`.
-    pub what: String,
-    /// Whether it works.
-    pub ok: bool,
-    /// What was found there, or what is wrong.
-    pub words: String,
-}
-
 /// As `--output json` prints it.
 #[derive(Serialize)]
 struct Report<'a> {
     file: &'a Path,
     valid: bool,
-    services: &'a [String],
-    destinations: &'a [String],
+    services: Vec<String>,
+    destinations: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    connections: Option<&'a [ConnectResult]>,
+    connections: Option<&'a [Tried]>,
 }
 
 /// Checks and shows.
 pub fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
     let file = arguments.file.as_deref().unwrap_or(config);
-    let checked = match load(file, screen.is_colored())? {
+    let checked = match config::load(file, &super::environment()) {
         Ok(checked) => checked,
         Err(invalid) => return refuse(file, &invalid, screen),
     };
     if !checked.warnings.is_empty() {
-        screen.tell(&checked.warnings);
+        screen.tell(config::render(&checked.warnings, screen.is_colored()).trim_end());
     }
-    let connections = if arguments.connect { Some(connect(file)?) } else { None };
+    let connections = if arguments.connect { Some(connect(&checked)?) } else { None };
     show(file, &checked, connections.as_deref(), screen)
 }
 
-/// Reads and validates. The outer error is for what is not the configuration's fault.
-fn load(file: &Path, _colored: bool) -> Result<Result<Checked, Invalid>, Stop> {
-    Err(Stop::Failed(format!("cannot check {}: not built in yet", file.display())))
-}
-
 /// Tries everything that a valid configuration points to.
-fn connect(file: &Path) -> Result<Vec<ConnectResult>, Stop> {
-    Err(Stop::Failed(format!("cannot try what {} points to: not built in yet", file.display())))
+fn connect(config: &Config) -> Result<Vec<Tried>, Stop> {
+    let failed = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot try the connections: {error:#}"));
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
+    runtime.block_on(app::connect_check(config)).map_err(|error| failed(&format!("{error:#}")))
 }
 
-fn refuse(file: &Path, invalid: &Invalid, screen: &Screen) -> Result<Exit, Stop> {
+fn refuse(file: &Path, invalid: &Diagnostics, screen: &Screen) -> Result<Exit, Stop> {
     if screen.is_json() {
         let words = format!("{} has errors", file.display());
         let code = Exit::Usage.code();
-        screen.show(&serde_json::json!({ "error": words, "exit_code": code, "diagnostics": invalid.diagnostics }), String::new)?;
+        screen.show(&serde_json::json!({ "error": words, "exit_code": code, "diagnostics": invalid.to_json() }), String::new)?;
     } else {
-        screen.tell(invalid.text.trim_end());
+        screen.tell(config::render(invalid, screen.is_colored()).trim_end());
     }
     Ok(Exit::Usage)
 }
 
-fn show(file: &Path, checked: &Checked, connections: Option<&[ConnectResult]>, screen: &Screen) -> Result<Exit, Stop> {
-    let report = Report { file, valid: true, services: &checked.services, destinations: &checked.destinations, connections };
+fn show(file: &Path, checked: &Config, connections: Option<&[Tried]>, screen: &Screen) -> Result<Exit, Stop> {
+    let services = checked.services.keys().map(ToString::to_string).collect();
+    let destinations = checked.destinations.keys().cloned().collect();
+    let report = Report { file, valid: true, services, destinations, connections };
     screen.show(&report, || in_words(&report))?;
     Ok(outcome(connections))
 }
 
-fn outcome(connections: Option<&[ConnectResult]>) -> Exit {
-    let all_work = connections.into_iter().flatten().all(|connection| connection.ok);
+fn outcome(connections: Option<&[Tried]>) -> Exit {
+    let all_work = connections.into_iter().flatten().all(|connection| connection.outcome.is_ok());
     if all_work { Exit::Done } else { Exit::Failed }
 }
 
@@ -118,8 +88,8 @@ fn in_words(report: &Report<'_>) -> String {
     );
     if let Some(connections) = report.connections {
         let rows = connections.iter().map(|connection| {
-            let (state, color) = if connection.ok { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
-            [text::cell(state, Some(color)), Cell::new(&connection.what), Cell::new(&connection.words)]
+            let (state, color) = if connection.outcome.is_ok() { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
+            [text::cell(state, Some(color)), Cell::new(&connection.what), Cell::new(connection.outcome.as_ref().unwrap_or_else(|wrong| wrong))]
         });
         shown.push('\n');
         shown.push_str(&text::table(["STATE", "WHAT", "WHAT WAS FOUND"], rows));
@@ -135,8 +105,9 @@ fn counted(count: usize, noun: &str) -> String {
 mod tests {
     use super::*;
 
-    fn connection(ok: bool) -> ConnectResult {
-        ConnectResult { what: "checkout: errors".to_owned(), ok, words: "timed out".to_owned() }
+    fn connection(ok: bool) -> Tried {
+        let words = "timed out".to_owned();
+        Tried { what: "checkout: errors".to_owned(), outcome: if ok { Ok(words) } else { Err(words) } }
     }
 
     #[test]
@@ -151,7 +122,7 @@ mod tests {
         let names = ["checkout".to_owned()];
         let connections = [connection(false)];
         let report =
-            Report { file: Path::new("x.toml"), valid: true, services: &names, destinations: &[], connections: Some(&connections) };
+            Report { file: Path::new("x.toml"), valid: true, services: names.to_vec(), destinations: Vec::new(), connections: Some(&connections) };
         let shown = in_words(&report);
         assert!(shown.contains("x.toml is valid: 1 service, 0 destinations\n"), "{shown}");
         assert!(shown.contains("FAILED") && shown.contains("checkout: errors") && shown.contains("timed out"), "{shown}");

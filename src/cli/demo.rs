@@ -1,8 +1,7 @@
-//! `demo`: a deployment that goes wrong, in a simulation on this machine.
-
-use clap::ValueEnum;
+//! `demo`: a deployment that goes wrong, played on this machine.
 
 use super::{Exit, Stop};
+use crate::demo::{self, Scenario};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -12,28 +11,11 @@ pub struct Arguments {
     scenario: Scenario,
 }
 
-/// What happens in the demo.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Scenario {
-    /// The new version does not come up at all.
-    #[default]
-    Outage,
-    /// The new version fails most requests.
-    Errors,
-    /// The new version is well and becomes known good.
-    Healthy,
-    /// Nobody asks the new version anything: nothing is proved, so nothing is done.
-    Quiet,
-    /// A dependency breaks; going back does not help, and the daemon says so.
-    NotToBlame,
-}
-
 /// Plays it.
 pub fn run(arguments: &Arguments) -> Result<Exit, Stop> {
-    play(arguments.scenario).map(|()| Exit::Done)
-}
-
-/// The demo itself.
-fn play(scenario: Scenario) -> Result<(), Stop> {
-    Err(Stop::Failed(format!("cannot play the scenario {scenario:?}: not built in yet")))
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Stop::Failed(format!("cannot start: {error}")))?;
+    let played = runtime.block_on(demo::run(arguments.scenario));
+    // What the story left running is not waited for.
+    runtime.shutdown_background();
+    played.map(|()| Exit::Done).map_err(|error| Stop::Failed(format!("{error:#}")))
 }

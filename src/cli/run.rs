@@ -1,10 +1,11 @@
 //! `run`: the daemon in the foreground.
 
-use std::path::{Path, PathBuf};
-
 use clap::ValueEnum;
 
-use super::{Exit, Stop};
+use super::text::Screen;
+use super::{Common, Exit, Stop};
+use crate::telemetry::{self, Format};
+use crate::{app, config};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -27,29 +28,28 @@ pub enum LogFormat {
     Json,
 }
 
-/// What the daemon is run with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunOptions {
-    /// The configuration.
-    pub config_path: PathBuf,
-    /// The form of the log.
-    pub log_format: LogFormat,
-    /// What is logged, as `tracing_subscriber::EnvFilter` reads it.
-    pub log_filter: String,
-}
-
 /// Runs until it is told to end.
-pub fn run(arguments: &Arguments, config_path: &Path, verbose: bool) -> Result<Exit, Stop> {
-    let default = if verbose { "debug" } else { "info" };
-    let options = RunOptions {
-        config_path: config_path.to_owned(),
-        log_format: arguments.log_format,
-        log_filter: arguments.log.clone().unwrap_or_else(|| default.to_owned()),
+pub fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
+    let path = &common.config;
+    let default = if common.verbose { "debug" } else { "info" };
+    let filter = arguments.log.as_deref().unwrap_or(default);
+    let format = match arguments.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
     };
-    daemon(&options).map(|()| Exit::Done)
-}
-
-/// The daemon itself: a configuration with errors is `Stop::Usage`, everything else that ends it is `Stop::Failed`.
-fn daemon(options: &RunOptions) -> Result<(), Stop> {
-    Err(Stop::Failed(format!("cannot run with {}: not built in yet", options.config_path.display())))
+    telemetry::init(format, filter).map_err(|error| Stop::Usage(format!("{filter:?} is not a log filter: {error}")))?;
+    let environment = super::environment();
+    let mut config = config::load(path, &environment)
+        .map_err(|invalid| Stop::Usage(config::render(&invalid, screen.is_colored()).trim_end().to_owned()))?;
+    if !config.warnings.is_empty() {
+        screen.tell(config::render(&config.warnings, screen.is_colored()).trim_end());
+    }
+    if let Some(socket) = &common.socket {
+        config.daemon.socket.clone_from(socket);
+    }
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Stop::Failed(format!("cannot start: {error}")))?;
+    let ended = runtime.block_on(app::run(path.to_owned(), config, environment));
+    // What is cut off is carried on at the next start.
+    runtime.shutdown_background();
+    ended.map(|()| Exit::Done).map_err(|error| Stop::Failed(format!("{error:#}")))
 }

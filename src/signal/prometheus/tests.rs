@@ -397,7 +397,7 @@ async fn history_is_bounded_and_all_or_nothing() {
 #[tokio::test]
 async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
     async fn check(peer: &Peer) -> Vec<String> {
-        let warnings = prometheus(peer.url("/")).check().await.unwrap();
+        let warnings = prometheus(peer.url("/")).examine().await.unwrap();
         warnings.iter().map(|warning| warning.replace(&peer.at.to_string(), "server")).collect()
     }
     let (peer, _) = server(|_| one_series(&json!([[NOW - 30, "1"], [NOW - 15, "1"], [NOW, "1"]]))).await;
@@ -418,7 +418,7 @@ async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
         ]
     );
     let peer = Peer::answering(|_| answer(401, "", "")).await;
-    assert!(matches!(prometheus(peer.url("/")).check().await, Err(Missing::Refused(_))));
+    assert!(matches!(prometheus(peer.url("/")).examine().await, Err(Missing::Refused(_))));
 }
 
 #[test]
