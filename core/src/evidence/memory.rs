@@ -67,7 +67,7 @@ impl Memory {
         match &self.history {
             History::Errors(intervals) => {
                 let kept: Vec<Interval> =
-                    intervals.newest.iter().filter(|one| counts(&span, excluded, one.begin(), one.at)).copied().collect();
+                    intervals.newest.iter().filter(|one| counts(&span, excluded, one.from, one.at)).copied().collect();
                 Baseline::Errors(ErrorsBaseline::of(&kept, span))
             }
             History::Probe(rounds) => {
