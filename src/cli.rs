@@ -23,6 +23,7 @@ mod rollback;
 mod hold;
 mod mark;
 
+use crate::config::Environment;
 use client::Client;
 use text::Screen;
 

@@ -149,7 +149,7 @@ impl Evidence {
     fn observe_round(&mut self, service: &Service, signal: &SignalName, policy: &SignalPolicy, round: Round) {
         let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
         sight.see(round.at);
-        rounds.push(round, policy.every, service.decision.history);
+        rounds.push(round, policy.every, policy.history(&service.decision));
         if let Some(SignalWindow::Probe(window)) = self.signal_window(signal) {
             window.take(round);
         }

@@ -135,7 +135,7 @@ pub(crate) fn baseline_of_history(
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
-    let from = start.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
+    let from = start.checked_sub(policy.history(&service.decision)).unwrap_or(Timestamp::MIN);
     Span { source: policy.source.clone(), every: policy.every, from, to: start }
 }
 
