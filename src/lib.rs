@@ -12,3 +12,5 @@ pub mod signal;
 pub mod notify;
 pub mod secret;
 pub mod config;
+pub mod telemetry;
+pub mod systemd;
