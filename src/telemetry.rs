@@ -91,7 +91,7 @@ impl<W: Write> Write for Lines<W> {
                 '\t' => line.push_str("\\t"),
                 // Escaped as JSON would do it, so that a line of JSON stays one.
                 other if other.is_control() && !(self.in_colour && begins_with_colour(&text[at..])) => {
-                    line.push_str(&format!("\\u{:04x}", u32::from(other)));
+                    line.extend(format!("\\u{:04x}", u32::from(other)).chars());
                 }
                 other => line.push(other),
             }
