@@ -102,13 +102,7 @@ impl Evidence {
 
     /// A baseline from raw samples that the source kept of the time before `start`.
     #[must_use]
-    pub fn baseline_of_history(
-        _service: &Service,
-        _signal: &SignalName,
-        _history: &Scrape,
-        _start: Timestamp,
-        _excluded: &[Excluded],
-    ) -> Baseline {
+    pub fn baseline_of_history(_service: &Service, _signal: &SignalName, _history: &Scrape, _start: Timestamp, _excluded: &[Excluded]) -> Baseline {
         todo!()
     }
 
