@@ -153,7 +153,7 @@ fn platform(
             Arc::new(Kubernetes::new(read.clone(), write.clone(), settings.clone()))
         }
         PlatformSettings::Command(settings) => {
-            Arc::new(Command::new(settings.clone(), name.as_str(), &service.policy.environment))
+            Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone()))
         }
     })
 }

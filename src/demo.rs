@@ -291,14 +291,14 @@ hold_p2 = "2s"
 
 [services.shop]
 environment = "demo"
-window = "9s"
+window = "10s"
 verification = {{ timeout = "8s", rollout_timeout = "10s", watch = "3s" }}
 
 [services.shop.platform.command]
 current = ["cat", "{folder}/running"]
 deploy = ["sh", "-c", "printf %s \"$ROLLBACKD_TO\" > '{folder}/wanted.new' && mv '{folder}/wanted.new' '{folder}/wanted'"]
 status = ["sh", "-c", "test \"$(cat '{folder}/running')\" = \"$ROLLBACKD_VERSION\" || exit 75"]
-every = "500ms"
+every = "1s"
 
 [services.shop.probes.health]
 http = "http://{shop}/healthz"
