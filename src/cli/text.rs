@@ -75,11 +75,6 @@ impl Screen {
         AutoStream::new(io::stderr(), self.color)
     }
 
-    /// Whether somebody watches the messages as they come.
-    pub fn is_watched(&self) -> bool {
-        io::stderr().is_terminal()
-    }
-
     /// A message.
     pub fn tell(&self, words: &str) {
         let _ = writeln!(self.messages(), "{words}");
@@ -148,6 +143,43 @@ pub fn paint(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Whether somebody watches the messages as they come.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A text that is put together line by line.
+#[derive(Debug, Default)]
+pub struct Page(String);
+
+impl Page {
+    /// A line.
+    pub fn line(&mut self, line: impl Display) {
+        self.0.push_str(&line.to_string());
+        self.0.push('\n');
+    }
+
+    /// A line that is a label and what it says.
+    pub fn fact(&mut self, label: &str, says: impl Display) {
+        self.line(format_args!("  {} {says}", faint(format_args!("{label:<11}"))));
+    }
+
+    /// A block of lines.
+    pub fn block(&mut self, block: &str) {
+        self.0.push_str(block);
+    }
+
+    /// Whether nothing is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text.
+    pub fn text(self) -> String {
+        self.0
+    }
+}
+
 /// A heading.
 pub fn heading(text: impl Display) -> String {
     paint(Style::new().bold(), text)
@@ -167,12 +199,9 @@ pub fn table<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = 
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// A line of facts: a label and what it says.
-pub fn fact(label: &str, says: impl Display) -> String {
-    format!("  {} {says}\n", faint(format_args!("{label:<11}")))
+    let mut page = Page::default();
+    table.lines().for_each(|line| page.line(line.trim_end()));
+    page.text()
 }
 
 /// A coloured cell.
