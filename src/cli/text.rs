@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
-use comfy_table::{Cell, ContentArrangement, Table, presets};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::verdict::FindingState;
@@ -190,14 +190,21 @@ pub fn faint(text: impl Display) -> String {
     paint(Style::new().dimmed(), text)
 }
 
+/// Columns up to this width are never broken: names, times, states.
+const SHORT: u16 = 24;
+
 /// A table without lines; on a terminal it fits the width, elsewhere each row is one line.
 pub fn table<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = [Cell; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling().style_text_only();
     table.set_header(columns.map(|name| Cell::new(name).add_attribute(comfy_table::Attribute::Bold)));
     table.add_rows(rows);
-    for column in table.column_iter_mut() {
+    let widths = table.column_max_content_widths();
+    for (column, width) in table.column_iter_mut().zip(widths) {
         column.set_padding((0, 2));
+        if width <= SHORT {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
     let mut page = Page::default();
     table.lines().for_each(|line| page.line(line.trim_end()));
