@@ -62,7 +62,7 @@ struct Report<'a> {
 }
 
 /// Checks and shows.
-pub(super) fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
+pub fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
     let file = arguments.file.as_deref().unwrap_or(config);
     let checked = match load(file, screen.is_colored())? {
         Ok(checked) => checked,

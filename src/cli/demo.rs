@@ -29,7 +29,7 @@ pub enum Scenario {
 }
 
 /// Plays it.
-pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     play(arguments.scenario).map(|()| Exit::Done)
 }
 

@@ -39,7 +39,7 @@ pub struct RunOptions {
 }
 
 /// Runs until it is told to end.
-pub(super) fn run(arguments: &Arguments, config_path: &Path, verbose: bool) -> Result<Exit, Stop> {
+pub fn run(arguments: &Arguments, config_path: &Path, verbose: bool) -> Result<Exit, Stop> {
     let default = if verbose { "debug" } else { "info" };
     let options = RunOptions {
         config_path: config_path.to_owned(),
