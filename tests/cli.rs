@@ -704,6 +704,8 @@ fn something_else_at_the_socket_is_no_daemon() {
         let mut head = [0; 16];
         stream.read_exact(&mut head).unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
     });
     let ran = Ran::new(rollbackd(&["status"]).env("ROLLBACKD_SOCKET", &socket).output().unwrap());
     ran.stops(4, &["is no rollbackd"]);
