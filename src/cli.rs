@@ -105,8 +105,8 @@ Exit codes:
   3  refused: a guard stands in the way, and is named
   4  no daemon answers
 
-With `--output json` the answer is one JSON document on stdout; an error is {\"error\": …, \"exit_code\": …} with the same exit codes. Times
-are RFC 3339, ratios are 0 to 1.
+With `--output json` the answer is one JSON document on stdout, and an error is
+{\"error\": …, \"exit_code\": …}. Times are RFC 3339, ratios are 0 to 1.
 
 At three in the morning:
   rollbackd status                 how things are, and what stands in the way

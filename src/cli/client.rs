@@ -144,3 +144,22 @@ fn chain(error: &dyn Error) -> String {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Color, Output};
+    use super::*;
+
+    #[test]
+    fn who_may_not_open_the_socket_is_told_which_group_may() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let client = Client::new(directory.path(), &Screen::new(Output::Text, Color::Never, false)).unwrap();
+        let stop = client.explain(&Fault::Io(io::ErrorKind::PermissionDenied, "no".to_owned()));
+        assert!(matches!(stop, Stop::NoDaemon(_)));
+        let group = group_name(std::fs::metadata(directory.path()).unwrap().gid()).unwrap();
+        let expected = if group == "root" { "use sudo".to_owned() } else { format!("usermod -aG {group} ") };
+        let said = stop.to_string();
+        assert!(said.starts_with("you may not speak to the daemon at ") && said.contains(&expected), "{said}");
+    }
+}

@@ -8,7 +8,7 @@ use rollbackd_core::view::ExplainView;
 use rollbackd_core::words;
 
 use super::client::Client;
-use super::text::{self, Screen};
+use super::text::{self, Page, Screen};
 use super::{Exit, Stop, value};
 
 /// The arguments.
@@ -38,30 +38,32 @@ pub async fn ask(service: ServiceName, deployment: Option<DeploymentId>, client:
 
 fn shown(view: &ExplainView) -> String {
     let deployment = &view.deployment;
-    let mut shown = format!(
-        "{}  {}\n",
-        text::heading(format_args!("{} {}", deployment.service, deployment.version)),
-        text::faint(format_args!("{}, deployment {}, {}", deployment.environment, deployment.deployment, words::status(deployment.status)))
-    );
+    let place = format!("{}, deployment {}, {}", deployment.environment, deployment.deployment, words::status(deployment.status));
+    let mut page = Page::default();
+    page.line(format_args!("{}  {}", text::heading(format_args!("{} {}", deployment.service, deployment.version)), text::faint(place)));
     for sentence in &view.answer {
-        shown.push_str(&format!("  {sentence}\n"));
+        page.line(format_args!("  {sentence}"));
     }
-    shown.push_str(&format!("\n{}  {}\n", text::heading("What happened"), text::faint(format_args!("now it is {}", words::time(view.at)))));
-    shown.push_str(&timeline(view));
+    let now = text::faint(format_args!("now it is {}", words::time(view.at)));
+    page.line(format_args!("\n{}  {now}", text::heading("What happened")));
+    page.block(&timeline(view));
     if !view.signals.is_empty() {
-        shown.push_str(&format!("\n{}\n", text::heading("What is watched")));
+        page.line(format_args!("\n{}", text::heading("What is watched")));
         let rows = view.signals.iter().map(|(name, source, before)| [name, source, before].map(Cell::new));
-        shown.push_str(&text::table(["SIGNAL", "SOURCE", "BEFORE THE DEPLOYMENT"], rows));
+        page.block(&text::table(["SIGNAL", "SOURCE", "BEFORE THE DEPLOYMENT"], rows));
     }
     if !view.findings.is_empty() {
-        let title = if deployment.severity.is_some() { "What the checks said when it was found" } else { "What the checks say now" };
-        shown.push_str(&format!("\n{}\n", text::heading(title)));
-        shown.push_str(&text::findings(&view.findings));
+        let found = deployment.severity.is_some();
+        let title = if found { "What the checks said when it was found" } else { "What the checks say now" };
+        page.line(format_args!("\n{}", text::heading(title)));
+        page.block(&text::findings(&view.findings));
     }
-    let next = if deployment.status.in_window() { "Go back by hand" } else { "How it is now" };
-    let command = if deployment.status.in_window() { "rollback" } else { "status" };
-    shown.push_str(&format!("\n{next}: rollbackd {command} {}\n", deployment.service));
-    shown
+    if deployment.status.in_window() {
+        page.line(format_args!("\nTo go back by hand: rollbackd rollback {}", deployment.service));
+    } else {
+        page.line(format_args!("\nTo see how it is now: rollbackd status {}", deployment.service));
+    }
+    page.text()
 }
 
 /// Each event with its time, how long ago that is, and how long after the first one.

@@ -42,7 +42,8 @@ fn shown(rows: &[DeploymentView], now: Timestamp) -> String {
     let rows = rows.iter().map(|row| {
         [
             Cell::new(format_args!("#{}", row.deployment)),
-            Cell::new(text::when(row.started, now)),
+            Cell::new(words::time(row.started)),
+            Cell::new(format_args!("{}", text::short(now.duration_since(row.started)))),
             Cell::new(&row.service),
             Cell::new(&row.environment),
             Cell::new(&row.version),
@@ -51,5 +52,5 @@ fn shown(rows: &[DeploymentView], now: Timestamp) -> String {
             Cell::new(row.rollback_of.map_or_else(|| row.why.clone(), |of| format!("rollback of #{of}"))),
         ]
     });
-    text::table(["DEPLOYMENT", "STARTED", "SERVICE", "ENVIRONMENT", "VERSION", "STATUS", "MARK", "WHY"], rows)
+    text::table(["DEPLOYMENT", "STARTED", "AGO", "SERVICE", "ENVIRONMENT", "VERSION", "STATUS", "MARK", "WHY"], rows)
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::client::Client;
 use super::consent::Consent;
-use super::text::{self, Screen};
+use super::text::{self, Page, Screen};
 use super::{Exit, Stop, explain, status, value};
 
 /// The arguments.
@@ -53,7 +53,7 @@ struct Plan {
 }
 
 /// How often is looked how far it is.
-const PACE: Duration = Duration::from_secs(1);
+const PACE: Duration = Duration::from_millis(500);
 
 /// Goes back.
 pub async fn run(arguments: Arguments, client: &Client, screen: &Screen) -> Result<Exit, Stop> {
@@ -89,8 +89,10 @@ async fn ask(command: Command, client: &Client) -> Result<Plan, Stop> {
 }
 
 fn would(plan: &Plan) -> String {
-    let warnings: String = plan.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
-    format!("would roll back {} from {} to {}\n{warnings}", plan.service, plan.from, plan.to)
+    let mut page = Page::default();
+    page.line(format_args!("would roll back {} from {} to {}", plan.service, plan.from, plan.to));
+    plan.warnings.iter().for_each(|warning| page.line(format_args!("warning: {warning}")));
+    page.text()
 }
 
 /// Waits for a rollback.
@@ -112,7 +114,7 @@ impl Wait<'_> {
         };
         self.end_line();
         match over {
-            Ok(rollback) => self.show(Plan { rollback: Some(rollback), ..plan }),
+            Ok(rollback) => self.show(&Plan { rollback: Some(rollback), ..plan }),
             Err(why) => {
                 let service = self.service;
                 Err(Stop::Failed(format!("{why}: the daemon goes on with the rollback of {service}; see rollbackd status {service}")))
@@ -144,7 +146,7 @@ impl Wait<'_> {
     /// A line for each phase; where somebody watches, the line of the phase that lasts counts on.
     fn progress(&self, phase: &str, shown: &mut String) {
         let line = format!("{:>8}  {phase}", self.elapsed());
-        if self.screen.is_watched() {
+        if text::is_watched() {
             let end = if shown == phase || shown.is_empty() { "\r" } else { "\n" };
             let mut messages = std::io::stderr();
             let _ = write!(messages, "{end}{line}");
@@ -156,7 +158,7 @@ impl Wait<'_> {
     }
 
     fn end_line(&self) {
-        if self.screen.is_watched() {
+        if text::is_watched() {
             self.screen.tell("");
         }
     }
@@ -165,15 +167,15 @@ impl Wait<'_> {
         text::short(SignedDuration::try_from(self.began.elapsed()).unwrap_or(SignedDuration::MAX))
     }
 
-    fn show(&self, plan: Plan) -> Result<Exit, Stop> {
+    fn show(&self, plan: &Plan) -> Result<Exit, Stop> {
         let rollback = plan.rollback.as_ref();
         let recovered = rollback.is_some_and(|rollback| rollback.success == Some(true));
         let outcome = rollback.and_then(|rollback| rollback.outcome.clone()).unwrap_or_default();
         let summary = || format!("{}: rollback from {} to {}: {outcome} (after {})", plan.service, plan.from, plan.to, self.elapsed());
         if recovered {
-            return self.screen.show(&plan, summary);
+            return self.screen.show(plan, summary);
         }
-        self.screen.show(&plan, || format!("{}\nTo see why: rollbackd explain {}", summary(), plan.service))?;
+        self.screen.show(plan, || format!("{}\nTo see why: rollbackd explain {}", summary(), plan.service))?;
         Ok(Exit::Failed)
     }
 }

@@ -1,5 +1,7 @@
 //! `status`: a table of all services and then what stands in the way; or one service with every check.
 
+use std::fmt::Display;
+
 use clap::builder::styling::AnsiColor;
 use comfy_table::{Cell, Color};
 use jiff::Timestamp;
@@ -11,7 +13,7 @@ use rollbackd_core::view::{DeploymentView, RollbackView, ServiceView, StatusView
 use rollbackd_core::words;
 
 use super::client::Client;
-use super::text::{self, Screen};
+use super::text::{self, Page, Screen};
 use super::{Exit, Stop, value};
 
 /// The arguments.
@@ -38,20 +40,24 @@ pub async fn ask(service: Option<ServiceName>, client: &Client) -> Result<Status
 }
 
 fn at_a_glance(view: &StatusView) -> String {
+    let mut page = Page::default();
     if view.services.is_empty() {
-        return format!("no service is configured\n{}", fleet(view));
+        page.line("no service is configured");
+    } else {
+        let rows = view.services.iter().map(|service| row(service, view.at));
+        page.block(&text::table(["SERVICE", "ENVIRONMENT", "VERSION", "STATUS", "WINDOW", "KNOWN GOOD", "SUMMARY"], rows));
     }
-    let rows = view.services.iter().map(|service| row(service, view.at));
-    let mut shown = text::table(["SERVICE", "ENVIRONMENT", "VERSION", "STATUS", "WINDOW", "KNOWN GOOD", "SUMMARY"], rows);
-    let sections = [fleet(view), services_sections(view)].concat();
+    let mut sections = Page::default();
+    fleet(view, &mut sections);
+    view.services.iter().for_each(|service| service_sections(service, view.at, &mut sections));
     if !sections.is_empty() {
-        shown.push('\n');
-        shown.push_str(&sections);
+        page.line("");
+        page.block(&sections.text());
     }
     if let Some(first) = view.services.iter().find(|service| is_in_need(service)) {
-        shown.push_str(&format!("\nTo see why: rollbackd explain {}\n", first.service));
+        page.line(format_args!("\nTo see why: rollbackd explain {}", first.service));
     }
-    shown
+    page.text()
 }
 
 fn row(service: &ServiceView, now: Timestamp) -> [Cell; 7] {
@@ -92,98 +98,94 @@ fn progress(deployment: &DeploymentView, now: Timestamp) -> Option<String> {
 }
 
 /// What concerns all services.
-fn fleet(view: &StatusView) -> String {
-    let mut shown = String::new();
+fn fleet(view: &StatusView, page: &mut Page) {
     for trouble in &view.troubles {
-        section(&mut shown, AnsiColor::Red, "TROUBLE", trouble);
+        section(page, AnsiColor::Red, "TROUBLE", trouble);
     }
     if !view.brake.is_empty() {
         let names: Vec<_> = view.brake.iter().map(ToString::to_string).collect();
-        let says =
-            format!("on, so nothing is rolled back by itself: {} went bad together. Release: rollbackd resume --all", names.join(", "));
-        section(&mut shown, AnsiColor::Red, "BRAKE", &says);
+        let names = names.join(", ");
+        let says = format_args!("on, so nothing is rolled back by itself: {names} went bad together. Release: rollbackd resume --all");
+        section(page, AnsiColor::Red, "BRAKE", says);
     }
     if let Some(hold) = &view.hold {
-        section(&mut shown, AnsiColor::Yellow, "PAUSED", &format!("all services, {}", text::hold(hold, view.at)));
+        section(page, AnsiColor::Yellow, "PAUSED", format_args!("all services, {}", text::hold(hold, view.at)));
     }
     if view.notices_waiting > 0 {
-        section(&mut shown, AnsiColor::Yellow, "NOTICES", &format!("{} still to be delivered", view.notices_waiting));
+        section(page, AnsiColor::Yellow, "NOTICES", format_args!("{} still to be delivered", view.notices_waiting));
     }
-    shown
 }
 
-fn services_sections(view: &StatusView) -> String {
-    let mut shown = String::new();
-    for service in &view.services {
-        let name = &service.service;
-        if let Some(rollback) = &service.rollback {
-            section(&mut shown, AnsiColor::Yellow, "ROLLBACK", &format!("{name}: {}", rollback_line(rollback, view.at)));
-        }
-        if let Some(hold) = &service.hold {
-            section(&mut shown, AnsiColor::Yellow, "PAUSED", &format!("{name}, {}", text::hold(hold, view.at)));
-        }
-        for (signal, why) in &service.blind {
-            section(&mut shown, AnsiColor::Yellow, "BLIND", &format!("{name}: {signal}: {why}"));
-        }
+fn service_sections(service: &ServiceView, now: Timestamp, page: &mut Page) {
+    let name = &service.service;
+    if let Some(rollback) = &service.rollback {
+        section(page, AnsiColor::Yellow, "ROLLBACK", format_args!("{name}: {}", rollback_line(rollback, now)));
     }
-    shown
+    if let Some(hold) = &service.hold {
+        section(page, AnsiColor::Yellow, "PAUSED", format_args!("{name}, {}", text::hold(hold, now)));
+    }
+    for (signal, why) in &service.blind {
+        section(page, AnsiColor::Yellow, "BLIND", format_args!("{name}: {signal}: {why}"));
+    }
 }
 
-fn section(shown: &mut String, color: AnsiColor, label: &str, says: &str) {
+fn section(page: &mut Page, color: AnsiColor, label: &str, says: impl Display) {
     let label = text::paint(color.on_default().bold(), format_args!("{label:<9}"));
-    shown.push_str(&format!("{label} {says}\n"));
+    page.line(format_args!("{label} {says}"));
 }
 
 /// A rollback in a line.
-pub fn rollback_line(rollback: &RollbackView, now: Timestamp) -> String {
-    let stands = rollback.outcome.as_ref().filter(|_| rollback.phase == "ended").unwrap_or(&rollback.phase);
+fn rollback_line(rollback: &RollbackView, now: Timestamp) -> String {
     let planned = text::when(rollback.planned, now);
-    format!("{} to {}: {stands}; planned {planned}: {}", rollback.from, rollback.to, rollback.cause)
+    format!("{} to {}: {}; planned {planned}: {}", rollback.from, rollback.to, rollback.phase, rollback.cause)
 }
 
 fn in_detail(view: &StatusView) -> String {
-    let mut shown: Vec<_> = view.services.iter().map(|service| detail(service, view.at)).collect();
-    shown.extend(Some(fleet(view)).filter(|fleet| !fleet.is_empty()));
-    shown.join("\n")
+    let mut page = Page::default();
+    fleet(view, &mut page);
+    for service in &view.services {
+        if !page.is_empty() {
+            page.line("");
+        }
+        detail(service, view.at, &mut page);
+    }
+    page.text()
 }
 
-fn detail(service: &ServiceView, now: Timestamp) -> String {
-    let mut shown =
-        format!("{}  {}\n", text::heading(&service.service), text::faint(format_args!("{}, {}", service.environment, service.platform)));
-    let color = if is_in_need(service) { AnsiColor::Red.on_default().bold() } else { AnsiColor::Green.on_default() };
-    shown.push_str(&format!("  {}\n\n", text::paint(color, &service.summary)));
+fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
+    let place = text::faint(format_args!("{}, {}", service.environment, service.platform));
+    let color = if is_in_need(service) { AnsiColor::Red } else { AnsiColor::Green };
+    page.line(format_args!("{}  {place}", text::heading(&service.service)));
+    page.line(format_args!("  {}\n", text::paint(color.on_default().bold(), &service.summary)));
     match &service.deployment {
-        Some(deployment) => {
-            let mark = words::mark(deployment.mark);
-            shown.push_str(&text::fact(
-                "version",
-                format_args!("{} (deployment {}, marked {mark})", deployment.version, deployment.deployment),
-            ));
-            shown.push_str(&text::fact("status", words::status(deployment.status)));
-            shown.push_str(&text::fact("started", text::when(deployment.started, now)));
-            if let Some(progress) = progress(deployment, now) {
-                shown.push_str(&text::fact("window", format_args!("{progress}, ends {}", text::when(deployment.window_ends, now))));
-            }
-            if !deployment.why.is_empty() {
-                shown.push_str(&text::fact("why", &deployment.why));
-            }
-        }
-        None => shown.push_str(&text::fact("version", "nothing was seen of it yet")),
+        Some(deployment) => deployment_facts(deployment, now, page),
+        None => page.fact("version", "nothing was seen of it yet"),
     }
-    let known_good = service.known_good.as_ref().map_or_else(|| "none: there is no way back".to_owned(), ToString::to_string);
-    shown.push_str(&text::fact("known good", known_good));
+    page.fact("known good", service.known_good.as_ref().map_or_else(|| "none: there is no way back".to_owned(), ToString::to_string));
     if let Some(rollback) = &service.rollback {
-        shown.push_str(&text::fact("rollback", rollback_line(rollback, now)));
+        page.fact("rollback", rollback_line(rollback, now));
     }
     if let Some(hold) = &service.hold {
-        shown.push_str(&text::fact("paused", text::hold(hold, now)));
+        page.fact("paused", text::hold(hold, now));
     }
     for (signal, why) in &service.blind {
-        shown.push_str(&text::fact("blind", format_args!("{signal}: {why}")));
+        page.fact("blind", format_args!("{signal}: {why}"));
     }
     if !service.findings.is_empty() {
-        shown.push('\n');
-        shown.push_str(&text::findings(&service.findings));
+        page.line("");
+        page.block(&text::findings(&service.findings));
     }
-    shown
+}
+
+fn deployment_facts(deployment: &DeploymentView, now: Timestamp, page: &mut Page) {
+    let mark = words::mark(deployment.mark);
+    page.fact("version", format_args!("{} (deployment {}, marked {mark})", deployment.version, deployment.deployment));
+    page.fact("status", words::status(deployment.status));
+    page.fact("started", text::when(deployment.started, now));
+    if let Some(progress) = progress(deployment, now) {
+        page.fact("window", format_args!("{progress}, ends {}", text::when(deployment.window_ends, now)));
+    }
+    if !deployment.why.is_empty() {
+        page.fact("why", &deployment.why);
+    }
 }

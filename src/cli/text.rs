@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
-use comfy_table::{Cell, ContentArrangement, Table, presets};
+use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::verdict::FindingState;
@@ -73,11 +73,6 @@ impl Screen {
     /// Where messages go.
     pub fn messages(&self) -> AutoStream<io::Stderr> {
         AutoStream::new(io::stderr(), self.color)
-    }
-
-    /// Whether somebody watches the messages as they come.
-    pub fn is_watched(&self) -> bool {
-        io::stderr().is_terminal()
     }
 
     /// A message.
@@ -148,6 +143,43 @@ pub fn paint(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Whether somebody watches the messages as they come.
+pub fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// A text that is put together line by line.
+#[derive(Debug, Default)]
+pub struct Page(String);
+
+impl Page {
+    /// A line.
+    pub fn line(&mut self, line: impl Display) {
+        self.0.push_str(&line.to_string());
+        self.0.push('\n');
+    }
+
+    /// A line that is a label and what it says.
+    pub fn fact(&mut self, label: &str, says: impl Display) {
+        self.line(format_args!("  {} {says}", faint(format_args!("{label:<11}"))));
+    }
+
+    /// A block of lines.
+    pub fn block(&mut self, block: &str) {
+        self.0.push_str(block);
+    }
+
+    /// Whether nothing is on it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The text.
+    pub fn text(self) -> String {
+        self.0
+    }
+}
+
 /// A heading.
 pub fn heading(text: impl Display) -> String {
     paint(Style::new().bold(), text)
@@ -158,21 +190,25 @@ pub fn faint(text: impl Display) -> String {
     paint(Style::new().dimmed(), text)
 }
 
+/// Columns up to this width are never broken: names, times, states.
+const SHORT: u16 = 24;
+
 /// A table without lines; on a terminal it fits the width, elsewhere each row is one line.
 pub fn table<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = [Cell; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling().style_text_only();
     table.set_header(columns.map(|name| Cell::new(name).add_attribute(comfy_table::Attribute::Bold)));
     table.add_rows(rows);
-    for column in table.column_iter_mut() {
+    let widths = table.column_max_content_widths();
+    for (column, width) in table.column_iter_mut().zip(widths) {
         column.set_padding((0, 2));
+        if width <= SHORT {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
-}
-
-/// A line of facts: a label and what it says.
-pub fn fact(label: &str, says: impl Display) -> String {
-    format!("  {} {says}\n", faint(format_args!("{label:<11}")))
+    let mut page = Page::default();
+    table.lines().for_each(|line| page.line(line.trim_end()));
+    page.text()
 }
 
 /// A coloured cell.

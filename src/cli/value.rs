@@ -35,13 +35,12 @@ pub fn moment(text: &str) -> Result<Timestamp, String> {
 }
 
 fn before(text: &str, now: Timestamp) -> Result<Timestamp, String> {
-    let moment = match text.parse::<Timestamp>() {
-        Ok(moment) => moment,
-        Err(_) => {
-            let ago = length(text.trim_end_matches("ago").trim_end())
-                .map_err(|_| "neither a length of time ago (5m) nor a time with its zone (2026-11-21T03:04:05Z)".to_owned())?;
-            now.checked_sub(ago).map_err(|_| "is too long ago".to_owned())?
-        }
+    let moment = if let Ok(moment) = text.parse::<Timestamp>() {
+        moment
+    } else {
+        let ago = length(text.trim_end_matches("ago").trim_end())
+            .map_err(|_| "neither a length of time ago (5m) nor a time with its zone (2026-11-21T03:04:05Z)".to_owned())?;
+        now.checked_sub(ago).map_err(|_| "is too long ago".to_owned())?
     };
     if moment > now { Err("is in the future".to_owned()) } else { Ok(moment) }
 }
