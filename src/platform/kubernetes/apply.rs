@@ -102,15 +102,12 @@ impl Change {
 
 /// The whole effect in one patch, which the server applies whole or not at all.
 fn patch(object: &Object, effect: &Effect, change: &Change) -> Patch {
-    let mut operations = vec![
-        test(["metadata", "uid"], json!(object.uid)),
-        test(["metadata", "generation"], json!(object.generation)),
-    ];
+    let mut operations = vec![test(["metadata", "uid"], json!(object.uid)), test(["metadata", "generation"], json!(object.generation))];
     if change.images.is_empty() {
         operations.push(replace(["spec", "template"], change.template.json().clone()));
     }
-    for Image { list, index, image, .. } in &change.images {
-        operations.push(replace(["spec", "template", "spec", list, &index.to_string(), "image"], json!(image)));
+    for Image { list, index, reference, .. } in &change.images {
+        operations.push(replace(["spec", "template", "spec", list, &index.to_string(), "image"], json!(reference)));
     }
     if object.annotations.is_empty() {
         operations.push(add(["metadata", "annotations"], json!({})));
@@ -124,9 +121,8 @@ fn patch(object: &Object, effect: &Effect, change: &Change) -> Patch {
 /// What became of a patch that the server didn't take.
 async fn refused(requests: &Requests<'_>, effect: &Effect, fault: &Fault) -> Applied {
     match fault.status() {
-        Some(404) => Applied::Gone,
-        // A failed test is 422; so are failed validation and some admission.
-        Some(409 | 422) => told_apart(requests, effect, fault).await,
+        // A failed test is 422; so are failed validation and some admission. A 404 may be a proxy's.
+        Some(404 | 409 | 422) => told_apart(requests, effect, fault).await,
         // 401 passes when the token is renewed, 408 and 429 pass by themselves.
         Some(status @ 400..=499) if !matches!(status, 401 | 408 | 429) => Applied::Rejected(fault.to_string()),
         _ => Applied::Unknown(fault.to_string()),
@@ -134,7 +130,7 @@ async fn refused(requests: &Requests<'_>, effect: &Effect, fault: &Fault) -> App
 }
 
 /// Reads again, to tell a workload that moved from words that will not change. A conflict on an unmoved workload was one about its
-/// status, and passes.
+/// status, and passes; so does the page of a proxy.
 async fn told_apart(requests: &Requests<'_>, effect: &Effect, fault: &Fault) -> Applied {
     match look::object(requests).await {
         Ok(None) => Applied::Gone,

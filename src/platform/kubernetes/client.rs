@@ -139,6 +139,9 @@ contexts: [{name: here, context: {cluster: one, user: me}}]
         let limited = limited(cluster(&config).await.expect("usable"), WRITE_SILENCE);
 
         assert!(!limited.default_retry);
-        assert_eq!((limited.connect_timeout, limited.read_timeout, limited.write_timeout), (Some(CONNECT), Some(WRITE_SILENCE), Some(WRITE_SILENCE)));
+        assert_eq!(
+            (limited.connect_timeout, limited.read_timeout, limited.write_timeout),
+            (Some(CONNECT), Some(WRITE_SILENCE), Some(WRITE_SILENCE))
+        );
     }
 }

@@ -60,9 +60,7 @@ mod tests {
 
     #[test]
     fn a_deployment_is_judged_as_kubectl_does() {
-        let status = |replicas: i64, updated: i64, available: i64| {
-            json!({ "observedGeneration": 7, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": available, "availableReplicas": available })
-        };
+        let status = |replicas: i64, updated: i64, available: i64| json!({ "observedGeneration": 7, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": available, "availableReplicas": available });
         let cases = [
             (status(3, 3, 3), Rollout::Complete),
             (status(3, 2, 3), Rollout::Progressing),
@@ -113,9 +111,7 @@ mod tests {
 
     #[test]
     fn a_daemon_set_is_complete_when_every_node_has_an_available_pod_of_the_version() {
-        let status = |updated: i64, available: i64| {
-            json!({ "observedGeneration": 7, "desiredNumberScheduled": 4, "updatedNumberScheduled": updated, "numberAvailable": available })
-        };
+        let status = |updated: i64, available: i64| json!({ "observedGeneration": 7, "desiredNumberScheduled": 4, "updatedNumberScheduled": updated, "numberAvailable": available });
         assert_eq!(judged(Kind::DaemonSet, &status(4, 4), &json!({})), Rollout::Complete);
         assert_eq!(judged(Kind::DaemonSet, &status(3, 4), &json!({})), Rollout::Progressing);
         assert_eq!(judged(Kind::DaemonSet, &status(4, 3), &json!({})), Rollout::Progressing);

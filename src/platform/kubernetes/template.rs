@@ -40,7 +40,7 @@ pub(super) struct Image {
     /// The container.
     pub container: String,
     /// The image.
-    pub image: String,
+    pub reference: String,
 }
 
 impl Template {
@@ -101,40 +101,35 @@ impl Template {
         ["containers", "initContainers"].into_iter().flat_map(|list| self.images_of(list)).collect()
     }
 
-    /// The image of a container, by the container's name.
-    pub fn image_of(&self, container: &str) -> Option<String> {
-        self.images().into_iter().find(|image| image.container == container).map(|image| image.image)
-    }
-
-    /// This template with the images of `target`, where both have a container of the same list and name. The changes come with it.
+    /// This template with the images of `target`, where both have a container of the same list and name; and which images that changed.
     pub fn with_images_of(&self, target: &Self) -> (Self, Vec<Image>) {
-        let wanted: BTreeMap<_, _> = target.images().into_iter().map(|image| ((image.list, image.container), image.image)).collect();
-        let mut changed = self.clone();
+        let wanted: BTreeMap<_, _> = target.images().into_iter().map(|image| ((image.list, image.container), image.reference)).collect();
+        let mut template = self.clone();
         let mut changes = Vec::new();
         for present in self.images() {
-            let Some(image) = wanted.get(&(present.list, present.container.clone())) else { continue };
-            if *image == present.image {
+            let Some(reference) = wanted.get(&(present.list, present.container.clone())) else { continue };
+            if *reference == present.reference {
                 continue;
             }
-            if let Some(place) = changed.0.pointer_mut(&format!("/spec/{}/{}/image", present.list, present.index)) {
-                *place = Value::String(image.clone());
-                changes.push(Image { image: image.clone(), ..present });
+            if let Some(place) = template.0.pointer_mut(&format!("/spec/{}/{}/image", present.list, present.index)) {
+                *place = Value::String(reference.clone());
+                changes.push(Image { reference: reference.clone(), ..present });
             }
         }
-        (changed, changes)
+        (template, changes)
     }
 
     fn images_of(&self, list: &'static str) -> Vec<Image> {
         let containers = self.0.get("spec").and_then(|spec| spec.get(list)).and_then(Value::as_array);
         let image = |(index, container): (usize, &Value)| {
             let text = |key| container.get(key).and_then(Value::as_str).map(str::to_owned);
-            Some(Image { list, index, container: text("name")?, image: text("image")? })
+            Some(Image { list, index, container: text("name")?, reference: text("image")? })
         };
         containers.into_iter().flatten().enumerate().filter_map(image).collect()
     }
 
     fn image_names(&self) -> String {
-        let full: Vec<String> = self.images_of("containers").into_iter().map(|image| image.image).collect();
+        let full: Vec<String> = self.images_of("containers").into_iter().map(|image| image.reference).collect();
         let short: Vec<String> = full.iter().map(|image| shortened(image, without_host(image))).collect();
         let distinct = |names: &[String]| names.iter().collect::<BTreeSet<_>>().len();
         if distinct(&short) == distinct(&full) {
@@ -235,7 +230,9 @@ mod tests {
 
     #[test]
     fn what_controllers_write_into_a_template_is_not_part_of_its_identity() {
-        let plain = template(json!({ "metadata": { "labels": { "app": "shop" } }, "spec": { "containers": [{ "name": "a", "image": "shop:v1" }] } }));
+        let plain = template(
+            json!({ "metadata": { "labels": { "app": "shop" } }, "spec": { "containers": [{ "name": "a", "image": "shop:v1" }] } }),
+        );
         let kept = template(json!({
             "$patch": "replace",
             "metadata": { "creationTimestamp": null, "labels": { "app": "shop", "pod-template-hash": "7c9" }, "annotations": null },
@@ -261,8 +258,10 @@ mod tests {
 
     #[test]
     fn a_change_of_the_environment_alone_is_a_new_version_with_a_name_of_its_own() {
-        let before = template(json!({ "spec": { "containers": [{ "name": "a", "image": "shop:v1", "env": [{ "name": "A", "value": "1" }] }] } }));
-        let after = template(json!({ "spec": { "containers": [{ "name": "a", "image": "shop:v1", "env": [{ "name": "A", "value": "2" }] }] } }));
+        let before =
+            template(json!({ "spec": { "containers": [{ "name": "a", "image": "shop:v1", "env": [{ "name": "A", "value": "1" }] }] } }));
+        let after =
+            template(json!({ "spec": { "containers": [{ "name": "a", "image": "shop:v1", "env": [{ "name": "A", "value": "2" }] }] } }));
 
         assert_ne!(before.id(), after.id());
         assert_ne!(before.version().name, after.version().name);
@@ -299,17 +298,29 @@ mod tests {
             "initContainers": [{ "name": "migrate", "image": "shop:v1" }]
         } }));
 
-        let (changed, changes) = present.with_images_of(&target);
+        let (restored, changes) = present.with_images_of(&target);
 
-        assert_eq!(changed.json()["spec"]["containers"][1], json!({ "name": "shop", "image": "shop:v1", "env": [{ "name": "A", "value": "2" }] }));
-        assert_eq!(changed.json()["spec"]["containers"][0]["image"], "new:1");
-        assert_eq!(changed.image_of("migrate").as_deref(), Some("shop:v1"));
-        assert_eq!(changes.iter().map(|change| (change.list, change.index)).collect::<Vec<_>>(), [("containers", 1), ("initContainers", 0)]);
+        assert_eq!(
+            restored.json()["spec"]["containers"][1],
+            json!({ "name": "shop", "image": "shop:v1", "env": [{ "name": "A", "value": "2" }] })
+        );
+        assert_eq!(restored.json()["spec"]["containers"][0]["image"], "new:1");
+        assert_eq!(restored.json()["spec"]["initContainers"][0]["image"], "shop:v1");
+        assert_eq!(
+            changes.iter().map(|change| (change.list, change.index)).collect::<Vec<_>>(),
+            [("containers", 1), ("initContainers", 0)]
+        );
     }
 
     #[test]
     fn what_is_not_a_template_is_not_taken_for_one() {
-        for raw in [json!(null), json!([]), json!({}), json!({ "spec": { "containers": [] } }), json!({ "spec": { "containers": [{ "image": "a" }] } })] {
+        for raw in [
+            json!(null),
+            json!([]),
+            json!({}),
+            json!({ "spec": { "containers": [] } }),
+            json!({ "spec": { "containers": [{ "image": "a" }] } }),
+        ] {
             assert_eq!(Template::parse(raw), None);
         }
         assert_eq!(Template::from_artifact(&Artifact("not json".to_owned())), None);

@@ -162,7 +162,8 @@ mod tests {
     fn a_crash_loop_tells_how_many_how_often_and_how_it_ended() {
         let exit = json!({ "exitCode": 1, "reason": "Error" });
         let memory = json!({ "exitCode": 137, "reason": "OOMKilled" });
-        let found = crash_loop(&pods(&[crashed(3, false, &exit), crashed(5, false, &memory), crashed(2, false, &exit), crashed(9, true, &exit)]));
+        let found =
+            crash_loop(&pods(&[crashed(3, false, &exit), crashed(5, false, &memory), crashed(2, false, &exit), crashed(9, true, &exit)]));
         assert_eq!(found, Some(Trouble::CrashLoop { replicas: 2, restarts: 5, reason: "OOMKilled".to_owned() }));
 
         let found = crash_loop(&pods(&[crashed(3, false, &exit)]));
@@ -181,7 +182,8 @@ mod tests {
 
     #[test]
     fn an_image_that_cannot_be_pulled_is_named_once_as_the_specification_names_it() {
-        let stuck = json!({ "restartCount": 0, "ready": false, "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } });
+        let stuck =
+            json!({ "restartCount": 0, "ready": false, "state": { "waiting": { "reason": "ImagePullBackOff", "message": "not found" } } });
         let found = image_pulls(&pods(&[stuck.clone(), stuck]));
         assert_eq!(found, [Trouble::ImagePull { image: "shop:v2".to_owned(), message: "not found".to_owned() }]);
     }
@@ -196,7 +198,8 @@ mod tests {
     #[test]
     fn a_quota_that_stops_an_old_replica_set_is_not_the_present_versions_trouble() {
         let mut raw = deployment("shop:v2", 2);
-        raw["status"]["conditions"] = json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota" }]);
+        raw["status"]["conditions"] =
+            json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota" }]);
         let object = Object::parse(Kind::Deployment, dynamic(raw)).expect("understood");
         let mut revision = Revision {
             number: 2,

@@ -17,7 +17,7 @@ use super::super::Report;
 use super::{Kubernetes, look, unstick};
 
 /// A settled workload is looked at this often even if no bell rings.
-const SETTLED: Duration = Duration::from_secs(60);
+const SETTLED: Duration = Duration::from_mins(1);
 /// An unsettled one is looked at this often, because what is wrong with pods needn't show on the workload.
 const UNSETTLED: Duration = Duration::from_secs(2);
 /// The first and the longest pause after a failure, of looks as of bells. Doubled in between, without chance: a simulation must repeat.
@@ -95,12 +95,11 @@ fn bells(platform: &Kubernetes) -> impl Stream<Item = ()> + Send + use<> {
     let resource = settings.kind.resource();
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(platform.read_client.clone(), &settings.namespace, &resource);
     let config = watcher::Config::default().fields(&format!("metadata.name={}", settings.name)).timeout(WATCH_SECONDS);
-    watcher(api, config).backoff(Pauses::new()).filter_map(|event| async move {
-        match event {
-            Ok(watcher::Event::Init | watcher::Event::InitDone) => None,
-            Ok(watcher::Event::Apply(_) | watcher::Event::InitApply(_) | watcher::Event::Delete(_)) | Err(_) => Some(()),
-        }
-    })
+    // `Init` is taken out before the pauses: it comes at every attempt, and would pass for a success that ends them.
+    watcher(api, config)
+        .filter(|event| std::future::ready(!matches!(event, Ok(watcher::Event::Init | watcher::Event::InitDone))))
+        .backoff(Pauses::new())
+        .map(|_changed_or_failed| ())
 }
 
 /// Doubling pauses, in a narrow range.
