@@ -29,7 +29,7 @@ pub enum LogFormat {
 }
 
 /// Runs until it is told to end.
-pub fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
+pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
     let path = &common.config;
     let default = if common.verbose { "debug" } else { "info" };
     let filter = arguments.log.as_deref().unwrap_or(default);
