@@ -208,12 +208,17 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// A notice of the deployment that is in its window, if it was seen within the last window; of the next one otherwise.
+    /// A notice of the newest deployment, if that is in its window and was seen a moment ago, or after the time that the notice says; of the
+    /// next one otherwise.
     fn deployed(&self, service: &ServiceName, started: Option<Timestamp>, change: Option<ChangeKind>, by: &Actor) -> Handled {
         let policy = self.policy(service)?;
         let current = self.state.service(service).and_then(|known| known.current());
         let seen = current.filter(|current| {
-            current.status.in_window() && current.extended.is_none() && self.now.duration_since(current.seen) <= policy.decision.grace
+            let seen = match started {
+                Some(started) => current.seen >= started,
+                None => self.now.duration_since(current.seen) <= policy.decision.grace,
+            };
+            seen && current.status.in_window() && current.rollback_of().is_none()
         });
         let words = match seen {
             Some(current) => format!("noted for deployment {} ({})", current.id, current.version),
@@ -228,7 +233,7 @@ impl<'a> Desk<'a> {
         let policy = self.policy(service)?;
         let known = self.state.service(service).and_then(|known| Some((known, known.current()?)));
         let Some((known, current)) = known else { return Err(Answer::Unknown(format!("nothing was seen of {service} yet"))) };
-        let workload = self.evidence.get(service).and_then(Evidence::workload).map(|(workload, _)| workload);
+        let workload = self.evidence.get(service).and_then(Evidence::workload_in_sight);
         let wish = Wish { deployment: current, to, cause: Cause::Operator { by: by.clone(), reason } };
         let plan = guard::plan(self.state, policy, self.limits, workload, wish, self.now).map_err(|refusal| refused(&refusal))?;
         let answer = Answer::Planned {

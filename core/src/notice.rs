@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
 use crate::guard::Refusal;
-use crate::lifecycle::{Deployment, Rollback, State, Status};
+use crate::lifecycle::{Deployment, Rollback, State};
 use crate::observation::Missing;
 use crate::plan::{Cause, Outcome, Plan, PlanId};
 use crate::service::{Restore, ServiceName, SignalName};
@@ -92,7 +92,7 @@ pub fn of(state: &State, record: &Record) -> Option<Notice> {
         Entry::WindowFailed { service, deployment } => writer.window_failed(service, *deployment),
         Entry::DeploymentSeen { service, arrival: Arrival::Deployed, .. } => writer.gone_back_by_hand(service),
         Entry::Blinded { service, signal, missing, since } => Some(writer.blind(service, signal, missing, *since)),
-        Entry::Sighted { service, signal } => Some(writer.sighted(service, signal)),
+        Entry::Sighted { service, signal } => writer.sighted(service, signal),
         Entry::Held { scope, by, reason, until } => Some(writer.held(scope, by, reason, *until)),
         Entry::Resumed { scope, by } => Some(writer.resumed(scope, by)),
         Entry::BrakeTripped { services } => Some(writer.brake_tripped(services)),
@@ -132,7 +132,7 @@ impl Writer<'_> {
         Notice {
             id: self.state.global(self.record.seq),
             incident: self.state.global(incident.0),
-            opens_incident: matches!(kind, NoticeKind::Detected | NoticeKind::ApprovalWanted) && undone.is_none(),
+            opens_incident: self.state.deployment(service, incident).is_none_or(|deployment| !deployment.told),
             kind,
             severity: verdict.map(|(_, verdict)| verdict.severity),
             service: Some(service.clone()),
@@ -159,7 +159,7 @@ impl Writer<'_> {
         Notice {
             id: self.state.global(self.record.seq),
             incident: self.state.global(incident),
-            opens_incident: current.is_none(),
+            opens_incident: current.is_none_or(|current| !current.told),
             kind,
             severity: None,
             service: service.cloned(),
@@ -174,6 +174,11 @@ impl Writer<'_> {
 
     fn detected(&self, service: &ServiceName, id: DeploymentId, verdict: &Verdict) -> Option<Notice> {
         let deployment = self.state.deployment(service, id)?;
+        let known = self.state.service(service)?;
+        // The outcome of the rollback that brought it is written in the same breath, and tells.
+        if verdict.response == Response::RollBack && deployment.rollback_of().is_some() && known.open_rollback().is_some() {
+            return None;
+        }
         let kind = if verdict.response == Response::Ask { NoticeKind::ApprovalWanted } else { NoticeKind::Detected };
         let headline = match verdict.response {
             Response::RollBack => format!("{} after {} was deployed", verdict.impact, deployment.version),
@@ -199,6 +204,10 @@ impl Writer<'_> {
     }
 
     fn blocked(&self, service: &ServiceName, id: DeploymentId, refusal: &Refusal) -> Option<Notice> {
+        // How that rollback ended is told already.
+        if matches!(refusal, Refusal::AlreadyRolledBack { .. }) {
+            return None;
+        }
         let deployment = self.state.deployment(service, id)?;
         let headline = match refusal {
             Refusal::DryRun { target } => format!("dry run: {} would have been rolled back to {target}", deployment.version),
@@ -310,17 +319,14 @@ impl Writer<'_> {
     fn gone_back_by_hand(&self, service: &ServiceName) -> Option<Notice> {
         let known = self.state.service(service)?;
         let current = known.current()?;
-        let older = known.deployments.values().rev().find(|older| older.id < current.id && older.version.id == current.version.id)?;
-        let left = known.deployments.range(..current.id).next_back().map(|(_, left)| left)?;
-        if left.status != Status::Superseded {
-            return None;
-        }
+        let left = known.gone_back_from(current)?;
+        let older = known.deployments.range(..left.id).rev().find(|(_, older)| older.version.id == current.version.id)?.1;
         let headline = format!("somebody went back by hand from {} to {}", left.version, current.version);
         let mut notice = self.on(NoticeKind::Operator, service, current, &headline);
         notice.incident = self.state.global(left.id.0);
-        notice.opens_incident = left.verdict.is_none();
+        notice.opens_incident = !left.told;
         notice.paragraphs.push(format!(
-            "{} ran here before as deployment {}. What a person does is never undone; it is watched like any deployment.",
+            "{} ran here before as deployment {}. It is watched like any deployment, but nothing is rolled back from here by itself.",
             current.version, older.id
         ));
         Some(notice)
@@ -337,10 +343,15 @@ impl Writer<'_> {
         notice
     }
 
-    fn sighted(&self, service: &ServiceName, signal: &SignalName) -> Notice {
+    /// Nothing is told when only nothing depends on the source any more.
+    fn sighted(&self, service: &ServiceName, signal: &SignalName) -> Option<Notice> {
+        let known = self.state.service(service)?;
+        if known.open_rollback().is_none() && !known.current().is_some_and(|current| current.status.in_window()) {
+            return None;
+        }
         let mut notice = self.about(NoticeKind::Sighted, Some(service), &format!("{signal} can be seen again"));
         notice.paragraphs.push("What waited for it goes on.".to_owned());
-        notice
+        Some(notice)
     }
 
     fn held(&self, scope: &Scope, by: &Actor, reason: &str, until: Option<Timestamp>) -> Notice {

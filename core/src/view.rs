@@ -1,5 +1,5 @@
 //! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
-//! Times are RFC 3339, durations are seconds, ratios are 0 to 1.
+//! Times are RFC 3339, durations are ISO 8601 (`PT2M5S`), ratios are 0 to 1.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::entry::{Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
-use crate::plan::{Outcome, Phase};
+use crate::plan::{Cause, Outcome, Phase};
 use crate::service::{Service, ServiceName};
 use crate::severity::{Response, Severity};
 use crate::verdict::{Finding, FindingState, Gate, Verdict};
@@ -298,8 +298,8 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
         (_, Arrival::Rollback { of, .. }) => format!("rollback of deployment {of}"),
         (Status::RolledBack, _) => {
             let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == row.id);
-            let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, crate::plan::Cause::Operator { .. }));
-            if asked { "an operator asked for it".to_owned() } else { verdict.unwrap_or_default() }
+            let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, Cause::Operator { .. }));
+            verdict.filter(|_| !asked).unwrap_or_else(|| "an operator asked for it".to_owned())
         }
         (Status::Deployed, _) => "passed its window".to_owned(),
         (Status::Superseded, _) => "another deployment arrived".to_owned(),
@@ -343,7 +343,8 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
     }
     match current.status {
         Status::Deploying | Status::Watching => window_summary(sight, current),
-        Status::Deployed => "well, known good".to_owned(),
+        Status::Deployed if known.mark(&current.version.id) == Mark::Good => "well, known good".to_owned(),
+        Status::Deployed => "well".to_owned(),
         Status::RolledBack => "rolled back".to_owned(),
         Status::Superseded => "superseded".to_owned(),
         Status::Failed => "failed: a person is needed".to_owned(),
