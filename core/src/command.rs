@@ -260,7 +260,8 @@ impl<'a> Desk<'a> {
             Scope::All => self.state.hold.is_some(),
             Scope::Service(service) => self.state.service(service).is_some_and(|known| known.hold.is_some()),
         };
-        let braked = scope == Scope::All && self.state.brake.is_some();
+        let scope_is_all = scope == Scope::All;
+        let braked = scope_is_all && self.state.brake.is_some();
         let mut entries = Vec::new();
         if held {
             entries.push(Entry::Resumed { scope, by: by.clone() });
@@ -269,7 +270,21 @@ impl<'a> Desk<'a> {
             entries.push(Entry::BrakeReleased { by: by.clone() });
         }
         let words = if entries.is_empty() { "were not paused" } else { "are allowed again" };
-        Ok((entries, Answer::Done(format!("automatic rollbacks of {of} {words}"))))
+        let others = match scope_is_all {
+            true => self.held_services(),
+            false if self.state.hold.is_some() || self.state.brake.is_some() => {
+                "; those of all services are still paused (--all)".to_owned()
+            }
+            false => String::new(),
+        };
+        Ok((entries, Answer::Done(format!("automatic rollbacks of {of} {words}{others}"))))
+    }
+
+    /// Who resumes all services ends no pause of a single one.
+    fn held_services(&self) -> String {
+        let held = self.policies.keys().filter(|name| self.state.service(name).is_some_and(|known| known.hold.is_some()));
+        let names: Vec<_> = held.map(ToString::to_string).collect();
+        if names.is_empty() { String::new() } else { format!("; still paused on their own: {}", names.join(", ")) }
     }
 
     fn scope(&self, scope: &Scope) -> Result<String, Answer> {

@@ -351,7 +351,8 @@ impl Turn<'_> {
     }
 
     fn applied_step(&self, rollback: &Rollback, applied: Timestamp) -> Vec<Entry> {
-        let brought = self.service.current().is_some_and(|current| matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id));
+        let brought =
+            self.service.current().is_some_and(|current| matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id));
         let ours = self.present().filter(|_| brought);
         if ours.is_some_and(|workload| workload.rollout == Rollout::Complete) {
             return vec![Entry::RollbackRolledOut { service: self.name(), plan: rollback.id }];
@@ -411,7 +412,8 @@ impl Turn<'_> {
     /// Whether everything can be seen and nothing fails: who sees nothing gives no all-clear.
     fn looks_well(&self) -> bool {
         let complete = self.present().is_some_and(|workload| workload.rollout == Rollout::Complete);
-        let sees = self.policy.signals.keys().chain([&SignalName::platform()]).all(|signal| self.evidence.sees(self.policy, signal, self.now));
+        let sees =
+            self.policy.signals.keys().chain([&SignalName::platform()]).all(|signal| self.evidence.sees(self.policy, signal, self.now));
         complete && sees && self.evidence.verdict(self.policy, self.now).is_none()
     }
 

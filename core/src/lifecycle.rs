@@ -18,6 +18,9 @@ use crate::severity::Response;
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
 
+#[cfg(test)]
+mod laws;
+
 /// Where a deployment stands (PRODUCT section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

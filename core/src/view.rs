@@ -366,9 +366,10 @@ fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec
     let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
     match (&explained.verdict, rollback) {
         (_, Some(rollback)) => {
-            answer.push(format!("{version} was to be rolled back to {}: {}.", rollback.plan.to, words::cause(&rollback.plan.cause)));
-            answer.push(match &rollback.outcome {
-                Some((_, outcome)) => format!("The rollback {}.", words::outcome(outcome)),
+            let was = if rollback.applied.is_some() { "was" } else { "was to be" };
+            answer.push(format!("{version} {was} rolled back to {}: {}.", rollback.plan.to, words::cause(&rollback.plan.cause)));
+            answer.push(match words::ending(rollback) {
+                Some(ending) => words::sentence(&ending),
                 None => format!("The rollback is under way: {}.", words::phase(&rollback.phase)),
             });
         }
@@ -382,7 +383,11 @@ fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deploymen
     let found = format!("{version} is bad: {}.", words::verdict(verdict));
     let done = match (verdict.response, &explained.refusal) {
         (Response::RollBack, Some(refusal)) => format!("It was not rolled back: {}.", words::refusal(refusal)),
-        (Response::RollBack, None) => "A rollback is about to be planned.".to_owned(),
+        (Response::RollBack, None) if explained.rollback_of().is_some() => {
+            "It was brought by a rollback, and a rollback is never rolled back by itself.".to_owned()
+        }
+        (Response::RollBack, None) if explained.status.in_window() => "A rollback is about to be planned.".to_owned(),
+        (Response::RollBack, None) => format!("It was not rolled back by itself ({}).", words::status(explained.status)),
         (response, _) => format!("It was not rolled back: the matrix says {} for this impact.", words::response(response)),
     };
     vec![found, done]
@@ -430,10 +435,12 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         if let Phase::Verifying { at } = rollback.phase {
             timeline.push((at, "rolled out; the proof is being looked for".to_owned()));
         }
+        let relapsed = rollback.recovered.filter(|recovered| rollback.outcome.as_ref().is_some_and(|(ended, _)| ended != recovered));
+        timeline.extend(relapsed.map(|recovered| (recovered, "recovered".to_owned())));
         timeline.extend(rollback.outcome.as_ref().map(|(at, outcome)| (*at, words::outcome(outcome))));
     }
     if let Some(ended) = explained.ended {
-        timeline.push((ended, format!("left its window: {}", words::status(explained.status))));
+        timeline.push((ended, format!("left its window: {}", words::status(explained.status).replace('_', " "))));
     }
     timeline.sort_by_key(|(at, _)| *at);
     timeline

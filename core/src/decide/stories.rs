@@ -427,10 +427,7 @@ mod people {
 
     #[test]
     fn a_deployment_while_a_rollback_is_rolled_out_or_verified_interrupts_it() {
-        for phase_is in [
-            |phase: Phase| matches!(phase, Phase::Applied { .. }),
-            |phase: Phase| matches!(phase, Phase::Verifying { .. }),
-        ] {
+        for phase_is in [|phase: Phase| matches!(phase, Phase::Applied { .. }), |phase: Phase| matches!(phase, Phase::Verifying { .. })] {
             let mut world = deployed(Behaviour::Failing);
             world.until(minutes(5), |world| phase(world).is_some_and(phase_is) && world.current().rollback_of().is_some());
             let world = interrupted(world);
@@ -518,12 +515,7 @@ mod people {
         let mut world = deployed(Behaviour::Well);
         world.pass(minutes(1));
         let before = world.state.seq;
-        let answer = world.ask(Command::Rollback {
-            service: name("checkout"),
-            to: None,
-            reason: String::new(),
-            dry_run: true,
-        });
+        let answer = world.ask(Command::Rollback { service: name("checkout"), to: None, reason: String::new(), dry_run: true });
         assert!(matches!(answer, Answer::Planned { dry_run: true, .. }));
         assert_eq!(world.state.seq, before);
     }
@@ -537,12 +529,8 @@ mod people {
         until_planned(&mut world);
         until_over(&mut world);
         world.ask(Command::Mark { service: name("checkout"), version: "#5".to_owned(), mark: Mark::Bad, reason: "no".to_owned() });
-        let unknown = world.ask(Command::Mark {
-            service: name("checkout"),
-            version: "v99".to_owned(),
-            mark: Mark::Bad,
-            reason: "no".to_owned(),
-        });
+        let unknown =
+            world.ask(Command::Mark { service: name("checkout"), version: "v99".to_owned(), mark: Mark::Bad, reason: "no".to_owned() });
         assert!(matches!(unknown, Answer::Refused { guard, .. } if guard == "unknown-version"));
     }
 }
@@ -754,10 +742,9 @@ mod bad_days {
 
     #[test]
     fn a_platform_that_refuses_ends_it() {
-        for (api, obstacle) in [
-            (Api::Rejects("exceeded quota"), Obstacle::Rejected("exceeded quota".to_owned())),
-            (Api::TargetGone, Obstacle::TargetGone),
-        ] {
+        for (api, obstacle) in
+            [(Api::Rejects("exceeded quota"), Obstacle::Rejected("exceeded quota".to_owned())), (Api::TargetGone, Obstacle::TargetGone)]
+        {
             let mut world = deployed(Behaviour::Failing);
             world.checkout().api = api;
             world.until(minutes(5), |world| outcome(world).is_some());

@@ -118,7 +118,9 @@ impl Place {
             },
             replicas: Replicas { desired: 2, updated: 2, ready: count, available: count },
             troubles: match behaviour {
-                Behaviour::CrashLoop | Behaviour::Flickers if !ready => vec![Trouble::CrashLoop { replicas: 2, restarts: 4, reason: "exit code 1".to_owned() }],
+                Behaviour::CrashLoop | Behaviour::Flickers if !ready => {
+                    vec![Trouble::CrashLoop { replicas: 2, restarts: 4, reason: "exit code 1".to_owned() }]
+                }
                 _ => Vec::new(),
             },
             record: self.record.clone(),
@@ -157,6 +159,14 @@ impl Place {
     }
 }
 
+/// A look at a version that runs well.
+pub(crate) fn look(id: &str, at: Timestamp) -> Workload {
+    let mut world = World::new(&["checkout"]);
+    let place = world.checkout();
+    id.clone_into(&mut place.version);
+    place.workload(at.max(place.since + minutes(1)))
+}
+
 pub(crate) fn version(id: &str) -> Version {
     Version { id: VersionId(id.to_owned()), name: format!("shop:{id}") }
 }
@@ -179,12 +189,8 @@ pub(crate) fn minutes(minutes: i64) -> SignedDuration {
 
 /// A service that is probed every five seconds.
 pub(crate) fn policy(of: &str) -> Service {
-    let probe = SignalPolicy {
-        kind: SignalKind::Probe,
-        every: seconds(5),
-        has_history: false,
-        source: "http://checkout.test/healthz".to_owned(),
-    };
+    let probe =
+        SignalPolicy { kind: SignalKind::Probe, every: seconds(5), has_history: false, source: "http://checkout.test/healthz".to_owned() };
     Service {
         name: name(of),
         environment: "production".to_owned(),
