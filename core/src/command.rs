@@ -165,6 +165,7 @@ pub fn handle(desk: Desk<'_>, command: Command, by: &Actor) -> (Vec<Entry>, Answ
 /// What is written, and what is answered; or only an answer, because it can't be done.
 type Handled = Result<(Vec<Entry>, Answer), Answer>;
 
+#[expect(clippy::result_large_err, reason = "one answer is made for each command, and it is handed on at once")]
 impl<'a> Desk<'a> {
     fn policy(&self, name: &ServiceName) -> Result<&'a Service, Answer> {
         self.policies.get(name).ok_or_else(|| {

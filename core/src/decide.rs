@@ -121,18 +121,31 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
         None => {}
     }
     match service.open_rollback() {
+        Some(Rollback { id, phase: Phase::Verifying { .. }, .. }) if evidence.verified() == Some(*id) => {}
         Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) => {
-            if evidence.verified() != Some(*id) {
-                let trigger = match &plan.cause {
-                    Cause::Verdict(verdict) => Some(verdict),
-                    Cause::Operator { .. } => None,
-                };
-                evidence.verify(policy, *id, trigger, *at);
-            }
+            let trigger = match &plan.cause {
+                Cause::Verdict(verdict) => Some(verdict),
+                Cause::Operator { .. } => None,
+            };
+            evidence.verify(policy, *id, trigger, *at);
         }
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
     }
+}
+
+/// Whether somebody brought back what the effect had left, before the effect was seen. A platform without generations can't tell that
+/// from an effect that still has to show.
+fn undone_before_it_was_seen(rollback: &Rollback, current: &Deployment, workload: &Workload) -> bool {
+    let applied = rollback.applied.as_ref().map(|(_, binding)| binding);
+    let later = match (&workload.binding, applied) {
+        (Binding::Object { uid, generation }, Some(Binding::Object { uid: applied_to, generation: applied })) => {
+            uid != applied_to || generation > applied
+        }
+        _ => false,
+    };
+    let unseen = current.id == rollback.plan.deployment && matches!(rollback.phase, Phase::Applied { .. });
+    unseen && later && workload.version.id == current.version.id
 }
 
 /// One look at everything that is known of one service.
@@ -182,7 +195,7 @@ impl Turn<'_> {
             if let Some(entries) = self.found_effect(rollback, current, workload) {
                 return entries;
             }
-            if self.undone_before_it_was_seen(rollback, current, workload) {
+            if undone_before_it_was_seen(rollback, current, workload) {
                 return self.deployed(current, workload);
             }
         }
@@ -207,20 +220,6 @@ impl Turn<'_> {
             }
             _ => None,
         }
-    }
-
-    /// Whether somebody brought back what the effect had left, before the effect was seen. A platform without generations can't tell that
-    /// from an effect that still has to show.
-    fn undone_before_it_was_seen(&self, rollback: &Rollback, current: &Deployment, workload: &Workload) -> bool {
-        let applied = rollback.applied.as_ref().map(|(_, binding)| binding);
-        let later = match (&workload.binding, applied) {
-            (Binding::Object { uid, generation }, Some(Binding::Object { uid: applied_to, generation: applied })) => {
-                uid != applied_to || generation > applied
-            }
-            _ => false,
-        };
-        let unseen = current.id == rollback.plan.deployment && matches!(rollback.phase, Phase::Applied { .. });
-        unseen && later && workload.version.id == current.version.id
     }
 
     fn first_sight(&self, workload: &Workload) -> Vec<Entry> {

@@ -197,6 +197,22 @@ mod refusals {
     }
 
     #[test]
+    fn a_target_of_which_the_ledger_has_no_copy_is_left_to_a_platform_that_keeps_revisions() {
+        let deployed = |generation| {
+            let mut world = World::new(&["checkout"]);
+            (world.checkout().generation, world.checkout().copies) = (generation, false);
+            world.pass(minutes(31));
+            world.deploy("v2", Behaviour::Failing);
+            world
+        };
+        let mut world = deployed(None);
+        assert_eq!(refused_with(&mut world), "target-gone");
+        assert_eq!(answered(&world.roll_back(None)), "target-gone");
+        let mut world = deployed(Some(1));
+        until_planned(&mut world);
+    }
+
+    #[test]
     fn one_rollback_at_a_time() {
         let mut world = deployed(Behaviour::Failing);
         world.checkout().api = Api::Away;
@@ -396,7 +412,9 @@ mod brake {
             world.deploy_at(of, "v2", Behaviour::Failing);
         }
         world.until(minutes(5), |world| world.state.brake.is_some());
-        FLEET.iter().for_each(|of| world.place(of).api = Api::Works);
+        for of in FLEET {
+            world.place(of).api = Api::Works;
+        }
         world.pass(minutes(5));
         assert_eq!(effects(&world), 0);
     }

@@ -56,6 +56,7 @@ pub(crate) enum Api {
 
 /// One workload.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the world that a story throws by itself")]
 pub(crate) struct Place {
     pub(crate) version: String,
     pub(crate) since: Timestamp,
@@ -63,6 +64,8 @@ pub(crate) struct Place {
     pub(crate) generation: Option<i64>,
     pub(crate) record: Option<EffectRecord>,
     pub(crate) change: Option<ChangeKind>,
+    /// Whether a look gives the copy that the ledger keeps.
+    pub(crate) copies: bool,
     pub(crate) visible: bool,
     pub(crate) probes_visible: bool,
     /// Something that every version depends on is down.
@@ -109,7 +112,7 @@ impl Place {
         let count = if ready { 2 } else { 0 };
         Workload {
             version: version(&self.version),
-            artifact: Some(Artifact(format!("copy of {}", self.version))),
+            artifact: self.copies.then(|| Artifact(format!("copy of {}", self.version))),
             binding: self.binding(),
             rollout: match (ready, behaviour) {
                 (true, _) => Rollout::Complete,
@@ -240,6 +243,7 @@ impl World {
             generation: Some(1),
             record: None,
             change: None,
+            copies: true,
             visible: true,
             probes_visible: true,
             dependency_down: false,
@@ -441,7 +445,9 @@ impl World {
         let (entries, answer) = command::handle(desk, command, &person());
         self.write(entries);
         let names: Vec<_> = self.policies.keys().cloned().collect();
-        names.iter().for_each(|of| self.turn(of));
+        for of in &names {
+            self.turn(of);
+        }
         answer
     }
 
