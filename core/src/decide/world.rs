@@ -529,9 +529,10 @@ impl Drop for World {
 }
 
 fn round_of(passes: bool) -> ProbeRound {
-    let outcome = match passes {
-        true => ProbeOutcome::Passed { latency: SignedDuration::from_millis(3) },
-        false => ProbeOutcome::Failed("status 500, expected 200".to_owned()),
+    let outcome = if passes {
+        ProbeOutcome::Passed { latency: SignedDuration::from_millis(3) }
+    } else {
+        ProbeOutcome::Failed("status 500, expected 200".to_owned())
     };
     ProbeRound { targets: vec![("http://checkout.test/healthz".to_owned(), outcome)] }
 }

@@ -116,7 +116,9 @@ fn all() -> Vec<(NoticeKind, String)> {
 
     let fleet = ["cart", "checkout", "search"];
     let mut world = World::all_settled(&fleet);
-    fleet.iter().for_each(|of| world.deploy_at(of, "v2", Behaviour::Failing));
+    for of in fleet {
+        world.deploy_at(of, "v2", Behaviour::Failing);
+    }
     world.until(minutes(5), |world| world.state.brake.is_some());
     let tripped = world.notices().find(|notice| notice.service.is_none()).map(text);
     told.push((Blocked, tripped.expect("the brake is told")));
