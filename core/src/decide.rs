@@ -115,15 +115,14 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
         None => {}
     }
     match service.open_rollback() {
-        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) => {
-            if evidence.verified() != Some(*id) {
-                let trigger = match &plan.cause {
-                    Cause::Verdict(verdict) => Some(verdict),
-                    Cause::Operator { .. } => None,
-                };
-                evidence.verify(policy, *id, trigger, *at);
-            }
+        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) if evidence.verified() != Some(*id) => {
+            let trigger = match &plan.cause {
+                Cause::Verdict(verdict) => Some(verdict),
+                Cause::Operator { .. } => None,
+            };
+            evidence.verify(policy, *id, trigger, *at);
         }
+        Some(Rollback { phase: Phase::Verifying { .. }, .. }) => {}
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
     }
@@ -172,10 +171,10 @@ impl Turn<'_> {
     fn arrival(&self) -> Vec<Entry> {
         let Some((workload, _)) = self.evidence.workload() else { return Vec::new() };
         let Some(current) = self.service.current() else { return self.first_sight(workload) };
-        if let Some(rollback) = self.service.open_rollback() {
-            if self.is_ours(rollback, workload) {
-                return self.our_effect(rollback, current, workload);
-            }
+        if let Some(rollback) = self.service.open_rollback()
+            && self.is_ours(rollback, workload)
+        {
+            return self.our_effect(rollback, current, workload);
         }
         if workload.version.id == current.version.id { Vec::new() } else { self.deployed(current, workload) }
     }
