@@ -1,25 +1,200 @@
-//! How it was before the deployment: a summary, small enough to be recorded.
+//! How it was before the deployment: a summary, small enough to be recorded. It says how bad the service was, how much its failures
+//! cluster, and how long it was bad in one piece; from that the lenses take their tolerance, their tempering and their holds.
 
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+use crate::evidence::interval::Interval;
+use crate::evidence::rounds::Round;
+use crate::statistics::dispersion::{Counts, PRIOR, SCALES, cluster, dispersion};
+use crate::statistics::kl_upper::kl_upper;
+
+/// The probability that a limit on the history is wrong.
+const ALPHA: f64 = 1e-4;
+
+/// The ratios above which bad intervals are counted. A lens takes the largest that is not above its own level, which can only make it
+/// more careful. The first one stands for "something failed".
+const LEVELS: [f64; 12] = [0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 0.9];
+
+/// Clusters of bad intervals are lengths of time: this long, until the history says otherwise.
+const BAD_STRETCH: SignedDuration = SignedDuration::from_secs(60);
 
 /// The summary of one signal before a deployment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
     /// Of a counter pair.
-    Errors {
-        /// Requests in the history.
-        requests: f64,
-        /// Failed ones.
-        failed: f64,
-    },
+    Errors(ErrorsBaseline),
     /// Of probe rounds.
-    Probe {
-        /// Rounds in the history.
-        rounds: u32,
-        /// Rounds in which all targets failed.
-        all_failed: u32,
-    },
+    Probe(ProbeBaseline),
+}
+
+/// The stretch of time that a baseline was taken from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// Where the readings came from, for messages.
+    pub source: String,
+    /// The time from one look to the next.
+    pub every: SignedDuration,
+    /// The begin of the history; not earlier than asked for.
+    pub from: Timestamp,
+    /// The end of it: the start of the deployment.
+    pub to: Timestamp,
+}
+
+/// How many requests failed before a deployment, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ErrorsBaseline {
+    /// When and from where.
+    pub span: Span,
+    /// Requests in the history.
+    pub requests: f64,
+    /// Failed ones.
+    pub failed: f64,
+    /// Intervals with requests.
+    pub intervals: u32,
+    /// How many failures come together: the cluster size C, at least 1 (DECISION 2.2).
+    pub cluster: f64,
+    /// The upper limit on the ratio of failed requests, 0 to 1; 1 when nothing is known.
+    pub upper: f64,
+    /// How often the service was bad by itself, for several levels of badness.
+    pub bad: Vec<BadIntervals>,
+}
+
+/// How often at least a certain share of an interval's requests failed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BadIntervals {
+    /// The share, 0 to 1.
+    pub above: f64,
+    /// In how many intervals.
+    pub intervals: u32,
+    /// The most of them in a row.
+    pub longest: u32,
+    /// How many of them come together: the cluster size, at least 1.
+    pub cluster: f64,
+}
+
+/// How many rounds of probes failed before a deployment, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProbeBaseline {
+    /// When and from where.
+    pub span: Span,
+    /// Rounds in the history.
+    pub rounds: u32,
+    /// Rounds in which all targets failed.
+    pub all_failed: u32,
+    /// The most of them in a row.
+    pub longest_all_failed: u32,
+    /// How many of them come together: the cluster size, at least 1.
+    pub cluster: f64,
+    /// The upper limit on their share, 0 to 1; 1 when nothing is known.
+    pub upper: f64,
+    /// The sum over all rounds of the share of failing targets.
+    pub failing: f64,
+    /// The most rounds in a row in which at least a quarter of the targets failed.
+    pub longest_failing: u32,
+    /// The cluster size of failing shares, at least 1.
+    pub failing_cluster: f64,
+    /// The upper limit on the mean failing share, 0 to 1; 1 when nothing is known.
+    pub failing_upper: f64,
+}
+
+impl ErrorsBaseline {
+    pub(crate) fn of(intervals: &[Interval], span: Span) -> Self {
+        let busy: Vec<Interval> = intervals.iter().filter(|interval| interval.counts.count > 0.0).copied().collect();
+        let counts: Vec<Counts> = intervals.iter().map(|interval| interval.counts).collect();
+        let requests: f64 = counts.iter().map(|one| one.count).sum();
+        let failed: f64 = counts.iter().map(|one| one.failed).sum();
+        let covered: f64 = intervals.iter().map(|interval| interval.covered.as_secs_f64()).sum();
+        let cluster = cluster(&counts, 30.0 * requests / covered.max(1.0));
+        let prior = BAD_STRETCH.as_secs_f64() / span.every.as_secs_f64().max(0.1);
+        Self {
+            requests,
+            failed,
+            intervals: count(busy.len()),
+            cluster,
+            upper: kl_upper(failed / cluster, requests / cluster, ALPHA),
+            bad: LEVELS.iter().map(|&above| BadIntervals::of(&busy, above, prior)).collect(),
+            span,
+        }
+    }
+
+    /// How often the service was at least as bad as `above`.
+    pub(crate) fn bad(&self, above: f64) -> Option<&BadIntervals> {
+        self.bad.iter().filter(|bad| bad.above <= above).max_by(|a, b| a.above.total_cmp(&b.above))
+    }
+
+    /// The upper limit on the share of intervals that are as bad as that.
+    pub(crate) fn bad_upper(&self, bad: &BadIntervals) -> f64 {
+        kl_upper(f64::from(bad.intervals) / bad.cluster, f64::from(self.intervals) / bad.cluster, ALPHA)
+    }
+
+    /// The ratio of failed requests that was observed.
+    pub(crate) fn observed(&self) -> f64 {
+        if self.requests > 0.0 { self.failed / self.requests } else { 0.0 }
+    }
+}
+
+impl BadIntervals {
+    fn of(busy: &[Interval], above: f64, prior: f64) -> Self {
+        let bad: Vec<Counts> = busy.iter().map(|interval| trial(interval.is_bad(above))).collect();
+        Self {
+            above,
+            intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
+            longest: longest_run(bad.iter().map(|trial| trial.failed > 0.0)),
+            cluster: dispersion(&bad, prior, &SCALES),
+        }
+    }
+}
+
+impl ProbeBaseline {
+    pub(crate) fn of(rounds: &[Round], span: Span) -> Self {
+        let outages: Vec<Counts> = rounds.iter().filter_map(|round| round.all_failed).map(trial).collect();
+        let shares: Vec<Counts> = rounds.iter().map(|round| Counts { count: 1.0, failed: round.failing }).collect();
+        let all_failed = outages.iter().filter(|trial| trial.failed > 0.0).count();
+        let failing: f64 = shares.iter().map(|share| share.failed).sum();
+        let (cluster, failing_cluster) = (dispersion(&outages, PRIOR, &SCALES), dispersion(&shares, PRIOR, &SCALES));
+        let (looked, all_failed) = (count(outages.len()), count(all_failed));
+        Self {
+            rounds: count(rounds.len()),
+            all_failed,
+            longest_all_failed: longest_run(rounds.iter().map(|round| round.all_failed != Some(false))),
+            cluster,
+            upper: kl_upper(f64::from(all_failed) / cluster, f64::from(looked) / cluster, ALPHA),
+            failing,
+            longest_failing: longest_run(rounds.iter().map(|round| round.failing >= 0.25)),
+            failing_cluster,
+            failing_upper: kl_upper(failing / failing_cluster, f64::from(count(rounds.len())) / failing_cluster, ALPHA),
+            span,
+        }
+    }
+
+    /// The share of failing targets that was observed.
+    pub(crate) fn observed_failing(&self) -> f64 {
+        self.failing / f64::from(self.rounds.max(1))
+    }
+
+    /// The share of rounds without any passing target that was observed.
+    pub(crate) fn observed_all_failed(&self) -> f64 {
+        f64::from(self.all_failed) / f64::from(self.rounds.max(1))
+    }
+}
+
+fn trial(failed: bool) -> Counts {
+    Counts { count: 1.0, failed: f64::from(u8::from(failed)) }
+}
+
+fn longest_run(bad: impl Iterator<Item = bool>) -> u32 {
+    let (mut longest, mut run) = (0_u32, 0_u32);
+    for bad in bad {
+        run = if bad { run.saturating_add(1) } else { 0 };
+        longest = longest.max(run);
+    }
+    longest
+}
+
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 impl std::fmt::Display for Baseline {

@@ -5,19 +5,44 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) mod interval;
+pub(crate) mod rounds;
+mod trailing;
+mod lens;
+mod outage;
+mod platform;
+mod sight;
+mod memory;
+mod window;
+mod proof;
+#[cfg(test)]
+mod stories;
+
+use self::lens::SUSPECT;
+use self::memory::{History, Memory};
+use self::platform::{HardRules, Platform};
+use self::proof::{Proof, ROUNDS, lack_of_rounds};
+use self::rounds::Round;
+use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Window};
 use crate::baseline::Baseline;
 use crate::entry::DeploymentId;
 use crate::observation::{Missing, Reading, Scrape, Workload};
 use crate::plan::PlanId;
-use crate::service::{Service, SignalName};
-use crate::verdict::{Finding, Verdict};
+use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
+use crate::severity::Impact;
+use crate::verdict::{Finding, FindingState, Inconclusive, Verdict};
 
 /// A stretch of time that is not history, because a bad deployment or an incident made it what it was: from, to.
 pub type Excluded = (Timestamp, Timestamp);
 
 /// The evidence on one service.
 #[derive(Debug)]
-pub struct Evidence {}
+pub struct Evidence {
+    memories: BTreeMap<SignalName, Memory>,
+    platform: Platform,
+    window: Option<Window>,
+    proof: Option<Proof>,
+}
 
 /// Whether a deployment has proved itself (DECISION 2.8).
 #[derive(Clone, Debug, PartialEq)]
@@ -77,112 +102,331 @@ pub struct Blind {
     pub since: Timestamp,
 }
 
+/// Suspicion blocks a promotion for so long.
+const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
+
 impl Evidence {
     /// No evidence yet.
     #[must_use]
-    pub fn new(_service: &Service) -> Self {
-        Self {}
+    pub fn new(service: &Service) -> Self {
+        let memories = service.signals.iter().map(|(name, policy)| (name.clone(), Memory::new(policy))).collect();
+        Self { memories, platform: Platform::default(), window: None, proof: None }
     }
 
     /// Takes in one look at a signal of the service. Unknown signals and readings of the wrong kind are ignored.
-    pub fn observe(&mut self, _service: &Service, _signal: &SignalName, _reading: &Reading, _at: Timestamp) {
-        todo!()
+    pub fn observe(&mut self, service: &Service, signal: &SignalName, reading: &Reading, at: Timestamp) {
+        let Some(policy) = service.signals.get(signal) else { return };
+        let memory = self.memories.entry(signal.clone()).or_insert_with(|| Memory::new(policy));
+        if !memory.fits(policy) {
+            *memory = Memory::new(policy);
+        }
+        match reading {
+            Reading::Missing(missing) => memory.sight.lose(missing.clone(), at),
+            Reading::Scrape(scrape) if policy.kind == SignalKind::Errors => self.observe_scrape(service, signal, policy, scrape, at),
+            Reading::Probe(round) if policy.kind == SignalKind::Probe => match Round::of(round, at) {
+                Ok(round) => self.observe_round(service, signal, policy, round),
+                Err(missing) => memory.sight.lose(missing, at),
+            },
+            Reading::Scrape(_) | Reading::Probe(_) => {}
+        }
+    }
+
+    fn observe_scrape(&mut self, service: &Service, signal: &SignalName, policy: &SignalPolicy, scrape: &Scrape, at: Timestamp) {
+        let Some(Memory { sight, history: History::Errors(intervals), .. }) = self.memories.get_mut(signal) else { return };
+        let (increments, missing) = intervals.take(service, policy, scrape, at);
+        match missing {
+            Some(missing) => sight.lose(missing, at),
+            None => sight.see(at),
+        }
+        if let Some(SignalWindow::Errors(window)) = self.signal_window(signal) {
+            window.take(&increments);
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.take_increments(signal, &increments);
+        }
+    }
+
+    fn observe_round(&mut self, service: &Service, signal: &SignalName, policy: &SignalPolicy, round: Round) {
+        let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
+        sight.see(round.at);
+        rounds.push(round, policy.every, service.decision.history);
+        if let Some(SignalWindow::Probe(window)) = self.signal_window(signal) {
+            window.take(round);
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.take_round(signal, &round);
+        }
+    }
+
+    fn signal_window(&mut self, signal: &SignalName) -> Option<&mut SignalWindow> {
+        self.window.as_mut()?.signals.get_mut(signal)
     }
 
     /// Takes in one look at the workload.
-    pub fn observe_workload(&mut self, _service: &Service, _workload: &Workload, _at: Timestamp) {
-        todo!()
+    pub fn observe_workload(&mut self, _service: &Service, workload: &Workload, at: Timestamp) {
+        let elapsed = self.platform.see(workload, at);
+        if let Some(window) = &mut self.window {
+            window.hard_rules.see(workload, at, elapsed);
+        }
     }
 
     /// The newest look at the workload, and when it was.
     #[must_use]
     pub fn workload(&self) -> Option<(&Workload, Timestamp)> {
-        todo!()
+        self.platform.newest()
     }
 
     /// The platform gives nothing any more.
-    pub fn lose_workload(&mut self, _missing: Missing, _at: Timestamp) {
-        todo!()
+    pub fn lose_workload(&mut self, missing: Missing, at: Timestamp) {
+        self.platform.lose(missing, at);
     }
 
     /// A baseline for a deployment that starts at `start`, from what the evidence itself remembers of the signal (at most the
     /// configured history). `None` when the source has a history of its own ([`Self::baseline_of_history`]).
     #[must_use]
-    pub fn baseline(&self, _service: &Service, _signal: &SignalName, _start: Timestamp, _excluded: &[Excluded]) -> Option<Baseline> {
-        todo!()
+    pub fn baseline(&self, service: &Service, signal: &SignalName, start: Timestamp, excluded: &[Excluded]) -> Option<Baseline> {
+        let policy = service.signals.get(signal).filter(|policy| !policy.has_history)?;
+        let memory = self.memories.get(signal).filter(|memory| memory.fits(policy));
+        Some(match memory {
+            Some(memory) => memory.baseline(service, policy, start, excluded),
+            None => Memory::new(policy).baseline(service, policy, start, excluded),
+        })
     }
 
-    /// A baseline from raw samples that the source kept of the time before `start`.
+    /// A baseline from raw samples that the source kept of the time before `start`. A signal that the service doesn't have knows nothing.
     #[must_use]
-    pub fn baseline_of_history(_service: &Service, _signal: &SignalName, _history: &Scrape, _start: Timestamp, _excluded: &[Excluded]) -> Baseline {
-        todo!()
+    pub fn baseline_of_history(
+        service: &Service,
+        signal: &SignalName,
+        history: &Scrape,
+        start: Timestamp,
+        excluded: &[Excluded],
+    ) -> Baseline {
+        let unknown = || SignalPolicy {
+            kind: SignalKind::Errors,
+            every: SignedDuration::from_secs(15),
+            has_history: true,
+            source: signal.to_string(),
+        };
+        let policy = service.signals.get(signal).cloned().unwrap_or_else(unknown);
+        memory::baseline_of_history(service, &policy, history, start, excluded)
     }
 
     /// The deployment whose window is being weighed.
     #[must_use]
     pub fn watched(&self) -> Option<DeploymentId> {
-        todo!()
+        self.window.as_ref().map(|window| window.deployment)
     }
 
     /// Begins to weigh a deployment that started at `start`; what was weighed before is dropped, what is remembered of each signal stays.
-    pub fn watch(&mut self, _service: &Service, _deployment: DeploymentId, _start: Timestamp, _now: Timestamp) {
-        todo!()
+    pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, now: Timestamp) {
+        let hard_rules = HardRules::new(&service.decision, &self.platform, start, now);
+        self.window = Some(Window::new(service, deployment, start, hard_rules));
     }
 
     /// Gives the watched deployment the baselines it lacked; those it has stay.
-    pub fn set_baselines(&mut self, _service: &Service, _baselines: &BTreeMap<SignalName, Baseline>) {
-        todo!()
+    pub fn set_baselines(&mut self, service: &Service, baselines: &BTreeMap<SignalName, Baseline>) {
+        for (signal, baseline) in baselines {
+            if let Some(memory) = self.memories.get_mut(signal)
+                && let Baseline::Errors(errors) = baseline
+            {
+                memory.cluster = Some(errors.cluster);
+            }
+            if let Some(window) = self.signal_window(signal) {
+                window.set_baseline(service, baseline);
+            }
+        }
     }
 
     /// Ends the weighing.
     pub fn unwatch(&mut self) {
-        todo!()
+        self.window = None;
     }
 
     /// What every check of the watched deployment says now.
     #[must_use]
-    pub fn findings(&self, _service: &Service, _now: Timestamp) -> Vec<Finding> {
-        todo!()
+    pub fn findings(&self, service: &Service, now: Timestamp) -> Vec<Finding> {
+        let Some(window) = &self.window else { return Vec::new() };
+        let signals = service.signals.iter().filter_map(|(name, policy)| Some((name, policy, window.signals.get(name)?)));
+        let mut findings: Vec<Finding> =
+            signals.flat_map(|(name, policy, signal)| self.findings_of_signal(service, name, policy, signal, now)).collect();
+        findings.push(self.finding_of_platform(service, window, now));
+        findings
+    }
+
+    fn findings_of_signal(
+        &self,
+        service: &Service,
+        name: &SignalName,
+        policy: &SignalPolicy,
+        window: &SignalWindow,
+        now: Timestamp,
+    ) -> Vec<Finding> {
+        let finding = |impact, state, numbers| Finding { signal: name.clone(), impact, state, numbers };
+        let why = self.silence(name, policy, window, now);
+        match (why, window.says(log_threshold(service, policy.kind))) {
+            (None, Some(said)) => said.into_iter().map(|said| finding(said.impact, said.state, said.numbers)).collect(),
+            (why, _) => {
+                let why = FindingState::Inconclusive(why.unwrap_or(Inconclusive::NoBaseline));
+                window.impacts().iter().map(|&impact| finding(impact, why.clone(), None)).collect()
+            }
+        }
+    }
+
+    /// Why nothing can be said of a signal now, whatever was weighed.
+    fn silence(&self, name: &SignalName, policy: &SignalPolicy, window: &SignalWindow, now: Timestamp) -> Option<Inconclusive> {
+        let Some(memory) = self.memories.get(name).filter(|memory| memory.sight.looked()) else { return Some(Inconclusive::NotLooked) };
+        let missing = memory.sight.missing(policy.every, now).map(|(missing, _)| Inconclusive::Missing(missing));
+        missing.or_else(|| window.warming_up(now))
+    }
+
+    fn finding_of_platform(&self, service: &Service, window: &Window, now: Timestamp) -> Finding {
+        let state = match (self.platform.missing(), self.platform.newest()) {
+            (Some((missing, _)), _) => FindingState::Inconclusive(Inconclusive::Missing(missing.clone())),
+            (None, None) => FindingState::Inconclusive(Inconclusive::NotLooked),
+            (None, Some(_)) => match window.hard_rules.broken(&service.decision, &self.platform, now) {
+                Some((failure, _)) => FindingState::Failing(failure),
+                None => FindingState::Passing,
+            },
+        };
+        Finding { signal: SignalName::platform(), impact: Impact::CompleteOutage, state, numbers: None }
     }
 
     /// What the matrix makes of the findings: the worst failing one.
     #[must_use]
-    pub fn verdict(&self, _service: &Service, _now: Timestamp) -> Option<Verdict> {
-        todo!()
+    pub fn verdict(&self, service: &Service, now: Timestamp) -> Option<Verdict> {
+        let findings = self.findings(service, now);
+        let failing = findings.iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
+        let worst = failing.min_by_key(|finding| (service.matrix.row(finding.impact).severity, finding.impact))?;
+        let (impact, signal) = (worst.impact, worst.signal.clone());
+        let row = *service.matrix.row(impact);
+        let onset = worst.numbers.as_ref().and_then(|numbers| numbers.onset).or_else(|| self.broken_since(service, now)).unwrap_or(now);
+        Some(Verdict { impact, severity: row.severity, response: row.response, within: row.within, onset, signal, findings })
+    }
+
+    fn broken_since(&self, service: &Service, now: Timestamp) -> Option<Timestamp> {
+        let broken = self.window.as_ref()?.hard_rules.broken(&service.decision, &self.platform, now);
+        broken.map(|(_, since)| since)
     }
 
     /// Whether the watched deployment has proved itself.
     #[must_use]
-    pub fn health(&self, _service: &Service, _now: Timestamp) -> Health {
-        todo!()
+    pub fn health(&self, service: &Service, now: Timestamp) -> Health {
+        let Some(window) = &self.window else { return Health::Unproven(Vec::new()) };
+        let has_probes = service.signals.values().any(|policy| policy.kind == SignalKind::Probe);
+        let probes_suffice = service.promote_on_probes && has_probes;
+        let (mut lacks, mut proofs, mut rounds) = (self.suspects(service, window, now), Vec::new(), Vec::new());
+        for (name, signal) in &window.signals {
+            match signal {
+                SignalWindow::Errors(_) if probes_suffice => {}
+                SignalWindow::Errors(errors) => match self.proof_of_errors(service, name, errors, now) {
+                    Ok(log_evidence) => proofs.push(log_evidence),
+                    Err(lack) => lacks.push(lack),
+                },
+                SignalWindow::Probe(probe) => match self.proof_of_probe(service, name, probe, now) {
+                    Ok(log_evidence) => rounds.push(log_evidence),
+                    Err(lack) => lacks.push(lack),
+                },
+            }
+        }
+        lacks.extend(self.lack_of_rollout());
+        if !lacks.is_empty() {
+            return Health::Unproven(lacks);
+        }
+        let weakest = |proofs: &[f64]| proofs.iter().copied().reduce(f64::min);
+        Health::Proven { log_evidence: weakest(&proofs).or_else(|| weakest(&rounds)).unwrap_or(0.0) }
+    }
+
+    /// The signals with a failing check, or with high odds against the deployment in the last ten minutes.
+    fn suspects(&self, service: &Service, window: &Window, now: Timestamp) -> Vec<Lack> {
+        let since = now.checked_sub(SUSPICION.min(service.window)).unwrap_or(Timestamp::MIN);
+        let suspect = window.signals.iter().filter(|(_, signal)| signal.suspect_after(since)).map(|(name, _)| name.clone());
+        let failing = self.findings(service, now).into_iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
+        let names: std::collections::BTreeSet<SignalName> = suspect.chain(failing.map(|finding| finding.signal)).collect();
+        names.into_iter().map(Lack::Suspect).collect()
+    }
+
+    fn proof_of_errors(&self, service: &Service, name: &SignalName, errors: &ErrorsWindow, now: Timestamp) -> Result<f64, Lack> {
+        let (count, log_evidence) = errors.wellness();
+        let log_threshold = SUSPECT.ln();
+        if log_evidence >= log_threshold {
+            return Ok(log_evidence);
+        }
+        let lack = Lack::Evidence { signal: name.clone(), count, log_evidence, log_threshold };
+        Err(self.missing_of(service, name, now).unwrap_or(lack))
+    }
+
+    fn proof_of_probe(&self, service: &Service, name: &SignalName, probe: &ProbeWindow, now: Timestamp) -> Result<f64, Lack> {
+        let (rounds, failed, usual) = probe.newest(now);
+        if rounds < f64::from(ROUNDS) {
+            return Err(self.missing_of(service, name, now).unwrap_or_else(|| lack_of_rounds(name, rounds)));
+        }
+        // What fails this often is suspect, however it is weighed.
+        if failed > usual { Err(Lack::Suspect(name.clone())) } else { Ok(probe.wellness()) }
+    }
+
+    fn missing_of(&self, service: &Service, name: &SignalName, now: Timestamp) -> Option<Lack> {
+        let every = service.signals.get(name)?.every;
+        let (missing, _) = self.memories.get(name)?.sight.missing(every, now)?;
+        Some(Lack::Missing(name.clone(), missing))
+    }
+
+    fn lack_of_rollout(&self) -> Option<Lack> {
+        match self.platform.missing() {
+            Some((missing, _)) => Some(Lack::Missing(SignalName::platform(), missing.clone())),
+            None => (!self.platform.is_complete()).then_some(Lack::Rollout),
+        }
     }
 
     /// Begins to look for the proof that a rollback helped, from the moment its target was rolled out. `trigger` is the verdict that led
     /// to it (none when an operator asked), and the roles are swapped (DECISION 2.9).
-    pub fn verify(&mut self, _service: &Service, _plan: PlanId, _trigger: Option<&Verdict>, _rolled_out: Timestamp) {
-        todo!()
+    pub fn verify(&mut self, service: &Service, plan: PlanId, trigger: Option<&Verdict>, rolled_out: Timestamp) {
+        let cluster =
+            |name: &SignalName| self.memories.get(name).and_then(|memory| memory.cluster).unwrap_or(ErrorsWindow::UNKNOWN_CLUSTER);
+        self.proof = Some(Proof::new(service, plan, trigger, rolled_out, cluster));
     }
 
     /// The plan whose proof is being looked for.
     #[must_use]
     pub fn verified(&self) -> Option<PlanId> {
-        todo!()
+        self.proof.as_ref().map(|proof| proof.plan)
     }
 
-    /// What still lacks for the proof that the rollback helped; empty when it is proved.
+    /// What still lacks for the proof that the rollback helped; empty when it is proved, and when none is looked for.
     #[must_use]
-    pub fn recovery(&self, _service: &Service, _now: Timestamp) -> Vec<Lack> {
-        todo!()
+    pub fn recovery(&self, service: &Service, now: Timestamp) -> Vec<Lack> {
+        let Some(proof) = &self.proof else { return Vec::new() };
+        let lacks = proof.signals.keys().filter_map(|name| {
+            let lack = proof.lack(name)?;
+            Some(self.missing_of(service, name, now).unwrap_or(lack))
+        });
+        lacks.chain(self.lack_of_rollout()).collect()
     }
 
     /// Ends the looking for a proof.
     pub fn unverify(&mut self) {
-        todo!()
+        self.proof = None;
     }
 
     /// The sources that have given nothing for longer than `after`.
     #[must_use]
-    pub fn blind(&self, _service: &Service, _now: Timestamp, _after: SignedDuration) -> Vec<Blind> {
-        todo!()
+    pub fn blind(&self, service: &Service, now: Timestamp, after: SignedDuration) -> Vec<Blind> {
+        let signals = service.signals.iter().filter_map(|(name, policy)| {
+            let (missing, since) = self.memories.get(name)?.sight.missing(policy.every, now)?;
+            Some(Blind { signal: name.clone(), missing, since })
+        });
+        let platform = self.platform.missing().map(|(missing, since)| Blind {
+            signal: SignalName::platform(),
+            missing: missing.clone(),
+            since: *since,
+        });
+        signals.chain(platform).filter(|blind| now.duration_since(blind.since) > after).collect()
     }
+}
+
+/// What the evidence on one signal has to reach: alpha is spent once on all signals of a kind.
+fn log_threshold(service: &Service, kind: SignalKind) -> f64 {
+    let signals = service.signals.values().filter(|policy| policy.kind == kind).count();
+    let signals = f64::from(u32::try_from(signals).unwrap_or(u32::MAX));
+    (signals / service.decision.alpha).ln()
 }

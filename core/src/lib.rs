@@ -6,6 +6,8 @@
 pub mod service;
 pub mod version;
 pub mod observation;
+pub mod counter;
+pub mod statistics;
 pub mod severity;
 pub mod baseline;
 pub mod verdict;

@@ -1,0 +1,329 @@
+//! Raw samples of counters, made into what was counted from one sample to the next (DECISION 2.1). It never extrapolates and never
+//! smooths: what can't be told apart from a missed restart or a late first look is not counted at all.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::observation::{Sample, Scrape, Series};
+
+/// What was counted at one target between two of its scrapes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Increment {
+    /// The earlier scrape, or the start of the process where that was later.
+    pub from: Timestamp,
+    /// The later scrape.
+    pub at: Timestamp,
+    /// Requests; at least 0.
+    pub requests: f64,
+    /// Failed ones; 0 to `requests`.
+    pub failed: f64,
+}
+
+/// What is remembered of the counters of one signal. Bounded: [`Counter::MOST_SERIES`] series, and those that vanish are forgotten.
+#[derive(Clone, Debug)]
+pub struct Counter {
+    forget_after: SignedDuration,
+    began: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    targets: BTreeMap<String, Timestamp>,
+    total: BTreeMap<String, Sample>,
+    failed: BTreeMap<String, Sample>,
+    discarded: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Total,
+    Failed,
+}
+
+/// A sample of a scrape, with where it belongs.
+struct Placed<'a> {
+    at: Timestamp,
+    target: &'a str,
+    kind: Kind,
+    series: &'a Series,
+    value: f64,
+}
+
+impl Counter {
+    /// Further series are not counted: a source is asked for at most 1,000, and ten generations of pods fit.
+    pub const MOST_SERIES: usize = 10_000;
+
+    /// Above this an `f64` can't count by ones any more (2^53): not a count of requests.
+    const LARGEST: f64 = 9_007_199_254_740_992.0;
+
+    /// Samples that are further ahead of the caller's time are not believed.
+    const FUTURE: SignedDuration = SignedDuration::from_mins(1);
+
+    /// Nothing seen yet of a signal that is looked at once `every`.
+    #[must_use]
+    pub fn new(every: SignedDuration) -> Self {
+        Self {
+            forget_after: every.saturating_mul(4).max(SignedDuration::from_mins(10)),
+            began: None,
+            newest: None,
+            targets: BTreeMap::new(),
+            total: BTreeMap::new(),
+            failed: BTreeMap::new(),
+            discarded: 0,
+        }
+    }
+
+    /// Takes in a scrape and gives what was counted since the ones before, in order of time. Samples that were seen already cost nothing.
+    pub fn take(&mut self, scrape: &Scrape, now: Timestamp) -> Vec<Increment> {
+        self.forget(now);
+        let placed = self.place(scrape, now);
+        let groups = placed.chunk_by(|a, b| (a.at, a.target) == (b.at, b.target));
+        groups.filter_map(|group| self.count(group)).collect()
+    }
+
+    /// The time of the newest sample that could be believed.
+    #[must_use]
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.newest
+    }
+
+    /// How many samples were no counts at all, or one series too many.
+    #[must_use]
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
+    /// The new and believable samples in order of time, those of one scrape of one target together.
+    fn place<'a>(&mut self, scrape: &'a Scrape, now: Timestamp) -> Vec<Placed<'a>> {
+        let latest = now.checked_add(Self::FUTURE).unwrap_or(Timestamp::MAX);
+        let mut placed = Vec::new();
+        let kinds =
+            scrape.total.iter().map(|series| (Kind::Total, series)).chain(scrape.failed.iter().map(|series| (Kind::Failed, series)));
+        for (kind, series) in kinds {
+            let seen = self.seen(kind).get(&series.id).map(|sample| sample.at);
+            for sample in series.samples.iter().filter(|sample| sample.at <= latest && Some(sample.at) > seen) {
+                if sample.value >= 0.0 && sample.value <= Self::LARGEST {
+                    placed.push(Placed { at: sample.at, target: &series.target, kind, series, value: sample.value });
+                } else {
+                    self.discarded = self.discarded.saturating_add(1);
+                }
+            }
+        }
+        placed.sort_by(|a, b| (a.at, a.target, a.kind).cmp(&(b.at, b.target, b.kind)));
+        placed
+    }
+
+    /// Counts one scrape of one target. `None` where no counter of requests moved on from a value that is known.
+    fn count(&mut self, scrape: &[Placed<'_>]) -> Option<Increment> {
+        let Placed { at, target, .. } = *scrape.first()?;
+        self.began.get_or_insert(at);
+        self.newest = self.newest.max(Some(at));
+        let (mut from, mut requests, mut failed) = (None, 0.0, 0.0);
+        for sample in scrape {
+            let Some((since, difference)) = self.difference(sample) else { continue };
+            match sample.kind {
+                Kind::Total => {
+                    requests += difference;
+                    from = Some(from.map_or(since, |earlier: Timestamp| earlier.min(since)));
+                }
+                Kind::Failed => failed += difference,
+            }
+        }
+        self.remember_target(target, at);
+        from.map(|from| Increment { from, at, requests, failed: f64::min(failed, requests) })
+    }
+
+    /// What a series counted, and since when. `None` for a sample that only is a base for the next one.
+    fn difference(&mut self, sample: &Placed<'_>) -> Option<(Timestamp, f64)> {
+        let started = sample.series.process_started.filter(|started| *started <= sample.at);
+        let zero = self.zero_of_new_series(sample, started);
+        let full = self.total.len() + self.failed.len() >= Self::MOST_SERIES;
+        let seen = self.seen(sample.kind);
+        let now = Sample { at: sample.at, value: sample.value };
+        let Some(before) = seen.get_mut(&sample.series.id) else {
+            if full {
+                self.discarded = self.discarded.saturating_add(1);
+                return None;
+            }
+            seen.insert(sample.series.id.clone(), now);
+            return zero.map(|started| (started, sample.value));
+        };
+        if sample.at <= before.at {
+            return None;
+        }
+        let earlier = std::mem::replace(before, now);
+        Some(match started.filter(|started| *started > earlier.at) {
+            Some(restarted) => (restarted, sample.value),
+            None if sample.value < earlier.value => (earlier.at, sample.value),
+            None => (earlier.at, sample.value - earlier.value),
+        })
+    }
+
+    /// When a series that was never seen stood at zero for certain: its process began after the last scrape of its target, or, at a target
+    /// that was never scraped, while we were looking (and so recently that the target can't have been seen and forgotten).
+    fn zero_of_new_series(&self, sample: &Placed<'_>, started: Option<Timestamp>) -> Option<Timestamp> {
+        let started = started?;
+        let known = match self.targets.get(sample.target) {
+            Some(scraped) => started > *scraped,
+            None => Some(started) > self.began && self.began.is_some() && sample.at.duration_since(started) < self.forget_after,
+        };
+        known.then_some(started)
+    }
+
+    fn seen(&mut self, kind: Kind) -> &mut BTreeMap<String, Sample> {
+        match kind {
+            Kind::Total => &mut self.total,
+            Kind::Failed => &mut self.failed,
+        }
+    }
+
+    fn remember_target(&mut self, target: &str, at: Timestamp) {
+        if let Some(scraped) = self.targets.get_mut(target) {
+            *scraped = at.max(*scraped);
+        } else if self.targets.len() < Self::MOST_SERIES {
+            self.targets.insert(target.to_owned(), at);
+        }
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        let oldest = now.checked_sub(self.forget_after).unwrap_or(Timestamp::MIN);
+        self.targets.retain(|_, scraped| *scraped >= oldest);
+        self.total.retain(|_, sample| sample.at >= oldest);
+        self.failed.retain(|_, sample| sample.at >= oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time in range")
+    }
+
+    fn series(id: &str, target: &str, started: Option<i64>, samples: &[(i64, f64)]) -> Series {
+        Series {
+            id: id.to_owned(),
+            target: target.to_owned(),
+            process_started: started.map(at),
+            samples: samples.iter().map(|&(second, value)| Sample { at: at(second), value }).collect(),
+        }
+    }
+
+    fn scrape(total: &[(i64, f64)], failed: &[(i64, f64)]) -> Scrape {
+        Scrape { total: vec![series("all", "pod-1", Some(-9_000), total)], failed: vec![series("5xx", "pod-1", Some(-9_000), failed)] }
+    }
+
+    fn counted(counter: &mut Counter, scrape: &Scrape, now: i64) -> Vec<(i64, i64, f64, f64)> {
+        let increments = counter.take(scrape, at(now));
+        increments.iter().map(|one| (one.from.as_second(), one.at.as_second(), one.requests, one.failed)).collect()
+    }
+
+    fn counter() -> Counter {
+        Counter::new(SignedDuration::from_secs(15))
+    }
+
+    #[test]
+    fn the_first_sample_is_only_a_base() {
+        let mut counter = counter();
+        assert_eq!(counted(&mut counter, &scrape(&[(0, 1000.0)], &[(0, 10.0)]), 0), []);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 1150.0)], &[(15, 13.0)]), 15), [(0, 15, 150.0, 3.0)]);
+    }
+
+    #[test]
+    fn samples_seen_before_and_samples_out_of_order_count_once() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 0.0), (15, 10.0), (30, 20.0)], &[]), 30);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 10.0), (30, 20.0), (45, 25.0)], &[]), 45), [(30, 45, 5.0, 0.0)]);
+        assert_eq!(counted(&mut counter, &scrape(&[(45, 25.0), (30, 20.0), (60, 26.0)], &[]), 60), [(45, 60, 1.0, 0.0)]);
+    }
+
+    #[test]
+    fn a_counter_that_falls_began_again_at_zero() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 1000.0)], &[(0, 100.0)]), 0);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 40.0)], &[(15, 2.0)]), 15), [(0, 15, 40.0, 2.0)]);
+    }
+
+    #[test]
+    fn a_process_that_restarted_began_at_zero_even_if_it_counted_further_than_before() {
+        let mut counter = counter();
+        counter.take(&Scrape { total: vec![series("all", "pod-1", Some(-50), &[(0, 5.0)])], failed: vec![] }, at(0));
+        let restarted = Scrape { total: vec![series("all", "pod-1", Some(4), &[(15, 9.0)])], failed: vec![] };
+        assert_eq!(counted(&mut counter, &restarted, 15), [(4, 15, 9.0, 0.0)]);
+    }
+
+    #[test]
+    fn the_first_errors_of_a_new_pod_count() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 1000.0)], &[]), 0);
+        let new_pod = Scrape {
+            total: vec![series("all-2", "pod-2", Some(3), &[(15, 20.0)])],
+            failed: vec![series("5xx-2", "pod-2", Some(3), &[(15, 19.0)])],
+        };
+        assert_eq!(counted(&mut counter, &new_pod, 15), [(3, 15, 20.0, 19.0)]);
+    }
+
+    #[test]
+    fn an_old_pod_that_is_seen_for_the_first_time_is_only_a_base() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 1000.0)], &[]), 0);
+        let old_pod = Scrape { total: vec![series("all-2", "pod-2", Some(-600), &[(15, 9_000.0)])], failed: vec![] };
+        let unknown_pod = Scrape { total: vec![series("all-3", "pod-3", None, &[(15, 9_000.0)])], failed: vec![] };
+        assert_eq!(counted(&mut counter, &old_pod, 15), []);
+        assert_eq!(counted(&mut counter, &unknown_pod, 15), []);
+    }
+
+    #[test]
+    fn a_new_series_of_a_process_that_was_scraped_before_is_only_a_base() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 1000.0)], &[]), 0);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 1010.0)], &[(15, 5.0)]), 15), [(0, 15, 10.0, 0.0)]);
+        assert_eq!(counted(&mut counter, &scrape(&[(30, 1020.0)], &[(30, 9.0)]), 30), [(15, 30, 10.0, 4.0)]);
+    }
+
+    #[test]
+    fn what_is_no_count_is_discarded_and_told() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 10.0)], &[]), 0);
+        let nonsense = scrape(&[(15, f64::NAN), (16, f64::INFINITY), (17, -1.0), (18, 1e300)], &[(15, f64::NAN)]);
+        assert_eq!(counted(&mut counter, &nonsense, 20), []);
+        assert_eq!(counter.discarded(), 5);
+        assert_eq!(counter.newest(), Some(at(0)));
+        assert_eq!(counted(&mut counter, &scrape(&[(30, 12.0)], &[]), 30), [(0, 30, 2.0, 0.0)]);
+    }
+
+    #[test]
+    fn more_failures_than_requests_are_as_many_as_requests() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 0.0)], &[(0, 0.0)]), 0);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 5.0)], &[(15, 50.0)]), 15), [(0, 15, 5.0, 5.0)]);
+    }
+
+    #[test]
+    fn failures_without_the_requests_of_the_same_scrape_do_not_count() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 0.0)], &[(0, 0.0)]), 0);
+        assert_eq!(counted(&mut counter, &scrape(&[], &[(15, 5.0)]), 15), []);
+    }
+
+    #[test]
+    fn a_sample_from_the_future_is_not_believed() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 0.0)], &[]), 0);
+        assert_eq!(counted(&mut counter, &scrape(&[(120, 5.0)], &[]), 15), []);
+        assert_eq!(counted(&mut counter, &scrape(&[(30, 5.0)], &[]), 30), [(0, 30, 5.0, 0.0)]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_vanished_series_are_forgotten() {
+        let mut counter = counter();
+        let many = |second: i64| Scrape {
+            total: (0..12_000).map(|pod| series(&format!("all-{pod}"), &format!("pod-{pod}"), None, &[(second, 1.0)])).collect(),
+            failed: vec![],
+        };
+        counter.take(&many(0), at(0));
+        assert_eq!(counter.total.len(), Counter::MOST_SERIES);
+        assert_eq!(counter.discarded(), 2_000);
+        counter.take(&Scrape::default(), at(601));
+        assert_eq!((counter.total.len(), counter.targets.len()), (0, 0));
+    }
+}

@@ -1,0 +1,162 @@
+//! Intervals: what was counted at all targets of a signal in about the time from one look to the next.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::counter::Increment;
+use crate::statistics::dispersion::Counts;
+
+/// What was counted in one interval; for probes one round, with the share of failing targets as the failed part of one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Interval {
+    /// Its end: the newest sample in it.
+    pub(crate) at: Timestamp,
+    /// The time that it stands for, at most one `every`. A gap without readings is not covered by anything.
+    pub(crate) covered: SignedDuration,
+    /// Requests and failed ones.
+    pub(crate) counts: Counts,
+}
+
+impl Interval {
+    /// Its begin, as far as it is covered.
+    pub(crate) fn begin(&self) -> Timestamp {
+        self.at.checked_sub(self.covered).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Whether something failed, and at least the share `above`.
+    pub(crate) fn is_bad(&self, above: f64) -> bool {
+        self.counts.failed > 0.0 && self.counts.failed >= above * self.counts.count
+    }
+}
+
+/// Groups increments into intervals. An interval ends with a look, so that nothing waits; a look that catches up on several intervals at
+/// once is cut into them. What comes late, from a target that lags behind, counts in the next one.
+#[derive(Clone, Debug)]
+pub(crate) struct Grouping {
+    every: SignedDuration,
+    /// Increments that began earlier are not counted.
+    since: Timestamp,
+    ended: Option<Timestamp>,
+    open: Option<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    from: Timestamp,
+    at: Timestamp,
+    counts: Counts,
+}
+
+impl Grouping {
+    /// Groups what begins at `since` or later.
+    pub(crate) fn new(every: SignedDuration, since: Timestamp) -> Self {
+        Self { every, since, ended: None, open: None }
+    }
+
+    /// Takes in the increments of one look, in order of time, and gives each interval that ended.
+    pub(crate) fn take(&mut self, increments: &[Increment], mut ended: impl FnMut(Interval)) {
+        let Some(newest) = increments.last().map(|increment| increment.at) else { return };
+        let looks_ago = |at: Timestamp| newest.duration_since(at).as_nanos() / self.every.as_nanos().max(1);
+        let mut group = None;
+        for increment in increments.iter().filter(|increment| increment.from >= self.since) {
+            if Some(increment.at) <= self.ended {
+                self.open = Some(Self::add(self.open, increment));
+                continue;
+            }
+            let own = looks_ago(increment.at);
+            if group.is_some_and(|group| group != own)
+                && let Some(open) = self.open.take()
+            {
+                ended(Self::end(&mut self.ended, self.every, open));
+            }
+            group = Some(own);
+            self.open = Some(Self::add(self.open, increment));
+        }
+        if let Some(open) = self.open
+            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(2) >= self.every)
+        {
+            self.open = None;
+            ended(Self::end(&mut self.ended, self.every, open));
+        }
+    }
+
+    fn add(open: Option<Open>, increment: &Increment) -> Open {
+        let Increment { from, at, requests, failed } = *increment;
+        let Some(open) = open else { return Open { from, at, counts: Counts { count: requests, failed } } };
+        Open {
+            from: open.from.min(from),
+            at: open.at.max(at),
+            counts: Counts { count: open.counts.count + requests, failed: open.counts.failed + failed },
+        }
+    }
+
+    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open) -> Interval {
+        let since = ended.unwrap_or(open.from);
+        *ended = Some(open.at);
+        let covered = open.at.duration_since(since).clamp(SignedDuration::ZERO, every);
+        Interval { at: open.at, covered, counts: open.counts }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time in range")
+    }
+
+    fn increment(from: i64, until: i64, requests: f64) -> Increment {
+        Increment { from: at(from), at: at(until), requests, failed: 0.0 }
+    }
+
+    fn grouped(grouping: &mut Grouping, increments: &[Increment]) -> Vec<(i64, i64, f64)> {
+        let mut intervals = Vec::new();
+        grouping.take(increments, |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
+        intervals
+    }
+
+    fn grouping() -> Grouping {
+        Grouping::new(SignedDuration::from_secs(15), at(0))
+    }
+
+    #[test]
+    fn targets_scraped_at_different_times_share_an_interval() {
+        let mut grouping = grouping();
+        assert_eq!(grouped(&mut grouping, &[increment(3, 18, 5.0), increment(10, 25, 7.0)]), [(25, 15, 12.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(18, 33, 1.0), increment(25, 40, 1.0)]), [(40, 15, 2.0)]);
+    }
+
+    #[test]
+    fn what_began_before_is_left_out() {
+        assert_eq!(grouped(&mut grouping(), &[increment(-2, 13, 5.0)]), []);
+    }
+
+    #[test]
+    fn a_look_that_catches_up_is_cut_into_intervals() {
+        let increments = [increment(0, 15, 1.0), increment(15, 30, 2.0), increment(30, 45, 3.0)];
+        assert_eq!(grouped(&mut grouping(), &increments), [(15, 15, 1.0), (30, 15, 2.0), (45, 15, 3.0)]);
+    }
+
+    #[test]
+    fn looks_that_come_faster_than_intervals_are_gathered() {
+        let mut grouping = grouping();
+        grouped(&mut grouping, &[increment(0, 15, 1.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(15, 20, 1.0)]), []);
+        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), [(25, 10, 2.0)]);
+    }
+
+    #[test]
+    fn a_target_that_lags_behind_counts_in_the_next_interval() {
+        let mut grouping = grouping();
+        grouped(&mut grouping, &[increment(45, 60, 1.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(5, 20, 2.0), increment(60, 75, 1.0)]), [(75, 15, 3.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(20, 35, 2.0)]), []);
+    }
+
+    #[test]
+    fn a_gap_is_counted_and_not_covered() {
+        let mut grouping = grouping();
+        grouped(&mut grouping, &[increment(0, 15, 1.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(15, 195, 12.0)]), [(195, 15, 12.0)]);
+    }
+}

@@ -1,0 +1,376 @@
+//! The lens on ratios (DECISION 2.2): evidence that a class of the matrix is there, and the gates between evidence and action.
+//! It serves request counters in three classes, and the failing share of probes in one (2.3).
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::interval::Interval;
+use super::trailing::{Onset, Trailing};
+use crate::baseline::{ErrorsBaseline, ProbeBaseline};
+use crate::service::Service;
+use crate::severity::Impact;
+use crate::statistics::dispersion::Counts;
+use crate::statistics::logaddexp;
+use crate::statistics::mixture::{FIRST_WEIGHT, Mixture, ONE_SAMPLE, one_sample};
+use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Numbers};
+
+/// Odds of 1 : 20 against a deployment make it suspect.
+pub(crate) const SUSPECT: f64 = 20.0;
+
+/// A learned hold is at most this long.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+
+/// The limit on the frequency of bad intervals is widened by this factor, and never below the floor.
+const BAD_FACTOR: f64 = 1.5;
+const BAD_FLOOR: f64 = 0.05;
+
+/// From this frequency on, bad intervals are nothing unusual and say nothing.
+const BAD_USUAL: f64 = 0.5;
+
+/// A quarter of the hold in which fewer failures are expected than this can't contradict.
+const CONTRADICTION: f64 = 3.0;
+
+/// A class of the matrix as a lens sees it (the table in DECISION 2.2). Ratios are 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Class {
+    /// The row of the matrix.
+    pub(crate) impact: Impact,
+    /// The ratio from which on the impact is there.
+    severity: f64,
+    /// Ratios below are tolerated, whatever the history says.
+    floor: f64,
+    /// By how much a ratio may exceed a large history.
+    drift: f64,
+    /// Above this tolerance the class can't be told from the history.
+    testable_below: f64,
+    /// How long it must persist, before anything is learned.
+    hold: SignedDuration,
+}
+
+impl Class {
+    /// The classes of request counters, worst first.
+    pub(crate) fn of_errors(service: &Service) -> [Self; 3] {
+        let decision = &service.decision;
+        let ratio = service.matrix.error_ratio.above.unwrap_or(0.5);
+        let feature = service.matrix.feature_broken.above.unwrap_or(0.05);
+        let outage = Self {
+            impact: Impact::CompleteOutage,
+            severity: 0.95,
+            floor: 0.5,
+            drift: 0.3,
+            testable_below: 0.9 * 0.95,
+            hold: decision.hold_p0,
+        };
+        let broken = Self {
+            impact: Impact::FeatureBroken,
+            floor: feature / 4.0,
+            drift: feature,
+            testable_below: 0.5,
+            hold: decision.hold_p2,
+            severity: feature,
+        };
+        [outage, Self::error_ratio(ratio, decision.hold_p1), broken]
+    }
+
+    /// The class of probes that fail now and then: half of them is as bad as half of the requests.
+    pub(crate) fn of_availability(service: &Service) -> Self {
+        Self::error_ratio(0.5, service.decision.hold_p1)
+    }
+
+    fn error_ratio(severity: f64, hold: SignedDuration) -> Self {
+        Self { impact: Impact::ErrorRatio, severity, floor: severity / 4.0, drift: 0.3 * severity, testable_below: 0.9 * severity, hold }
+    }
+
+    /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
+    fn tolerance(&self, upper: f64) -> f64 {
+        f64::max(upper + upper.min(self.drift), self.floor).min(1.0)
+    }
+
+    /// From this ratio on an interval is bad.
+    fn bad_above(&self, tolerance: f64) -> f64 {
+        f64::max(self.severity / 2.0, tolerance)
+    }
+}
+
+/// How the time of a window is divided among restarts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Restarts {
+    every: SignedDuration,
+    spread: SignedDuration,
+}
+
+impl Restarts {
+    /// Restarts over `evaluated` time in steps of `every`. When a window is extended, each further stretch of that length spends its own alpha.
+    pub(crate) fn new(evaluated: SignedDuration, every: SignedDuration) -> Self {
+        Self { every, spread: evaluated.saturating_sub(every).max(every) }
+    }
+
+    /// The weight of a restart in a step that covers so much time.
+    pub(crate) fn weight(&self, first: bool, covered: SignedDuration) -> f64 {
+        if first { FIRST_WEIGHT } else { (1.0 - FIRST_WEIGHT) * covered.as_secs_f64() / self.spread.as_secs_f64() }
+    }
+}
+
+/// One class on one signal.
+#[derive(Clone, Debug)]
+pub(crate) struct RatioLens {
+    class: Class,
+    restarts: Restarts,
+    upper: f64,
+    observed: f64,
+    tolerance: f64,
+    cluster: f64,
+    hold: SignedDuration,
+    requests: Mixture<Onset, 8>,
+    bad_intervals: Option<BadIntervalsLens>,
+    first: bool,
+    suspect_at: Option<Timestamp>,
+}
+
+/// One trial for each interval with traffic: is it bad? It keeps its power where requests are tempered heavily.
+#[derive(Clone, Debug)]
+struct BadIntervalsLens {
+    above: f64,
+    boundary: f64,
+    cluster: f64,
+    evidence: Mixture<Onset, 8>,
+}
+
+impl RatioLens {
+    /// A lens on request counters.
+    pub(crate) fn of_errors(class: Class, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
+        let tolerance = class.tolerance(baseline.upper);
+        let above = class.bad_above(tolerance);
+        let bad = baseline.bad(above);
+        let bad_intervals = bad.and_then(|bad| {
+            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR);
+            let evidence = Mixture::new(ONE_SAMPLE);
+            (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
+        });
+        let longest = baseline.span.every.saturating_mul(longest(bad.map_or(0, |bad| bad.longest)));
+        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, longest, restarts)
+    }
+
+    /// A lens on the failing share of probes.
+    pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
+        let longest = baseline.span.every.saturating_mul(longest(baseline.longest_failing));
+        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, longest, restarts)
+    }
+
+    fn new(
+        class: Class,
+        upper: f64,
+        observed: f64,
+        cluster: f64,
+        bad_intervals: Option<BadIntervalsLens>,
+        longest: SignedDuration,
+        restarts: Restarts,
+    ) -> Self {
+        let learned = longest.saturating_mul(2).saturating_add(restarts.every).min(LONGEST_HOLD);
+        Self {
+            class,
+            restarts,
+            upper,
+            observed,
+            tolerance: class.tolerance(upper),
+            cluster,
+            hold: class.hold.max(learned).max(restarts.every.saturating_mul(2)),
+            requests: Mixture::new(ONE_SAMPLE),
+            bad_intervals,
+            first: true,
+            suspect_at: None,
+        }
+    }
+
+    /// The longest that any hold of a service can become.
+    pub(crate) fn horizon(service: &Service, every: SignedDuration) -> SignedDuration {
+        let decision = &service.decision;
+        let configured = decision.hold_p0.max(decision.hold_p1).max(decision.hold_p2);
+        configured.max(LONGEST_HOLD).max(every.saturating_mul(2))
+    }
+
+    /// Weighs one interval; `before` are the sums of all intervals before it.
+    pub(crate) fn step(&mut self, interval: &Interval, before: Counts) {
+        let onset = Onset { at: interval.begin(), before };
+        let weight = self.restarts.weight(self.first, interval.covered);
+        self.first = false;
+        let Counts { count, failed } = interval.counts;
+        let (tolerance, cluster) = (self.tolerance, self.cluster);
+        self.requests.step(weight, onset, |tilt| one_sample(tilt, failed, count, tolerance, cluster));
+        if let Some(lens) = &mut self.bad_intervals {
+            let trials = f64::from(u8::from(count > 0.0));
+            let bad = f64::from(u8::from(interval.is_bad(lens.above)));
+            let (boundary, cluster) = (lens.boundary, lens.cluster);
+            lens.evidence.step(weight, onset, |tilt| one_sample(tilt, bad, trials, boundary, cluster));
+        }
+        if self.testable() && self.log_evidence() >= SUSPECT.ln() {
+            self.suspect_at = Some(interval.at);
+        }
+    }
+
+    /// The row of the matrix that it stands for.
+    pub(crate) fn impact(&self) -> Impact {
+        self.class.impact
+    }
+
+    /// The last time at which the odds against the deployment were high.
+    pub(crate) fn suspect_at(&self) -> Option<Timestamp> {
+        self.suspect_at
+    }
+
+    /// What it says now, given the newest intervals.
+    pub(crate) fn state(&self, trailing: &Trailing, log_threshold: f64) -> (FindingState, Option<Numbers>) {
+        if !self.testable() {
+            return (FindingState::Inconclusive(self.untestable()), None);
+        }
+        let numbers = self.numbers(trailing, log_threshold);
+        let state = match (numbers.now, numbers.waits_for) {
+            (None, _) => FindingState::Inconclusive(Inconclusive::NoTraffic),
+            (Some(_), None) => FindingState::Failing(Failure::Evidence),
+            (Some(_), Some(_)) => FindingState::Passing,
+        };
+        (state, Some(numbers))
+    }
+
+    fn testable(&self) -> bool {
+        self.tolerance < self.class.testable_below
+    }
+
+    /// Too little history is something else than a bad one.
+    fn untestable(&self) -> Inconclusive {
+        let known_bad = self.class.tolerance(self.observed) >= self.class.testable_below;
+        if known_bad { Inconclusive::NotTestable { tolerance: self.tolerance } } else { Inconclusive::NoBaseline }
+    }
+
+    /// ln E: both lenses at equal weights.
+    fn log_evidence(&self) -> f64 {
+        let requests = self.requests.log_evidence();
+        let bad_intervals = self.bad_intervals.as_ref().map(|lens| lens.evidence.log_evidence());
+        bad_intervals.map_or(requests, |bad_intervals| logaddexp(requests, bad_intervals) - 2.0_f64.ln())
+    }
+
+    /// The onset that the lens with more evidence sees.
+    fn onset(&self) -> Option<Onset> {
+        let requests = self.requests.log_evidence();
+        let heavier = self.bad_intervals.as_ref().filter(|lens| lens.evidence.log_evidence() > requests);
+        heavier.map_or_else(|| self.requests.onset(), |lens| lens.evidence.onset())
+    }
+
+    fn numbers(&self, trailing: &Trailing, log_threshold: f64) -> Numbers {
+        let held = trailing.held(self.hold, self.restarts.every);
+        let onset = self.onset();
+        let total = trailing.total();
+        let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
+            count: total.count - onset.before.count,
+            failed: total.failed - onset.before.failed,
+        });
+        let log_evidence = self.log_evidence();
+        let gates = [
+            (Gate::Evidence, log_evidence >= log_threshold),
+            (Gate::Persistence, self.persists(held.total, &held.quarters)),
+            (Gate::Severity, since.count > 0.0 && since.failed >= self.class.severity * since.count),
+            (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= self.hold),
+        ];
+        Numbers {
+            before: self.upper,
+            tolerance: self.tolerance,
+            severity: self.class.severity,
+            now: (held.total.count > 0.0).then(|| held.total.failed / held.total.count),
+            count: since.count,
+            failed: since.failed,
+            onset: onset.map(|onset| onset.at),
+            log_evidence: if log_evidence.is_finite() { log_evidence } else { 0.0 },
+            log_threshold,
+            hold: self.hold,
+            waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
+        }
+    }
+
+    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts.
+    fn persists(&self, total: Counts, quarters: &[Counts; 4]) -> bool {
+        let severity = self.class.severity;
+        let contradicts = |quarter: &Counts| quarter.count * severity >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
+        total.count > 0.0 && total.failed >= severity.max(self.tolerance) * total.count && !quarters.iter().any(contradicts)
+    }
+}
+
+/// A number of intervals as a factor on their length.
+fn longest(intervals: u32) -> i32 {
+    i32::try_from(intervals).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    const EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+    fn number(value: &Value) -> f64 {
+        value.as_f64().expect("a number")
+    }
+
+    /// The lens of the vector V4, with the settings that its history led to.
+    fn lens_of_the_trace(trace: &Value) -> RatioLens {
+        let class = Class {
+            impact: Impact::FeatureBroken,
+            severity: 0.05,
+            floor: 0.0125,
+            drift: 0.05,
+            testable_below: 0.5,
+            hold: SignedDuration::from_secs(120),
+        };
+        let bad_intervals = BadIntervalsLens {
+            above: class.bad_above(class.tolerance(number(&trace["pU"]))),
+            boundary: number(&trace["qz"]),
+            cluster: number(&trace["Cz"]),
+            evidence: Mixture::new(ONE_SAMPLE),
+        };
+        let restarts = Restarts::new(SignedDuration::from_mins(29), EVERY);
+        RatioLens::new(
+            class,
+            number(&trace["pU"]),
+            0.005,
+            number(&trace["history"]["C"]),
+            Some(bad_intervals),
+            SignedDuration::ZERO,
+            restarts,
+        )
+    }
+
+    #[test]
+    fn v4_full_trace_of_a_broken_feature() {
+        let vectors: Value = serde_json::from_str(include_str!("../../tests/vectors/decision.json")).expect("the vectors are JSON");
+        let trace = &vectors["trace_P2"];
+        let mut lens = lens_of_the_trace(trace);
+        let mut trailing = Trailing::new(LONGEST_HOLD);
+        assert!((lens.tolerance - number(&trace["q"])).abs() < 1e-10);
+        let begin = Timestamp::from_second(60).expect("a time in range");
+        let rows = trace["rows"].as_array().expect("a list");
+        for ((step, counts), row) in (0_i32..).zip(trace["seq"].as_array().expect("a list")).zip(rows) {
+            let counts = Counts { count: number(&counts[0]), failed: number(&counts[1]) };
+            let interval = Interval { at: begin.checked_add(EVERY * (step + 1)).expect("a time in range"), covered: EVERY, counts };
+            lens.step(&interval, trailing.total());
+            trailing.push(interval);
+
+            let (state, numbers) = lens.state(&trailing, number(&vectors["log_threshold_alpha_1e-4"]));
+            let numbers = numbers.expect("a testable class has numbers");
+            let interval_lens = lens.bad_intervals.as_ref().expect("the trace has both lenses");
+            let onset = numbers.onset.expect("an onset").duration_since(begin).as_secs() / 15;
+            assert!((lens.requests.log_evidence() - number(&row["logE_req"])).abs() < 1e-10, "{row}");
+            assert!((interval_lens.evidence.log_evidence() - number(&row["logE_int"])).abs() < 1e-10, "{row}");
+            assert!((numbers.log_evidence - number(&row["logE"])).abs() < 1e-10, "{row}");
+            assert!((numbers.failed / numbers.count - number(&row["ratio_since_onset"])).abs() < 1e-10, "{row}");
+            assert_eq!(Some(onset), row["onset"].as_i64(), "{row}");
+            assert_eq!(Some(state == FindingState::Failing(Failure::Evidence)), row["fire"].as_bool(), "{row}");
+        }
+    }
+
+    #[test]
+    fn a_large_history_may_only_drift_and_a_small_one_may_double() {
+        let class = Class::error_ratio(0.5, SignedDuration::from_secs(120));
+        assert!((class.tolerance(0.1) - 0.2).abs() < 1e-12);
+        assert!((class.tolerance(0.3) - 0.45).abs() < 1e-12);
+        assert!((class.tolerance(0.001) - 0.125).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,133 @@
+//! The lens on complete outages that probes see (DECISION 2.3): rounds in which every target fails.
+
+use std::collections::VecDeque;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::lens::{Restarts, SUSPECT};
+use super::rounds::Round;
+use super::trailing::Onset;
+use crate::baseline::ProbeBaseline;
+use crate::statistics::dispersion::Counts;
+use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
+use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Numbers};
+
+/// The share of rounds in the hold that must be all-failed: one blink in ten does not save a service that is down.
+const SEVERITY: f64 = 0.9;
+
+/// Such rounds are tolerated this often, whatever the history says.
+const FLOOR: f64 = 0.02;
+
+/// A learned hold is at most this many rounds.
+const MOST_ROUNDS: u32 = 60;
+
+/// Rounds in which every target fails.
+#[derive(Clone, Debug)]
+pub(crate) struct OutageLens {
+    every: SignedDuration,
+    restarts: Restarts,
+    upper: f64,
+    observed: f64,
+    tolerance: f64,
+    cluster: f64,
+    hold: usize,
+    evidence: Mixture<Onset, 8>,
+    newest: VecDeque<bool>,
+    total: Counts,
+    suspect_at: Option<Timestamp>,
+}
+
+impl OutageLens {
+    /// A lens that fires after `hold` rounds at the earliest.
+    pub(crate) fn new(baseline: &ProbeBaseline, hold: u32, every: SignedDuration, restarts: Restarts) -> Self {
+        let learned = baseline.longest_all_failed.saturating_mul(2).saturating_add(1);
+        Self {
+            every,
+            restarts,
+            upper: baseline.upper,
+            observed: baseline.observed_all_failed(),
+            tolerance: baseline.upper.max(FLOOR),
+            cluster: baseline.cluster,
+            hold: usize::try_from(hold.max(learned).clamp(1, MOST_ROUNDS)).unwrap_or(1),
+            evidence: Mixture::new(ONE_SAMPLE),
+            newest: VecDeque::new(),
+            total: Counts { count: 0.0, failed: 0.0 },
+            suspect_at: None,
+        }
+    }
+
+    /// Weighs one round. A round of which it can't be said whether every target fails is not weighed.
+    pub(crate) fn step(&mut self, round: &Round) {
+        let Some(all_failed) = round.all_failed else { return };
+        let failed = f64::from(u8::from(all_failed));
+        let weight = self.restarts.weight(self.total.count <= 0.0, self.every);
+        let (tolerance, cluster) = (self.tolerance, self.cluster);
+        let onset = Onset { at: round.at, before: self.total };
+        self.evidence.step(weight, onset, |tilt| one_sample(tilt, failed, 1.0, tolerance, cluster));
+        self.total = Counts { count: self.total.count + 1.0, failed: self.total.failed + failed };
+        self.newest.push_back(all_failed);
+        if self.newest.len() > self.hold {
+            self.newest.pop_front();
+        }
+        if self.testable() && self.evidence.log_evidence() >= SUSPECT.ln() {
+            self.suspect_at = Some(round.at);
+        }
+    }
+
+    /// The last time at which the odds against the deployment were high.
+    pub(crate) fn suspect_at(&self) -> Option<Timestamp> {
+        self.suspect_at
+    }
+
+    /// What it says now.
+    pub(crate) fn state(&self, log_threshold: f64) -> (FindingState, Option<Numbers>) {
+        if !self.testable() {
+            let known_bad = self.observed >= SEVERITY * SEVERITY;
+            let why = if known_bad { Inconclusive::NotTestable { tolerance: self.tolerance } } else { Inconclusive::NoBaseline };
+            return (FindingState::Inconclusive(why), None);
+        }
+        let numbers = self.numbers(log_threshold);
+        let state = match (numbers.now, numbers.waits_for) {
+            (None, _) => FindingState::Inconclusive(Inconclusive::NotLooked),
+            (Some(_), None) => FindingState::Failing(Failure::Evidence),
+            (Some(_), Some(_)) => FindingState::Passing,
+        };
+        (state, Some(numbers))
+    }
+
+    fn testable(&self) -> bool {
+        self.tolerance < SEVERITY * SEVERITY
+    }
+
+    fn numbers(&self, log_threshold: f64) -> Numbers {
+        let onset = self.evidence.onset();
+        let before = onset.map_or(self.total, |onset| onset.before);
+        let log_evidence = self.evidence.log_evidence();
+        let now = self.share_of_hold();
+        let gates = [
+            (Gate::Evidence, log_evidence >= log_threshold),
+            (Gate::Persistence, now.is_some_and(|share| share >= SEVERITY)),
+            (Gate::Hold, self.newest.len() >= self.hold),
+        ];
+        let rounds = i32::try_from(self.hold).unwrap_or(i32::MAX);
+        Numbers {
+            before: self.upper,
+            tolerance: self.tolerance,
+            severity: SEVERITY,
+            now,
+            count: self.total.count - before.count,
+            failed: self.total.failed - before.failed,
+            onset: onset.map(|onset| onset.at),
+            log_evidence: if log_evidence.is_finite() { log_evidence } else { 0.0 },
+            log_threshold,
+            hold: self.every.saturating_mul(rounds),
+            waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
+        }
+    }
+
+    fn share_of_hold(&self) -> Option<f64> {
+        let rounds = u32::try_from(self.newest.len()).ok().filter(|rounds| *rounds > 0)?;
+        let all_failed = self.newest.iter().fold(0.0, |sum, all_failed| sum + f64::from(u8::from(*all_failed)));
+        Some(all_failed / f64::from(rounds))
+    }
+}

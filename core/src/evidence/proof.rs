@@ -1,0 +1,125 @@
+//! The proof that a rollback helped (DECISION 2.9): what had fired is well again, on readings from after the target was rolled out.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::Lack;
+use super::interval::Grouping;
+use super::rounds::Round;
+use crate::counter::Increment;
+use crate::plan::PlanId;
+use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
+use crate::statistics::dispersion::Counts;
+use crate::statistics::wellness::log_wellness;
+use crate::verdict::Verdict;
+
+/// The odds that a recovery is proved by, as 1 : 100.
+const RECOVERED: f64 = 100.0;
+
+/// Rounds that must pass in a row.
+pub(crate) const ROUNDS: u32 = 3;
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    pub(crate) plan: PlanId,
+    since: Timestamp,
+    /// The signal of counters that had fired, with the half of its ratio that must be undercut.
+    trigger: Option<(SignalName, f64)>,
+    pub(crate) signals: BTreeMap<SignalName, SignalProof>,
+}
+
+/// What one signal gave since the target was rolled out.
+#[derive(Clone, Debug)]
+pub(crate) enum SignalProof {
+    /// Counters of requests.
+    Errors {
+        /// Makes intervals of what was counted.
+        grouping: Grouping,
+        /// Their sums.
+        total: Counts,
+        /// The cluster size that they are tempered by.
+        cluster: f64,
+    },
+    /// Rounds of probes.
+    Probe {
+        /// How many passed in a row, up to the newest.
+        passed: u32,
+        /// Whether the newest failed.
+        failed: bool,
+    },
+}
+
+impl Proof {
+    /// Begins to look at what comes after `since`; `cluster` gives the cluster size of a signal of counters.
+    pub(crate) fn new(
+        service: &Service,
+        plan: PlanId,
+        trigger: Option<&Verdict>,
+        since: Timestamp,
+        cluster: impl Fn(&SignalName) -> f64,
+    ) -> Self {
+        let of = |(name, policy): (&SignalName, &SignalPolicy)| {
+            let proof = match policy.kind {
+                SignalKind::Errors => SignalProof::Errors {
+                    grouping: Grouping::new(policy.every, since),
+                    total: Counts { count: 0.0, failed: 0.0 },
+                    cluster: cluster(name),
+                },
+                SignalKind::Probe => SignalProof::Probe { passed: 0, failed: false },
+            };
+            (name.clone(), proof)
+        };
+        let trigger = trigger.and_then(|verdict| errors_trigger(service, verdict));
+        Self { plan, since, trigger, signals: service.signals.iter().map(of).collect() }
+    }
+
+    /// Takes in what was counted at a signal.
+    pub(crate) fn take_increments(&mut self, signal: &SignalName, increments: &[Increment]) {
+        if let Some(SignalProof::Errors { grouping, total, .. }) = self.signals.get_mut(signal) {
+            grouping.take(increments, |interval| {
+                total.count += interval.counts.count;
+                total.failed += interval.counts.failed;
+            });
+        }
+    }
+
+    /// Takes in a round.
+    pub(crate) fn take_round(&mut self, signal: &SignalName, round: &Round) {
+        if let Some(SignalProof::Probe { passed, failed }) = self.signals.get_mut(signal)
+            && round.at > self.since
+        {
+            *failed = !round.passed();
+            *passed = if *failed { 0 } else { passed.saturating_add(1) };
+        }
+    }
+
+    /// What the signal still lacks. `None`: nothing, or it is not asked for a proof.
+    pub(crate) fn lack(&self, signal: &SignalName) -> Option<Lack> {
+        match self.signals.get(signal)? {
+            SignalProof::Errors { total, cluster, .. } => {
+                let (_, bound) = self.trigger.as_ref().filter(|(trigger, _)| trigger == signal)?;
+                let log_evidence = log_wellness(total.failed, total.count, *bound, *cluster);
+                let log_threshold = RECOVERED.ln();
+                let lack = Lack::Evidence { signal: signal.clone(), count: total.count, log_evidence, log_threshold };
+                (log_evidence < log_threshold).then_some(lack)
+            }
+            SignalProof::Probe { failed: true, .. } => Some(Lack::Suspect(signal.clone())),
+            SignalProof::Probe { passed, .. } => (*passed < ROUNDS).then(|| lack_of_rounds(signal, f64::from(*passed))),
+        }
+    }
+}
+
+/// Rounds prove by passing, not by odds: they have all or none of the evidence.
+pub(crate) fn lack_of_rounds(signal: &SignalName, rounds: f64) -> Lack {
+    Lack::Evidence { signal: signal.clone(), count: rounds, log_evidence: 0.0, log_threshold: super::lens::SUSPECT.ln() }
+}
+
+/// Counters prove that what had fired is well; for every other trigger the probes and the platform do.
+fn errors_trigger(service: &Service, verdict: &Verdict) -> Option<(SignalName, f64)> {
+    let policy = service.signals.get(&verdict.signal)?;
+    let numbers = verdict.decisive()?.numbers.as_ref()?;
+    let ratio = numbers.now.unwrap_or(numbers.severity).clamp(0.001, 1.0);
+    (policy.kind == SignalKind::Errors).then(|| (verdict.signal.clone(), ratio / 2.0))
+}

@@ -1,0 +1,304 @@
+//! What is weighed of a deployment in its window: for each signal the lenses on it, and what they say. Readings that arrive before the
+//! baseline wait for it; a missing reading changes nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::interval::{Grouping, Interval};
+use super::lens::{Class, RatioLens, Restarts};
+use super::outage::OutageLens;
+use super::platform::HardRules;
+use super::rounds::Round;
+use super::trailing::Trailing;
+use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline};
+use crate::counter::Increment;
+use crate::entry::DeploymentId;
+use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
+use crate::severity::Impact;
+use crate::statistics::dispersion::Counts;
+use crate::statistics::wellness::log_wellness;
+use crate::verdict::{FindingState, Inconclusive, Numbers};
+
+/// So much may wait for a baseline: more than a window of 30 min at 2-second steps.
+const MOST_WAITING: usize = 1024;
+
+/// What a check says.
+pub(crate) struct Said {
+    /// The row of the matrix.
+    pub(crate) impact: Impact,
+    /// What it says.
+    pub(crate) state: FindingState,
+    /// Its numbers.
+    pub(crate) numbers: Option<Numbers>,
+}
+
+/// A deployment in its window.
+#[derive(Clone, Debug)]
+pub(crate) struct Window {
+    pub(crate) deployment: DeploymentId,
+    pub(crate) hard_rules: HardRules,
+    pub(crate) signals: BTreeMap<SignalName, SignalWindow>,
+}
+
+/// One signal of it.
+#[derive(Clone, Debug)]
+pub(crate) enum SignalWindow {
+    /// Counters of requests.
+    Errors(ErrorsWindow),
+    /// Rounds of probes.
+    Probe(ProbeWindow),
+}
+
+impl Window {
+    /// A window that opens now on all signals of the service.
+    pub(crate) fn new(service: &Service, deployment: DeploymentId, start: Timestamp, hard_rules: HardRules) -> Self {
+        let window = |policy: &SignalPolicy| match policy.kind {
+            SignalKind::Errors => SignalWindow::Errors(ErrorsWindow::new(service, policy.every, start)),
+            SignalKind::Probe => SignalWindow::Probe(ProbeWindow::new(service, policy.every, start)),
+        };
+        let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(policy))).collect();
+        Self { deployment, hard_rules, signals }
+    }
+}
+
+impl SignalWindow {
+    /// Gives it the baseline, unless it has one or the baseline is of another kind.
+    pub(crate) fn set_baseline(&mut self, service: &Service, baseline: &Baseline) {
+        match (self, baseline) {
+            (Self::Errors(window), Baseline::Errors(baseline)) => window.set_baseline(service, baseline),
+            (Self::Probe(window), Baseline::Probe(baseline)) => window.set_baseline(service, baseline),
+            (Self::Errors(_), Baseline::Probe(_)) | (Self::Probe(_), Baseline::Errors(_)) => {}
+        }
+    }
+
+    /// The rows of the matrix that its lenses stand for.
+    pub(crate) fn impacts(&self) -> &'static [Impact] {
+        match self {
+            Self::Errors(_) => &[Impact::CompleteOutage, Impact::ErrorRatio, Impact::FeatureBroken],
+            Self::Probe(_) => &[Impact::CompleteOutage, Impact::ErrorRatio],
+        }
+    }
+
+    /// Why it has not begun to weigh.
+    pub(crate) fn warming_up(&self, now: Timestamp) -> Option<Inconclusive> {
+        let (begun, until) = match self {
+            Self::Errors(window) => (!window.ratios.is_empty(), window.since),
+            Self::Probe(window) => (window.begun, window.latest_begin),
+        };
+        (!begun).then(|| if now < until { Inconclusive::WarmingUp { until } } else { Inconclusive::NotLooked })
+    }
+
+    /// What its lenses say; `None` while they lack the baseline.
+    pub(crate) fn says(&self, log_threshold: f64) -> Option<Vec<Said>> {
+        match self {
+            Self::Errors(window) => window.ratios.says(log_threshold),
+            Self::Probe(window) => {
+                let (state, numbers) = window.outage.as_ref()?.state(log_threshold);
+                let mut said = vec![Said { impact: Impact::CompleteOutage, state, numbers }];
+                said.extend(window.ratios.says(log_threshold)?);
+                Some(said)
+            }
+        }
+    }
+
+    /// Whether the odds against the deployment were high at any time after `since`.
+    pub(crate) fn suspect_after(&self, since: Timestamp) -> bool {
+        let (ratios, outage) = match self {
+            Self::Errors(window) => (&window.ratios, None),
+            Self::Probe(window) => (&window.ratios, window.outage.as_ref()),
+        };
+        let lenses = ratios.lenses.iter().flatten().map(RatioLens::suspect_at);
+        lenses.chain(outage.map(OutageLens::suspect_at)).flatten().any(|at| at > since)
+    }
+}
+
+/// Ratios of one signal: the intervals, and the lenses on them once the baseline is known.
+#[derive(Clone, Debug)]
+struct Ratios {
+    trailing: Trailing,
+    waiting: VecDeque<Interval>,
+    lenses: Option<Vec<RatioLens>>,
+}
+
+impl Ratios {
+    fn new(horizon: SignedDuration) -> Self {
+        Self { trailing: Trailing::new(horizon), waiting: VecDeque::new(), lenses: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.trailing.total().count <= 0.0 && self.trailing.covered() <= SignedDuration::ZERO
+    }
+
+    fn push(&mut self, interval: Interval) {
+        match &mut self.lenses {
+            Some(lenses) => lenses.iter_mut().for_each(|lens| lens.step(&interval, self.trailing.total())),
+            None => wait(&mut self.waiting, interval),
+        }
+        self.trailing.push(interval);
+    }
+
+    /// Weighs what waited, with the sums that were before each.
+    fn set_lenses(&mut self, mut lenses: Vec<RatioLens>) {
+        let waited = self.waiting.iter().fold(Counts { count: 0.0, failed: 0.0 }, |sum, interval| plus(sum, interval.counts));
+        let total = self.trailing.total();
+        let mut before = Counts { count: total.count - waited.count, failed: total.failed - waited.failed };
+        for interval in std::mem::take(&mut self.waiting) {
+            lenses.iter_mut().for_each(|lens| lens.step(&interval, before));
+            before = plus(before, interval.counts);
+        }
+        self.lenses = Some(lenses);
+    }
+
+    fn says(&self, log_threshold: f64) -> Option<Vec<Said>> {
+        let says = |lens: &RatioLens| {
+            let (state, numbers) = lens.state(&self.trailing, log_threshold);
+            Said { impact: lens.impact(), state, numbers }
+        };
+        self.lenses.as_ref().map(|lenses| lenses.iter().map(says).collect())
+    }
+}
+
+/// Counters of requests, weighed from the end of the grace time.
+#[derive(Clone, Debug)]
+pub(crate) struct ErrorsWindow {
+    since: Timestamp,
+    grouping: Grouping,
+    restarts: Restarts,
+    ratios: Ratios,
+    bound: f64,
+    cluster: f64,
+}
+
+impl ErrorsWindow {
+    /// What is proved at least: that fewer than this share fails.
+    const LEAST_BOUND: f64 = 0.05;
+
+    /// A service of which less than this is proved has proved nothing.
+    const LARGEST_BOUND: f64 = 0.5;
+
+    /// A limit so far above what was observed comes from too little history to be a bound.
+    const LITTLE_HISTORY: f64 = 0.2;
+
+    /// The cluster size as long as nothing is known: the prior dispersion of 2, with the factor 3 on its excess.
+    pub(crate) const UNKNOWN_CLUSTER: f64 = 4.0;
+
+    fn new(service: &Service, every: SignedDuration, start: Timestamp) -> Self {
+        let grace = service.decision.grace;
+        let since = start.checked_add(grace).unwrap_or(Timestamp::MAX);
+        Self {
+            since,
+            grouping: Grouping::new(every, since),
+            restarts: Restarts::new(service.window.saturating_sub(grace), every),
+            ratios: Ratios::new(RatioLens::horizon(service, every)),
+            bound: Self::LEAST_BOUND,
+            cluster: Self::UNKNOWN_CLUSTER,
+        }
+    }
+
+    /// Takes in what was counted.
+    pub(crate) fn take(&mut self, increments: &[Increment]) {
+        let Self { grouping, ratios, .. } = self;
+        grouping.take(increments, |interval| ratios.push(interval));
+    }
+
+    fn set_baseline(&mut self, service: &Service, baseline: &ErrorsBaseline) {
+        if self.ratios.lenses.is_some() {
+            return;
+        }
+        let lens = |class| RatioLens::of_errors(class, baseline, self.restarts);
+        self.ratios.set_lenses(Class::of_errors(service).map(lens).to_vec());
+        self.cluster = baseline.cluster;
+        if baseline.upper - baseline.observed() < Self::LITTLE_HISTORY {
+            self.bound = (2.0 * baseline.upper).clamp(Self::LEAST_BOUND, Self::LARGEST_BOUND);
+        }
+    }
+
+    /// The requests since the grace time, and ln G: the odds against "still as bad as the bound" (DECISION 2.8).
+    pub(crate) fn wellness(&self) -> (f64, f64) {
+        let total = self.ratios.trailing.total();
+        (total.count, log_wellness(total.failed, total.count, self.bound, self.cluster))
+    }
+}
+
+/// Rounds of probes, weighed from the first that passes, at the latest from the startup deadline.
+#[derive(Clone, Debug)]
+pub(crate) struct ProbeWindow {
+    start: Timestamp,
+    latest_begin: Timestamp,
+    begun: bool,
+    every: SignedDuration,
+    restarts: Restarts,
+    ratios: Ratios,
+    waiting: VecDeque<Round>,
+    outage: Option<OutageLens>,
+    usual_failing: f64,
+}
+
+impl ProbeWindow {
+    /// The stretch of rounds that proves health.
+    const PROOF: SignedDuration = SignedDuration::from_mins(5);
+
+    fn new(service: &Service, every: SignedDuration, start: Timestamp) -> Self {
+        Self {
+            start,
+            latest_begin: start.checked_add(service.decision.startup_deadline).unwrap_or(Timestamp::MAX),
+            begun: false,
+            every,
+            restarts: Restarts::new(service.window, every),
+            ratios: Ratios::new(RatioLens::horizon(service, every)),
+            waiting: VecDeque::new(),
+            outage: None,
+            usual_failing: 0.0,
+        }
+    }
+
+    /// Takes in a round.
+    pub(crate) fn take(&mut self, round: Round) {
+        self.begun |= round.at >= self.latest_begin || (round.at >= self.start && round.passed());
+        if !self.begun {
+            return;
+        }
+        match &mut self.outage {
+            Some(outage) => outage.step(&round),
+            None => wait(&mut self.waiting, round),
+        }
+        self.ratios.push(round.as_interval(self.every));
+    }
+
+    fn set_baseline(&mut self, service: &Service, baseline: &ProbeBaseline) {
+        if self.outage.is_some() {
+            return;
+        }
+        let mut outage = OutageLens::new(baseline, service.decision.hold_probe_rounds, self.every, self.restarts);
+        std::mem::take(&mut self.waiting).iter().for_each(|round| outage.step(round));
+        self.outage = Some(outage);
+        self.ratios.set_lenses(vec![RatioLens::of_availability(Class::of_availability(service), baseline, self.restarts)]);
+        self.usual_failing = baseline.observed_failing();
+    }
+
+    /// How many rounds the last five minutes had, how much of them failed, and how much of that is usual.
+    pub(crate) fn newest(&self, now: Timestamp) -> (f64, f64, f64) {
+        let since = now.checked_sub(Self::PROOF).unwrap_or(Timestamp::MIN);
+        let newest = self.ratios.trailing.after(since);
+        let sum = newest.fold(Counts { count: 0.0, failed: 0.0 }, |sum, interval| plus(sum, interval.counts));
+        (sum.count, sum.failed, (self.usual_failing * sum.count).ceil())
+    }
+
+    /// ln G of all rounds of the window, as they are told where nothing else proves health.
+    pub(crate) fn wellness(&self) -> f64 {
+        let total = self.ratios.trailing.total();
+        log_wellness(total.failed, total.count, ErrorsWindow::LEAST_BOUND, 1.0)
+    }
+}
+
+fn plus(a: Counts, b: Counts) -> Counts {
+    Counts { count: a.count + b.count, failed: a.failed + b.failed }
+}
+
+fn wait<T>(waiting: &mut VecDeque<T>, value: T) {
+    if waiting.len() >= MOST_WAITING {
+        waiting.pop_front();
+    }
+    waiting.push_back(value);
+}
