@@ -200,8 +200,8 @@ fn count(length: usize) -> u32 {
 impl std::fmt::Display for Baseline {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Errors { requests, failed } => write!(formatter, "{failed:.0} of {requests:.0} requests failed"),
-            Self::Probe { rounds, all_failed } => write!(formatter, "{all_failed} of {rounds} rounds failed"),
+            Self::Errors(errors) => write!(formatter, "{:.0} of {:.0} requests failed", errors.failed, errors.requests),
+            Self::Probe(probe) => write!(formatter, "{} of {} rounds failed", probe.all_failed, probe.rounds),
         }
     }
 }
