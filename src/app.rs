@@ -11,7 +11,6 @@ use rollbackd_core::guard::Limits;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::task::Route;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Environment, GuardedService, NotifierSettings, PlatformSettings, SignalSettings};
 use crate::daemon::{Daemon, Handle, Setup};
@@ -28,6 +27,7 @@ use crate::signal::http::Clients;
 use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
+use crate::shutdown::Signals;
 use crate::systemd::Systemd;
 use crate::{api, shutdown};
 
@@ -40,25 +40,25 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// When the configuration is wrong, the ledger can't be opened, an adapter can't be made or the socket is taken.
 pub async fn run(path: PathBuf, config: Config, environment: Environment) -> anyhow::Result<()> {
     let systemd = Systemd::from_environment();
-    let signals = shutdown::Signals::listen()?;
+    let Signals { shutdown, reload } = shutdown::listen().context("cannot listen for signals")?;
     let setup = setup(&config).await?;
     let ledger = Box::new(Sqlite::open(&config.daemon.state_directory)?);
     let services = setup.policies.len();
     let (daemon, handle) = Daemon::open(ledger, Timestamp::now(), &name(), setup)?;
 
-    let shutdown = CancellationToken::new();
-    let socket = tokio::spawn(api::serve(api::bind(&config.daemon.socket)?, handle.clone(), shutdown.clone()));
-    let reloads = tokio::spawn(reload_on_request(path, environment, handle, systemd.clone(), signals.reloads));
-    tokio::spawn(shutdown::cancel_on(signals.ends, shutdown.clone()));
+    let socket = api::Listening::open(&config.daemon.socket).await?;
+    let socket = tokio::spawn(socket.serve(handle.clone(), shutdown.clone()));
+    let reloads = tokio::spawn(reload_on_request(path, environment, handle, systemd.clone(), reload));
 
     tracing::info!(services, version = env!("CARGO_PKG_VERSION"), "ready");
     systemd.ready(&format!("guarding {services} services"));
-    daemon.run(shutdown.clone(), || systemd.alive()).await;
+    let ended = daemon.run(shutdown.clone(), || systemd.alive()).await;
     systemd.stopping();
     tracing::info!("ending; what is under way is carried on at the next start");
+    shutdown.cancel();
     reloads.abort();
     let _ = tokio::time::timeout(LAST_WORDS, socket).await;
-    Ok(())
+    Ok(ended?)
 }
 
 /// A name for a new ledger: 8 characters, unique enough among all ledgers that ever meet the same workload.
@@ -153,7 +153,7 @@ fn platform(
             Arc::new(Kubernetes::new(read.clone(), write.clone(), settings.clone()))
         }
         PlatformSettings::Command(settings) => {
-            Arc::new(Command::new(settings.clone(), name.as_str(), &service.policy.environment))
+            Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone()))
         }
     })
 }

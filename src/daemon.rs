@@ -101,6 +101,7 @@ struct Policies {
 #[derive(Default)]
 struct Troubles {
     ledger: Option<String>,
+    fatal: Option<LedgerError>,
     broken: BTreeSet<ServiceName>,
 }
 
@@ -135,14 +136,21 @@ impl Daemon {
     }
 
     /// Runs until `shutdown`. `heartbeat` is called at least every two seconds as long as the loop turns.
-    pub async fn run(mut self, shutdown: CancellationToken, mut heartbeat: impl FnMut()) {
+    ///
+    /// # Errors
+    /// When the ledger can't be trusted any more: nobody knows then whether the last entries are durable, so only a new start, which reads
+    /// what is there, can go on.
+    pub async fn run(mut self, shutdown: CancellationToken, mut heartbeat: impl FnMut()) -> Result<(), LedgerError> {
         self.set_all_tasks();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if let Some(error) = self.troubles.fatal.take() {
+                return Err(error);
+            }
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => break,
+                () = shutdown.cancelled() => return Ok(()),
                 _ = tick.tick() => {
                     heartbeat();
                     self.turn_all();
@@ -247,8 +255,8 @@ impl Daemon {
         self.set_notices();
     }
 
-    /// Makes entries durable and folds them. False when they could not be made durable: then nothing happened, and as every rule looks at
-    /// levels, it is tried again by itself.
+    /// Makes entries durable and folds them. False when they could not be made durable: where the ledger is well (a full disk) nothing
+    /// happened, and as every rule looks at levels, it is tried again by itself; where it is not, the daemon ends.
     fn write(&mut self, entries: Vec<Entry>) -> bool {
         match self.append(entries) {
             Ok(()) => {
@@ -256,6 +264,11 @@ impl Daemon {
                     tracing::info!("the ledger can be written again");
                 }
                 true
+            }
+            Err(error @ LedgerError::Io { .. }) => {
+                tracing::error!(error = %journal::chain(&error), "the ledger can't be trusted any more, ending");
+                self.troubles.fatal.get_or_insert(error);
+                false
             }
             Err(error) => {
                 let why = journal::chain(&error);

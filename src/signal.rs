@@ -52,3 +52,6 @@ fn check_round(round: &ProbeRound) -> Result<String, String> {
     let wrong: Vec<_> = round.targets.iter().filter_map(words).collect();
     if wrong.is_empty() { Ok(format!("{} targets pass", round.targets.len())) } else { Err(wrong.join("; ")) }
 }
+
+#[cfg(test)]
+mod testing;

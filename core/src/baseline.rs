@@ -196,12 +196,3 @@ fn longest_run(bad: impl Iterator<Item = bool>) -> u32 {
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
-
-impl std::fmt::Display for Baseline {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Errors(errors) => write!(formatter, "{:.0} of {:.0} requests failed", errors.failed, errors.requests),
-            Self::Probe(probe) => write!(formatter, "{} of {} rounds failed", probe.all_failed, probe.rounds),
-        }
-    }
-}

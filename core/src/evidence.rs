@@ -1,7 +1,7 @@
 //! The evidence on one service: everything seen that has not been decided yet. It lives in memory only; after a restart it starts from
 //! zero, which can delay a decision and never make a wrong one. Time is an argument everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -149,7 +149,7 @@ impl Evidence {
     fn observe_round(&mut self, service: &Service, signal: &SignalName, policy: &SignalPolicy, round: Round) {
         let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
         sight.see(round.at);
-        rounds.push(round, policy.every, service.decision.history);
+        rounds.push(round, policy.every, policy.history(&service.decision));
         if let Some(SignalWindow::Probe(window)) = self.signal_window(signal) {
             window.take(round);
         }
@@ -342,7 +342,7 @@ impl Evidence {
         let since = now.checked_sub(SUSPICION.min(service.window)).unwrap_or(Timestamp::MIN);
         let suspect = window.signals.iter().filter(|(_, signal)| signal.suspect_after(since)).map(|(name, _)| name.clone());
         let failing = self.findings(service, now).into_iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
-        let names: std::collections::BTreeSet<SignalName> = suspect.chain(failing.map(|finding| finding.signal)).collect();
+        let names: BTreeSet<SignalName> = suspect.chain(failing.map(|finding| finding.signal)).collect();
         names.into_iter().map(Lack::Suspect).collect()
     }
 

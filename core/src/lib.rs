@@ -6,9 +6,9 @@
 pub mod service;
 pub mod version;
 pub mod observation;
-pub mod counter;
-pub mod statistics;
 pub mod severity;
+pub mod statistics;
+pub mod counter;
 pub mod baseline;
 pub mod verdict;
 pub mod evidence;

@@ -98,6 +98,21 @@ pub struct SignalPolicy {
     pub source: String,
 }
 
+impl SignalPolicy {
+    /// As many rounds of probes are remembered: a day of the default cadence. A healthy service is one run of equal rounds, so it costs
+    /// nothing, and only a long calm history lets an outage be told after six rounds (DECISION 2.3).
+    const REMEMBERED_ROUNDS: i32 = 17_280;
+
+    /// The history that this signal's baseline is taken from.
+    #[must_use]
+    pub fn history(&self, decision: &Decision) -> SignedDuration {
+        match self.kind {
+            SignalKind::Errors => decision.history,
+            SignalKind::Probe => self.every.saturating_mul(Self::REMEMBERED_ROUNDS),
+        }
+    }
+}
+
 /// How far back a rollback goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,7 +141,7 @@ pub struct Decision {
     pub hold_p2: SignedDuration,
     /// How many rounds an outage must last that probes see. Default 6, at most 60.
     pub hold_probe_rounds: u32,
-    /// The history that a baseline is taken from. Default 1 h.
+    /// The history that a baseline of counters is taken from. Default 1 h.
     pub history: SignedDuration,
     /// The probability per class and signal of a false alarm. Default 1e-4.
     pub alpha: f64,

@@ -155,6 +155,9 @@ pub struct ExplainView {
     pub signals: Vec<(String, String, String)>,
     /// What the checks said when it was decided, or say now.
     pub findings: Vec<FindingView>,
+    /// The newest rollback of this deployment, ended or not.
+    #[serde(default)]
+    pub rollback: Option<RollbackView>,
 }
 
 /// Everything a view is made from.
@@ -234,6 +237,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
         (name.to_string(), signal.source.clone(), before)
     });
+    let undoing = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
     Some(ExplainView {
         at: now,
         service: service(sight),
@@ -242,6 +246,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         timeline: timeline(known, explained),
         signals: signals.collect(),
         findings: findings.into_iter().map(finding).collect(),
+        rollback: undoing.map(|undoing| rollback(state, undoing)),
     })
 }
 

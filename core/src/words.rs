@@ -283,5 +283,19 @@ pub fn mark_reason(reason: &MarkReason) -> String {
 /// How it was before.
 #[must_use]
 pub fn baseline(baseline: &Baseline) -> String {
-    baseline.to_string()
+    match baseline {
+        Baseline::Errors(errors) => format!(
+            "{:.0} of {:.0} requests failed in {}, so at most {}",
+            errors.failed,
+            errors.requests,
+            duration(errors.span.to.duration_since(errors.span.from)),
+            percent(errors.upper)
+        ),
+        Baseline::Probe(probe) => format!(
+            "all targets failed in {} of {} rounds in {}",
+            probe.all_failed,
+            probe.rounds,
+            duration(probe.span.to.duration_since(probe.span.from))
+        ),
+    }
 }

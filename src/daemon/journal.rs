@@ -32,7 +32,7 @@ pub fn record(state: &State, record: &Record) {
         Entry::DeploymentAnnounced { service, by, .. } => tracing::info!(seq, %service, %by, "deployment announced"),
         Entry::RolledOut { service, deployment } => tracing::info!(seq, %service, %deployment, "rolled out"),
         Entry::BaselineTaken { service, deployment, baselines } => {
-            let baselines: Vec<_> = baselines.iter().map(|(signal, baseline)| format!("{signal}: {baseline}")).collect();
+            let baselines: Vec<_> = baselines.iter().map(|(signal, baseline)| format!("{signal}: {}", words::baseline(baseline))).collect();
             tracing::info!(seq, %service, %deployment, baselines = baselines.join("; "), "baseline taken");
         }
         Entry::VerdictReached { service, deployment, verdict } => {

@@ -13,7 +13,14 @@ use super::LedgerError;
 /// The lock, held until it is dropped. The file stays: removing it would let two processes lock two files of one name.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+/// Closing the file would not do: a program that is just being started by this process has it open, too, until it is executed.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -31,7 +38,7 @@ impl Lock {
         }
         // The number only serves the message above, so a full disk must not keep the daemon from starting.
         let _ = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
     }
 }
 
@@ -56,6 +63,16 @@ mod tests {
             Err(LedgerError::InUse { holder, .. }) => assert_eq!(holder, std::process::id().to_string()),
             other => panic!("expected a refusal, got {other:?}"),
         }
+        drop(first);
+        Lock::take(&ledger).expect("free again");
+    }
+
+    #[test]
+    fn it_is_free_once_dropped_even_while_a_copy_of_its_file_is_open() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ledger = directory.path().join("ledger.sqlite3");
+        let first = Lock::take(&ledger).expect("free");
+        let _copy = first.file.try_clone().expect("copied");
         drop(first);
         Lock::take(&ledger).expect("free again");
     }

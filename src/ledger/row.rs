@@ -38,7 +38,7 @@ pub(super) enum Unwritable {
     },
 }
 
-/// Makes a row of an entry, and says what the row will be read as. The two can differ in the last bit of a number; who goes on with the
+/// Makes a row of an entry, and says what the row will be read as. The two can differ in the last digits of a number; who goes on with the
 /// second has after a restart exactly the state that it had before.
 pub(super) fn encode(entry: &Entry) -> Result<(Row, Entry), Unwritable> {
     let value = serde_json::to_value(entry).unwrap_or(Value::Null);

@@ -43,6 +43,7 @@ pub struct Sqlite {
     path: PathBuf,
     end: End,
     distrusted: bool,
+    /// The last field, so that it is given back only after the connection is closed.
     _lock: Lock,
 }
 

@@ -10,7 +10,7 @@ use rollbackd_core::notice::{Notice, NoticeKind};
 use rollbackd_core::severity::Severity;
 use serde_json::{Value, json};
 
-/// The version of the shape that [`json`] gives. It grows by new fields without a new version; a field never changes or goes within one.
+/// The version of the shape that [`json()`] gives. It grows by new fields without a new version; a field never changes or goes within one.
 pub const JSON_VERSION: u32 = 1;
 
 /// Limits in characters and items. All of them used up, a body of plain letters stays under 20 KiB, the most that Standard Webhooks

@@ -1,6 +1,44 @@
 //! Programs: any platform that has a command for `current`, `deploy` and `status`.
+//!
+//! A program is started from an argument vector, never through a shell. It gets the facts in its environment:
+//!
+//! | variable | programs | content |
+//! |---|---|---|
+//! | `ROLLBACKD_SERVICE`, `ROLLBACKD_ENVIRONMENT` | all | whose version |
+//! | `ROLLBACKD_VERSION` | `status` | the version that is asked about |
+//! | `ROLLBACKD_PLAN` | `deploy` | the rollback's name; the same at every attempt |
+//! | `ROLLBACKD_FROM`, `ROLLBACKD_TO` | `deploy` | what is left and what shall run |
+//! | `ROLLBACKD_REASON` | `deploy` | one line for people |
+//!
+//! It runs in a process group of its own. At its time limit, or when its result is no longer wanted, the whole group is killed (SIGKILL).
+//! That holds for a `deploy` under way when the daemon is stopped, too: the next start reads `current` and resumes from there, so `deploy`
+//! must bear to be killed and run again, as it must bear a power cut. What a program that ended by itself left running stays alone.
+//!
+//! Guarantees: `apply` reads `current` first and starts `deploy` only while it prints exactly the version that the effect is bound to; when
+//! it prints the target, the effect is done, whoever brought it. Caveats: between reading and deploying somebody else can deploy, for a
+//! program has no compare-and-swap; and where `deploy` returns before `current` shows it, a second `deploy` of the same plan is possible after
+//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition).
 
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::{FusedFuture as _, FutureExt as _};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use rollbackd_core::observation::{Binding, Missing, Replicas, Rollout, Workload};
+use rollbackd_core::plan::Effect;
+use rollbackd_core::service::ServiceName;
+use rollbackd_core::version::{Artifact, Version, VersionId};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{Applied, Platform, Report};
 
 /// The programs. Each is an argument vector, never given to a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,11 +47,674 @@ pub struct Settings {
     pub current: Vec<String>,
     /// Deploys `$ROLLBACKD_TO`.
     pub deploy: Vec<String>,
-    /// Exits with 0 when `$ROLLBACKD_VERSION` is rolled out, with 75 while it is not yet, with anything else when it failed. Optional:
-    /// without it a version is rolled out as soon as `current` prints it.
+    /// Exits with 0 when `$ROLLBACKD_VERSION` is rolled out, with 75 while it is not yet, with 1 to 125 when it failed. From 126 on, when it is
+    /// ended by a signal, or when it takes too long, it has said nothing: that is how shells report a program that they could not run.
+    /// Optional: without it a version is rolled out as soon as `current` prints it.
     pub status: Option<Vec<String>>,
     /// How often `current` is asked. Default 10 s.
     pub every: Duration,
     /// How long one program may take. Default 5 min for `deploy`; `current` and `status` have 30 s at most.
     pub timeout: Duration,
+}
+
+/// `current` and `status` have no longer.
+const LOOK_LIMIT: Duration = Duration::from_secs(30);
+/// Programs are not asked more often, whatever is configured.
+const BUSIEST: Duration = Duration::from_millis(20);
+/// A report at least so often, even when nothing changes.
+const HEARTBEAT: Duration = Duration::from_mins(1);
+/// How often at least `current` is asked whether it shows what `deploy` has brought.
+const SETTLE: Duration = Duration::from_secs(2);
+/// How long output is waited for once a program has ended. What it left running in the background may hold the pipe open for ever.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+/// Of each of a program's two outputs the last so many bytes are kept.
+const OUTPUT_LIMIT: usize = 64 * 1024;
+/// The longest name of a version, in bytes ([`VersionId`]).
+const VERSION_LIMIT: usize = 256;
+/// So many characters of a program's words go into a message.
+const WORDS_LIMIT: usize = 400;
+/// `EX_TEMPFAIL` of `sysexits.h`: not yet.
+const NOT_YET: i32 = 75;
+/// From here on an exit status is a shell's own: 126 not executable, 127 not found, …
+const SHELL: i32 = 126;
+/// … and from here on 128 and the number of the signal that ended the program.
+const SHELL_SIGNAL: i32 = 128;
+
+/// A service that is deployed by programs.
+#[derive(Clone, Debug)]
+pub struct Command {
+    settings: Settings,
+    service: ServiceName,
+    environment: String,
+}
+
+/// How a program ended.
+#[derive(Debug)]
+struct Ended {
+    status: ExitStatus,
+    output: Tail,
+    complaint: Tail,
+}
+
+/// Why a program did not come to an end of its own.
+#[derive(Debug)]
+enum NotRun {
+    /// It could not be started.
+    NotStarted(io::Error),
+    /// It took too long and was killed.
+    TooLong(Duration),
+    /// It was started, and then lost.
+    Lost(io::Error),
+}
+
+impl Command {
+    /// The programs of one service. Nothing is run before the first use.
+    #[must_use]
+    pub const fn new(settings: Settings, service: ServiceName, environment: String) -> Self {
+        Self { settings, service, environment }
+    }
+
+    /// Runs a program to its end, with the facts that all programs get and those.
+    async fn run(&self, program: &[String], facts: &[(&str, &str)], limit: Duration) -> Result<Ended, NotRun> {
+        let common = [("ROLLBACKD_SERVICE", self.service.as_str()), ("ROLLBACKD_ENVIRONMENT", &self.environment)];
+        run(program, common.iter().chain(facts).copied(), limit).await
+    }
+
+    /// Asks `current`.
+    async fn current(&self) -> Result<String, Missing> {
+        let ended = self.run(&self.settings.current, &[], LOOK_LIMIT.min(self.settings.timeout)).await;
+        let ended = ended.map_err(|why| Missing::Unreachable(format!("`current` {why}")))?;
+        if !ended.status.success() {
+            return Err(Missing::Refused(format!("`current` {ended}")));
+        }
+        version(&ended.output)
+    }
+
+    /// Asks `status` how far a version is.
+    async fn status(&self, version: &str) -> Result<Rollout, Missing> {
+        let Some(program) = &self.settings.status else { return Ok(Rollout::Complete) };
+        let ended = self.run(program, &[("ROLLBACKD_VERSION", version)], LOOK_LIMIT.min(self.settings.timeout)).await;
+        let ended = ended.map_err(|why| Missing::Unreachable(format!("`status` {why}")))?;
+        match ended.status.code() {
+            Some(0) => Ok(Rollout::Complete),
+            Some(NOT_YET) => Ok(Rollout::Progressing),
+            Some(code) if code < SHELL => Ok(Rollout::Failed(format!("`status` {ended}"))),
+            Some(_) | None => Err(Missing::Refused(format!("`status` {ended}"))),
+        }
+    }
+
+    async fn report(&self) -> Report {
+        let look = async {
+            let version = self.current().await?;
+            let rollout = self.status(&version).await?;
+            Ok(workload(version, rollout))
+        };
+        look.await.map_or_else(Report::Missing, |workload| Report::Seen(Box::new(workload)))
+    }
+
+    /// Runs `deploy`, then reads what became of it.
+    async fn deploy(&self, effect: &Effect, from: &str) -> Applied {
+        let reason: String = effect.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let facts = [
+            ("ROLLBACKD_PLAN", effect.plan.as_str()),
+            ("ROLLBACKD_FROM", &effect.from.id.0),
+            ("ROLLBACKD_TO", &effect.to.id.0),
+            ("ROLLBACKD_REASON", &reason),
+        ];
+        let deadline = Instant::now() + self.settings.timeout;
+        match self.run(&self.settings.deploy, &facts, self.settings.timeout).await {
+            Err(NotRun::NotStarted(error)) if is_lasting(&error) => Applied::Rejected(format!("`deploy` {}", NotRun::NotStarted(error))),
+            Err(why) => self.after(effect, from, &format!("`deploy` {why}"), None, Applied::Unknown).await,
+            Ok(ended) if ended.status.success() => {
+                let words = "`deploy` ended well, but `current` does not show it";
+                self.after(effect, from, words, Some(deadline), Applied::Unknown).await
+            }
+            Ok(ended) => {
+                // A signal (or a shell's word for one) is no answer of the platform; it may be the machine that shuts down.
+                let refused = ended.status.code().is_some_and(|code| code < SHELL_SIGNAL);
+                let unchanged = if refused { Applied::Rejected } else { Applied::Unknown };
+                self.after(effect, from, &format!("`deploy` {ended}"), None, unchanged).await
+            }
+        }
+    }
+
+    /// Reads `current` after `deploy`, until it shows the target, something else, or the deadline is over. `unchanged` says what it means
+    /// that it still shows what it showed before.
+    async fn after(
+        &self,
+        effect: &Effect,
+        from: &str,
+        words: &str,
+        deadline: Option<Instant>,
+        unchanged: fn(String) -> Applied,
+    ) -> Applied {
+        let pause = SETTLE.min(self.settings.every);
+        loop {
+            let is_over = deadline.is_none_or(|deadline| Instant::now() + pause > deadline);
+            match self.current().await {
+                Ok(now) if now == effect.to.id.0 => return Applied::Done(Binding::Version(now)),
+                Ok(now) if now != from => return Applied::Unknown(format!("{words}; `current` prints {now}")),
+                Ok(_) if is_over => return unchanged(words.to_owned()),
+                Err(missing) if is_over => return Applied::Unknown(format!("{words}; {missing}")),
+                Ok(_) | Err(_) => sleep(pause).await,
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Platform for Command {
+    fn watch(&self) -> BoxStream<'static, Report> {
+        struct Last {
+            report: Report,
+            at: Instant,
+        }
+        let every = self.settings.every.clamp(BUSIEST, HEARTBEAT);
+        let command = self.clone();
+        stream::unfold(None::<Last>, move |last| {
+            let command = command.clone();
+            async move {
+                if last.is_some() {
+                    sleep(every).await;
+                }
+                loop {
+                    let report = command.report().await;
+                    let now = Instant::now();
+                    let is_due = last.as_ref().is_none_or(|last| last.report != report || now + every > last.at + HEARTBEAT);
+                    if is_due {
+                        return Some((report.clone(), Some(Last { report, at: now })));
+                    }
+                    sleep(every).await;
+                }
+            }
+        })
+        .boxed()
+    }
+
+    async fn look(&self) -> Report {
+        self.report().await
+    }
+
+    async fn apply(&self, effect: &Effect) -> Applied {
+        let Binding::Version(bound_to) = &effect.binding else { return Applied::Moved };
+        match self.current().await {
+            Err(missing) => Applied::Unknown(missing.to_string()),
+            Ok(now) if now == effect.to.id.0 => Applied::Done(Binding::Version(now)),
+            Ok(now) if now != *bound_to => Applied::Moved,
+            Ok(now) => self.deploy(effect, &now).await,
+        }
+    }
+}
+
+/// What is known of a workload by its version and its rollout.
+///
+/// Programs count no replicas, so the service as a whole stands for one. While it is rolled out, that one is not ready; but nobody has said
+/// that the service is gone (the version before may well serve still), so it counts as available always: only a platform that really sees no
+/// replica may say so, because that alone is reason to roll back.
+fn workload(version: String, rollout: Rollout) -> Workload {
+    let ready = u32::from(rollout == Rollout::Complete);
+    Workload {
+        version: Version { id: VersionId(version.clone()), name: version.clone() },
+        artifact: Some(Artifact(version.clone())),
+        binding: Binding::Version(version),
+        rollout,
+        replicas: Replicas { desired: 1, updated: 1, ready, available: 1 },
+        troubles: Vec::new(),
+        record: None,
+        change: None,
+    }
+}
+
+/// The one line that `current` printed.
+fn version(output: &Tail) -> Result<String, Missing> {
+    if output.total > VERSION_LIMIT + 2 {
+        return Err(Missing::TooLarge(format!("`current` printed {} bytes, a version has at most {VERSION_LIMIT}", output.total)));
+    }
+    let bytes: Vec<u8> = output.bytes.iter().copied().collect();
+    let text = String::from_utf8(bytes).map_err(|_not_text| Missing::Malformed("`current` printed what is not UTF-8".to_owned()))?;
+    let line = text.trim();
+    let malformed = |what: &str| Err(Missing::Malformed(format!("`current` printed {what}, not a version in one line")));
+    match line {
+        "" => malformed("nothing"),
+        line if line.contains('\n') => malformed("several lines"),
+        line if line.chars().any(char::is_control) => malformed("control characters"),
+        line if line.len() > VERSION_LIMIT => malformed("too much"),
+        line => Ok(line.to_owned()),
+    }
+}
+
+/// Whether starting a program again would fail again.
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
+}
+
+/// Variables that systemd means for the daemon alone. A program that spoke on `NOTIFY_SOCKET` would speak as the daemon.
+const NOT_INHERITED: [&str; 6] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
+
+async fn run<'a>(program: &[String], facts: impl Iterator<Item = (&'a str, &'a str)>, limit: Duration) -> Result<Ended, NotRun> {
+    let nothing = || NotRun::NotStarted(io::Error::new(io::ErrorKind::InvalidInput, "no program is configured"));
+    let (name, arguments) = program.split_first().ok_or_else(nothing)?;
+    let mut command = tokio::process::Command::new(OsStr::new(name));
+    command.args(arguments).envs(facts).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for name in NOT_INHERITED {
+        command.env_remove(name);
+    }
+    let deadline = Instant::now() + limit;
+    let mut child = command.spawn().map_err(NotRun::NotStarted)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Declared after the child, so dropped before it: until the child is waited for, the group's number can't belong to another.
+    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
+    let (mut output, mut complaint) = (Tail::default(), Tail::default());
+    let status = {
+        let mut reading = pin!(async { tokio::join!(output.fill(stdout), complaint.fill(stderr)) }.fuse());
+        let waiting = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    status = child.wait() => break status,
+                    _ = &mut reading, if !reading.is_terminated() => {}
+                }
+            }
+        };
+        let status = timeout_at(deadline, waiting).await.map_err(|_elapsed| NotRun::TooLong(limit))?.map_err(NotRun::Lost)?;
+        group.release();
+        if !reading.is_terminated() {
+            drop(timeout(LAST_WORDS, reading).await);
+        }
+        status
+    };
+    Ok(Ended { status, output, complaint })
+}
+
+/// A process group that is killed when it is dropped, unless its leader ended by itself.
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Group {
+    fn release(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may have just ended by itself.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// The end of what a program printed.
+#[derive(Debug, Default)]
+struct Tail {
+    bytes: VecDeque<u8>,
+    total: usize,
+}
+
+impl Tail {
+    /// Reads to the end. A pipe that breaks has ended.
+    async fn fill(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
+        let Some(mut pipe) = pipe else { return };
+        let mut buffer = vec![0; 8 * 1024];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+            self.total = self.total.saturating_add(count);
+            self.bytes.extend(&buffer[..count]);
+            let excess = self.bytes.len().saturating_sub(OUTPUT_LIMIT);
+            self.bytes.drain(..excess);
+        }
+    }
+
+    /// The last words, in one line.
+    fn words(&self) -> String {
+        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
+        let excess = line.chars().count().saturating_sub(WORDS_LIMIT);
+        if excess == 0 { line } else { line.chars().skip(excess).fold("…".to_owned(), |words, c| words + c.encode_utf8(&mut [0; 4])) }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ended with {}", self.status)?;
+        let words = [self.complaint.words(), self.output.words()];
+        words.iter().find(|words| !words.is_empty()).map_or(Ok(()), |words| write!(formatter, ": {words}"))
+    }
+}
+
+impl fmt::Display for NotRun {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotStarted(error) => write!(formatter, "could not be started: {error}"),
+            Self::TooLong(limit) => write!(formatter, "did not end within {} s and was killed", limit.as_secs_f64()),
+            Self::Lost(error) => write!(formatter, "was started and lost: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+    use std::path::{Path, PathBuf};
+
+    use rollbackd_core::service::Restore;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn shell(script: &str) -> Vec<String> {
+        ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
+    }
+
+    fn settings(current: &str, deploy: &str) -> Settings {
+        Settings {
+            current: shell(current),
+            deploy: shell(deploy),
+            status: None,
+            every: Duration::from_millis(20),
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    fn command(settings: Settings) -> Command {
+        Command::new(settings, ServiceName::try_from("checkout").unwrap(), "production".to_owned())
+    }
+
+    /// A directory in which `version` holds what is deployed.
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn with(version: &str) -> Self {
+            let host = Self(tempfile::tempdir().unwrap());
+            host.deploy(version);
+            host
+        }
+
+        fn deploy(&self, version: &str) {
+            std::fs::write(self.path("version"), version).unwrap();
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn read(&self, name: &str) -> Option<String> {
+            std::fs::read_to_string(self.path(name)).ok()
+        }
+
+        /// `deploy` is a script that runs in the directory, and leaves a line in `deploys` first.
+        fn platform(&self, deploy: &str) -> Command {
+            let directory = self.0.path().display();
+            command(settings(&format!("cd {directory}; cat version"), &format!("cd {directory}; echo once >> deploys; {deploy}")))
+        }
+
+        fn deploys(&self) -> usize {
+            self.read("deploys").map_or(0, |text| text.lines().count())
+        }
+    }
+
+    /// Back from v2 to v1.
+    fn effect() -> Effect {
+        let version = |name: &str| Version { id: VersionId(name.to_owned()), name: name.to_owned() };
+        Effect {
+            plan: "k3f9a2b1-13".to_owned(),
+            service: ServiceName::try_from("checkout").unwrap(),
+            environment: "production".to_owned(),
+            from: version("v2"),
+            to: version("v1"),
+            artifact: Some(Artifact("v1".to_owned())),
+            binding: Binding::Version("v2".to_owned()),
+            restore: Restore::Template,
+            known_bad: Vec::new(),
+            reason: "62 % of requests\nfail".to_owned(),
+        }
+    }
+
+    async fn rollout_by(status: &str) -> Report {
+        command(Settings { status: Some(shell(status)), ..settings("echo v1", "true") }).look().await
+    }
+
+    fn seen(report: Report) -> Workload {
+        match report {
+            Report::Seen(workload) => *workload,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_line_that_current_prints_is_the_version() {
+        let workload = seen(command(settings("echo ' shop:v1 '", "true")).look().await);
+        assert_eq!(workload.version, Version { id: VersionId("shop:v1".to_owned()), name: "shop:v1".to_owned() });
+        assert_eq!(workload.artifact, Some(Artifact("shop:v1".to_owned())));
+        assert_eq!(workload.binding, Binding::Version("shop:v1".to_owned()));
+        assert_eq!(workload.rollout, Rollout::Complete);
+        assert_eq!(workload.replicas, Replicas { desired: 1, updated: 1, ready: 1, available: 1 });
+    }
+
+    #[tokio::test]
+    async fn what_is_no_version_is_missing_evidence() {
+        for (current, words) in [
+            ("true", "printed nothing"),
+            ("printf 'v1\\nv2\\n'", "several lines"),
+            ("printf 'v1\\033[31m'", "control characters"),
+            ("printf '\\377'", "not UTF-8"),
+            ("head -c 257 /dev/zero | tr '\\0' x", "too much"),
+            ("head -c 1000000 /dev/zero | tr '\\0' x", "printed 1000000 bytes"),
+            ("echo v1; echo no access >&2; exit 3", "exit status: 3: no access"),
+            ("echo v1; kill -TERM $$", "signal: 15"),
+        ] {
+            let report = command(settings(current, "true")).look().await;
+            assert!(matches!(&report, Report::Missing(missing) if missing.to_string().contains(words)), "{current}: {report:?}");
+        }
+        let mut settings = settings("", "true");
+        for (program, words) in [(vec!["/nowhere/current".to_owned()], "could not be started"), (vec![], "no program is configured")] {
+            settings.current = program;
+            let report = command(settings.clone()).look().await;
+            assert!(matches!(&report, Report::Missing(missing) if missing.to_string().contains(words)), "{report:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn status_says_how_far_the_rollout_is() {
+        assert_eq!(seen(rollout_by("exit 0").await).rollout, Rollout::Complete);
+        assert_eq!(seen(rollout_by("exit 75").await).rollout, Rollout::Progressing);
+        assert_eq!(seen(rollout_by("test $ROLLBACKD_VERSION = v1 || exit 75").await).rollout, Rollout::Complete);
+        let failed = seen(rollout_by("echo 'unit entered failed state' >&2; exit 1").await).rollout;
+        assert_eq!(failed, Rollout::Failed("`status` ended with exit status: 1: unit entered failed state".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_status_that_could_not_be_run_is_not_a_failed_rollout() {
+        for status in ["no-such-program-anywhere", "exit 126", "kill -KILL $$", "exit 137"] {
+            let report = rollout_by(status).await;
+            assert!(matches!(report, Report::Missing(Missing::Refused(_))), "{status}: {report:?}");
+        }
+        let absent = Settings { status: Some(vec!["/nowhere/status".to_owned()]), ..settings("echo v1", "true") };
+        assert!(matches!(command(absent).look().await, Report::Missing(Missing::Unreachable(_))));
+    }
+
+    #[tokio::test]
+    async fn a_slow_rollout_is_never_an_outage() {
+        for status in ["exit 75", "exit 1"] {
+            let replicas = seen(rollout_by(status).await).replicas;
+            assert_eq!(replicas, Replicas { desired: 1, updated: 1, ready: 0, available: 1 });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_reports_at_once_and_then_only_what_changed() {
+        let host = Host::with("v1");
+        let mut reports = host.platform("true").watch();
+        assert_eq!(seen(reports.next().await.unwrap()).version.name, "v1");
+        host.deploy("v2");
+        assert_eq!(seen(reports.next().await.unwrap()).version.name, "v2");
+        std::fs::remove_file(host.path("version")).unwrap();
+        assert!(matches!(reports.next().await.unwrap(), Report::Missing(_)));
+        host.deploy("v2");
+        assert_eq!(seen(reports.next().await.unwrap()).version.name, "v2");
+    }
+
+    #[tokio::test]
+    async fn an_effect_is_deployed_once_and_found_again() {
+        let host = Host::with("v2");
+        let platform = host.platform("printf %s \"$ROLLBACKD_TO\" > version");
+        let done = Applied::Done(Binding::Version("v1".to_owned()));
+        assert_eq!(platform.apply(&effect()).await, done);
+        assert_eq!(platform.apply(&effect()).await, done);
+        assert_eq!((host.deploys(), host.read("version").as_deref()), (1, Some("v1")));
+    }
+
+    #[tokio::test]
+    async fn a_deployment_of_somebody_else_is_left_alone() {
+        let host = Host::with("v3");
+        assert_eq!(host.platform("echo v1 > version").apply(&effect()).await, Applied::Moved);
+        let foreign = Effect { binding: Binding::Object { uid: "u".to_owned(), generation: 1 }, ..effect() };
+        assert_eq!(host.platform("echo v1 > version").apply(&foreign).await, Applied::Moved);
+        assert_eq!((host.deploys(), host.read("version").as_deref()), (0, Some("v3")));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_deployed_blindly() {
+        let host = Host::with("");
+        assert!(matches!(host.platform("echo v1 > version").apply(&effect()).await, Applied::Unknown(_)));
+        assert_eq!(host.deploys(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_deploy_says_counts_less_than_what_current_shows() {
+        for (deploy, expected) in [
+            ("echo quota exceeded >&2; exit 1", Applied::Rejected("`deploy` ended with exit status: 1: quota exceeded".to_owned())),
+            ("echo v1 > version; exit 1", Applied::Done(Binding::Version("v1".to_owned()))),
+            ("echo v3 > version", Applied::Unknown("`deploy` ended well, but `current` does not show it; `current` prints v3".to_owned())),
+            ("kill -TERM $$", Applied::Unknown("`deploy` ended with signal: 15 (SIGTERM)".to_owned())),
+            ("exit 143", Applied::Unknown("`deploy` ended with exit status: 143".to_owned())),
+        ] {
+            let host = Host::with("v2");
+            assert_eq!(host.platform(deploy).apply(&effect()).await, expected, "{deploy}");
+            assert_eq!(host.deploys(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_shows_no_effect_in_time_is_unknown() {
+        let host = Host::with("v2");
+        let platform = host.platform("true");
+        let words = "`deploy` ended well, but `current` does not show it";
+        let applied = platform.after(&effect(), "v2", words, Some(Instant::now()), Applied::Unknown).await;
+        assert_eq!(applied, Applied::Unknown(words.to_owned()));
+        std::fs::remove_file(host.path("version")).unwrap();
+        let applied = platform.after(&effect(), "v2", words, None, Applied::Rejected).await;
+        assert!(matches!(applied, Applied::Unknown(_)), "{applied:?}");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_can_not_be_started_is_rejected_and_nothing_has_changed() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("");
+        platform.settings.deploy = vec!["/nowhere/deploy".to_owned()];
+        assert!(matches!(platform.apply(&effect()).await, Applied::Rejected(words) if words.contains("could not be started")));
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_takes_effect_late_is_waited_for_and_not_repeated() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("touch ordered");
+        let directory = host.0.path().display();
+        // It shows the new version at the third look after it was ordered.
+        platform.settings.current = shell(&format!(
+            "cd {directory}; test -e ordered && echo look >> looks; test \"$(grep -c look looks 2>/dev/null)\" = 3 && echo v1 || echo v2"
+        ));
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_facts_are_in_the_environment_and_nothing_reads_them_as_a_script() {
+        let host = Host::with("$(touch broken-in)");
+        let platform = host.platform("env | grep ^ROLLBACKD_ | sort > facts; printf %s \"$ROLLBACKD_TO\" > version");
+        let hostile = "v1; touch broken-in".to_owned();
+        let effect = Effect {
+            from: Version { id: VersionId("$(touch broken-in)".to_owned()), name: String::new() },
+            to: Version { id: VersionId(hostile), name: String::new() },
+            binding: Binding::Version("$(touch broken-in)".to_owned()),
+            ..effect()
+        };
+        assert!(matches!(platform.apply(&effect).await, Applied::Done(_)));
+        assert_eq!(
+            host.read("facts").unwrap(),
+            "ROLLBACKD_ENVIRONMENT=production\nROLLBACKD_FROM=$(touch broken-in)\nROLLBACKD_PLAN=k3f9a2b1-13\n\
+             ROLLBACKD_REASON=62 % of requests fail\nROLLBACKD_SERVICE=checkout\nROLLBACKD_TO=v1; touch broken-in\n"
+        );
+        assert!(!host.path("broken-in").exists());
+    }
+
+    /// A named pipe that a program and all its children hold open. The first says when they have begun, the second when all are gone.
+    /// (A thread, because the runtime's own blocking threads would stop a virtual clock.)
+    fn line_to_the_family(path: &Path) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+        let path = path.to_owned();
+        let ((begun, has_begun), (gone, are_gone)) = (oneshot::channel(), oneshot::channel());
+        std::thread::spawn(move || {
+            let mut pipe = std::fs::File::open(path).unwrap();
+            pipe.read_exact(&mut [0; 6]).unwrap();
+            begun.send(()).ok();
+            pipe.read_to_end(&mut Vec::new()).unwrap();
+            gone.send(()).ok();
+        });
+        (has_begun, are_gone)
+    }
+
+    const FAMILY: &str = "exec 3>line; (trap '' TERM; sleep 60; true) & echo begun >&3; sleep 60; true";
+
+    #[tokio::test]
+    async fn a_deploy_that_takes_too_long_is_killed_with_all_its_children() {
+        let host = Host::with("v2");
+        let (has_begun, gone) = line_to_the_family(&host.path("line"));
+        let platform = host.platform(FAMILY);
+        let applying = tokio::spawn(async move { platform.apply(&effect()).await });
+        has_begun.await.unwrap();
+        tokio::time::pause();
+        let applied = applying.await.unwrap();
+        assert!(
+            matches!(&applied, Applied::Unknown(words) if words.starts_with("`deploy` did not end within 30 s and was killed")),
+            "{applied:?}"
+        );
+        gone.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_apply_that_is_dropped_kills_its_deploy_with_all_its_children() {
+        let host = Host::with("v2");
+        let (has_begun, gone) = line_to_the_family(&host.path("line"));
+        let platform = host.platform(FAMILY);
+        let effect = effect();
+        tokio::select! {
+            applied = platform.apply(&effect) => panic!("{applied:?}"),
+            begun = has_begun => begun.unwrap(),
+        }
+        gone.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_deploy_leaves_running_is_left_alone_and_not_waited_for() {
+        let host = Host::with("v2");
+        let (_has_begun, mut gone) = line_to_the_family(&host.path("line"));
+        let platform = host.platform("exec 3>line; echo begun >&3; (read -r word < go; echo v1-serves > served) & echo v1 > version");
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert!(gone.try_recv().is_err());
+        std::fs::write(host.path("go"), "go\n").unwrap();
+        gone.await.unwrap();
+        assert_eq!(host.read("served").as_deref(), Some("v1-serves\n"));
+    }
+
+    #[tokio::test]
+    async fn of_a_flood_of_complaints_the_last_words_are_kept() {
+        let host = Host::with("v2");
+        let applied = host.platform("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo ' the end' >&2; exit 1").apply(&effect()).await;
+        assert!(matches!(&applied, Applied::Rejected(words) if words.ends_with("x the end") && words.len() < 500), "{applied:?}");
+    }
 }

@@ -305,8 +305,10 @@ mod tests {
     fn pieces(pieces: &[&[u8]], format: Format) -> Result<Vec<String>, ParseError> {
         let mut found = Vec::new();
         let mut each = |sample: &Sample<'_>| {
-            let labels: String = sample.labels().map(|(label, value)| format!("{label}={value}|")).collect();
-            found.push(format!("{}|{labels}{}", sample.name, sample.value));
+            let mut words = vec![sample.name.to_string()];
+            words.extend(sample.labels().map(|(label, value)| format!("{label}={value}")));
+            words.push(sample.value.to_string());
+            found.push(words.join("|"));
         };
         let mut parser = Parser::new(format);
         for piece in pieces {
@@ -316,7 +318,7 @@ mod tests {
         Ok(found)
     }
 
-    const TEXT: &str = r##"# HELP http_requests_total The total number of HTTP requests.
+    const TEXT: &str = r#"# HELP http_requests_total The total number of HTTP requests.
 # TYPE http_requests_total counter
 http_requests_total{method="post",code="200"} 1027 1395066363000
 http_requests_total{method="post",code="400",}    3 1395066363000
@@ -328,7 +330,7 @@ something_weird{problem="division by zero"} +Inf -3982045
 http_request_duration_seconds_bucket { le = "0.05" } 24054
 nothing NaN
 {"shop.requests", "käse"="ä"} 7
-bare_braces{} 1e3"##;
+bare_braces{} 1e3"#;
 
     #[test]
     fn the_older_format_is_read_with_all_its_freedoms() {
@@ -411,7 +413,7 @@ bare_braces{} 1e3"##;
 
     #[test]
     fn more_labels_than_a_series_has_are_refused() {
-        let labels = |count: usize| (0..count).map(|index| format!("l{index}=\"\",")).collect::<String>();
+        let labels = |count: usize| (0..count).map(|index| format!("l{index}=\"\"")).collect::<Vec<_>>().join(",");
         assert!(read(&format!("r{{{}}} 1", labels(128)), Format::Prometheus).is_ok());
         let error = read(&format!("r{{{}}} 1", labels(129)), Format::Prometheus).unwrap_err();
         assert_eq!(error.why, "more than 128 labels");

@@ -411,7 +411,7 @@ impl Answer {
             Ok(Err(error)) => return Err(Fault::Malformed(format!("the body is not whole: {}", root_cause(&error)))),
             Err(_) => return Err(Fault::Slow(self.deadline.limit)),
         };
-        self.received += chunk.as_ref().map_or(0, |chunk| chunk.len());
+        self.received += chunk.as_ref().map_or(0, hyper::body::Bytes::len);
         if self.received > limit { Err(Fault::TooLarge(limit)) } else { Ok(chunk) }
     }
 
@@ -570,4 +570,70 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
         last = next;
     }
     plain(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Authority, Files};
+    use super::*;
+
+    fn complaint(access: &Access) -> String {
+        let error = Clients::default().client(access, Connections::Fresh).unwrap_err();
+        chain(&error)
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named() {
+        let (authority, files) = (Authority::new(), Files::new());
+        let absent = files.write("absent.pem", "");
+        std::fs::remove_file(&absent).unwrap();
+        let trusting = |path: &Path| Access { ca_file: Some(path.to_owned()), ..Access::default() };
+        let showing = |certificate: &Path, key: &Path| Access {
+            client_certificate: Some((certificate.to_owned(), key.to_owned())),
+            ..Access::default()
+        };
+        assert_eq!(complaint(&trusting(&absent)), format!("cannot read {}: No such file or directory (os error 2)", absent.display()));
+        let empty = files.write("empty.pem", "nothing");
+        assert_eq!(
+            complaint(&trusting(&empty)),
+            format!("cannot use {} as certificate authorities: there is no PEM certificate in it", empty.display())
+        );
+        let broken = files.write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        assert!(complaint(&trusting(&broken)).starts_with(&format!("cannot use {} as certificate authorities: ", broken.display())));
+
+        let (mine, other) = (authority.pair("mine"), authority.pair("other"));
+        let certificate = files.write("client.pem", &mine.certificate);
+        let wrong_key = files.write("wrong.key", &other.key.serialize_pem());
+        let expected = format!("cannot use the client certificate {} with the key {}: ", certificate.display(), wrong_key.display());
+        assert!(complaint(&showing(&certificate, &wrong_key)).starts_with(&expected));
+        assert!(complaint(&showing(&certificate, &empty)).starts_with("cannot use the client certificate "));
+        assert!(complaint(&showing(&absent, &wrong_key)).starts_with("cannot read "));
+    }
+
+    #[test]
+    fn equal_access_shares_a_client_until_its_files_change() {
+        let (clients, files) = (Clients::default(), Files::new());
+        let path = files.write("ca.pem", &Authority::new().pem());
+        let access = Access { ca_file: Some(path.clone()), ..Access::default() };
+        let made = || clients.made.lock().unwrap().iter().map(|made| (made.setup.connections, made.stamps.clone())).collect::<Vec<_>>();
+        for _ in 0..3 {
+            clients.client(&access, Connections::Kept).unwrap();
+            clients.client(&Access { bearer: Some(Secret::File(path.clone())), ..access.clone() }, Connections::Kept).unwrap();
+        }
+        let before = made();
+        assert_eq!(before.len(), 1);
+        clients.client(&access, Connections::Fresh).unwrap();
+        assert_eq!(made().len(), 2);
+        std::fs::write(&path, Authority::new().pem() + "\n").unwrap();
+        clients.client(&access, Connections::Kept).unwrap();
+        let after = made();
+        assert_eq!(after.len(), 2);
+        assert!(!after.contains(&before[0]), "{after:?}");
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_may_be_secret() {
+        let url = Url::parse("https://me:secret@shop.test:8443/healthz?token=x#y").unwrap();
+        assert_eq!(shown(&url), "https://shop.test:8443/healthz");
+    }
 }

@@ -139,7 +139,7 @@ impl Probe {
         if self.settings.status.iter().any(|&(lowest, highest)| (lowest..=highest).contains(&status)) {
             return Ok(());
         }
-        let expected: Vec<_> = self.settings.status.iter().map(range).collect();
+        let expected: Vec<_> = self.settings.status.iter().map(|&range| words(range)).collect();
         Err(ProbeOutcome::Failed(format!("status {status}, expected {}", expected.join(" or "))))
     }
 
@@ -199,7 +199,7 @@ fn redirection(from: &Url, answer: &Answer) -> Option<Url> {
     (to.host() == from.host() && (same_port || encrypted_side)).then_some(to)
 }
 
-fn range(&(lowest, highest): &(u16, u16)) -> String {
+fn words((lowest, highest): (u16, u16)) -> String {
     if lowest == highest { lowest.to_string() } else { format!("{lowest} to {highest}") }
 }
 

@@ -116,7 +116,7 @@ impl Prometheus {
         let questions = self.questions()?;
         let at = questions.clock().await?;
         let mut warnings = Vec::new();
-        let span = SignedDuration::try_from(self.settings.every * 6).unwrap_or(SignedDuration::MAX).max(SignedDuration::from_mins(10));
+        let span = signed(self.settings.every * 6).max(SignedDuration::from_mins(10));
         let total = questions.samples(&self.settings.total, span, at, SERIES_LIMIT).await?;
         let failed = questions.samples(&self.settings.failed, span, at, SERIES_LIMIT).await?;
         if total.is_empty() {
@@ -125,11 +125,12 @@ impl Prometheus {
             let failed = &self.settings.failed;
             warnings.push(format!("{}: no series match {failed} now: no request has failed yet, or the selector is wrong", self.address));
         }
-        if let Some(interval) = interval(&total)
-            && interval > SignedDuration::try_from(self.settings.every * 3 / 2).unwrap_or(SignedDuration::MAX)
-        {
-            let every = self.settings.every;
-            warnings.push(format!("{}: {} is scraped every {interval:#}, not every {every:?}", self.address, self.settings.total));
+        let every = self.settings.every;
+        let name = &self.settings.total;
+        if let Some(interval) = interval(&total).filter(|interval| *interval > signed(every * 3 / 2)) {
+            warnings.push(format!("{}: {name} is scraped every {interval:#}, not every {every:?}", self.address));
+        } else if let Some(age) = newest(&total).map(|newest| at.duration_since(newest)).filter(|age| *age > signed(every * 2)) {
+            warnings.push(format!("{}: the newest sample of {name} is {age:#} old", self.address));
         }
         Ok(warnings)
     }
@@ -137,7 +138,8 @@ impl Prometheus {
     fn questions(&self) -> Result<Questions<'_>, Missing> {
         let server = &self.settings.server;
         let client = self.clients.client(&server.access, Connections::Kept)?;
-        let client = Client::from(client, server.url.as_str())
+        // The library puts a slash of its own behind the base address.
+        let client = Client::from(client, server.url.as_str().trim_end_matches('/'))
             .map_err(|error| Missing::Unreachable(format!("{}: {}", self.address, plain(&error.to_string()))))?;
         let headers = server.access.to_headers()?;
         Ok(Questions { client, headers, deadline: Deadline::after(server.timeout), address: &self.address, seats: &self.seats })
@@ -148,11 +150,11 @@ impl Prometheus {
         let questions = self.questions()?;
         // All questions are answered as of one moment of the server's, or a scrape between two of them would be in one answer only.
         let at = questions.clock().await?;
-        let span = SignedDuration::try_from(settings.every * 6).unwrap_or(SignedDuration::MAX).max(SignedDuration::from_secs(30));
+        let span = signed(settings.every * 6).max(SignedDuration::from_secs(30));
         let total = questions.samples(&settings.total, span, at, SERIES_LIMIT).await?;
         let newest = newest(&total).ok_or_else(|| Missing::NoSeries(settings.total.clone()))?;
         let age = at.duration_since(newest);
-        if age > SignedDuration::try_from(settings.every * 2).unwrap_or(SignedDuration::MAX) {
+        if age > signed(settings.every * 2) {
             return Err(Missing::Stale { age });
         }
         let (failed, started) = tokio::join!(
@@ -385,6 +387,10 @@ impl Questions<'_> {
 fn job_and_instance(labels: &Labels) -> (String, String) {
     let label = |name| labels.get(name).cloned().unwrap_or_default();
     (label("job"), label("instance"))
+}
+
+fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 fn newest(series: &[Found]) -> Option<Timestamp> {

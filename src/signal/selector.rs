@@ -162,10 +162,7 @@ impl<'a> Parser<'a> {
 
     fn quoted(&mut self) -> Result<String, SelectorError> {
         let began = self.at;
-        let quote = match self.next() {
-            Some(quote @ ('"' | '\'' | '`')) => quote,
-            _ => return Err(self.wrong("expected a quoted text")),
-        };
+        let Some(quote @ ('"' | '\'' | '`')) = self.next() else { return Err(self.wrong("expected a quoted text")) };
         self.at += 1;
         let mut value = String::new();
         while let Some(sign) = self.next() {
@@ -330,7 +327,7 @@ mod tests {
             (r#"r{code="5" path="x"}"#, "not a plain selector: expected ',' or '}' at character 12"),
             (r#"r{é="5"}"#, "not a plain selector: expected a label name at character 3"),
             (r#"é{a="5"}"#, "not a plain selector: expected a metric name at character 1"),
-            (r#"r{a="é",b=~"(5"}"#, r#"not a plain selector: "(5" is not a regular expression: unclosed group at character 11"#),
+            (r#"r{a="é",b=~"(5"}"#, r#"not a plain selector: "(5" is not a regular expression: unclosed group at character 12"#),
             (r#"r{a=~"5)(4"}"#, r#"not a plain selector: "5)(4" is not a regular expression: unopened group at character 6"#),
             (r#"r{a="5\.."}"#, r#"not a plain selector: "\." means nothing; a backslash itself is written "\\", at character 8"#),
             (r#"r{a="\xé"}"#, "not a plain selector: a broken escape at character 7"),

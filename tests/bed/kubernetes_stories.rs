@@ -185,9 +185,7 @@ async fn a_daemon_killed_between_effect_and_record_has_one_effect() {
     disk.fill();
     world.proxy().release();
     world.wait_for("the effect happened", |world| world.wanted_image() == "shop:good");
-    world.wait_for("the daemon says what is wrong", |world| {
-        world.cli_json(&["status"])["troubles"].to_string().contains("no space left")
-    });
+    world.wait_for("the daemon says what is wrong", |world| world.cli_json(&["status"])["troubles"].to_string().contains("no space left"));
     assert_eq!(world.service()["rollback"]["phase"], "planned", "what can't be recorded did not happen");
     world.kill_daemon();
     disk.empty();
@@ -229,9 +227,7 @@ async fn a_full_disk_lets_nothing_happen_and_needs_no_restart() {
 
     disk.fill();
     world.deploy("shop:outage");
-    world.wait_for("the daemon says what is wrong", |world| {
-        world.cli_json(&["status"])["troubles"].to_string().contains("no space left")
-    });
+    world.wait_for("the daemon says what is wrong", |world| world.cli_json(&["status"])["troubles"].to_string().contains("no space left"));
     std::thread::sleep(Duration::from_secs(5));
     assert_eq!(world.wanted_image(), "shop:outage", "no effect without a recorded intent");
     disk.empty();
@@ -276,9 +272,7 @@ async fn when_the_known_good_version_is_bad_too_it_stops_and_calls_for_a_person(
     world.wait_for("the outage is rolled out", |world| world.history().len() == 2);
     world.kubectl(&["patch", "service", "web", "-p", r#"{"spec":{"selector":{"app":"nothing"}}}"#]);
 
-    world.wait_for("it says that it did not help", |world| {
-        world.kinds().iter().any(|kind| kind == "did_not_help" || kind == "failed")
-    });
+    world.wait_for("it says that it did not help", |world| world.kinds().iter().any(|kind| kind == "did_not_help" || kind == "failed"));
     std::thread::sleep(Duration::from_secs(3));
 
     assert_eq!(world.wanted_image(), "shop:good", "it does not go on to another version");

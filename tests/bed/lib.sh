@@ -16,7 +16,12 @@ wait_for() {
 
 # only_child PID: the process that PID forked. unshare and nsenter stand between us and the program
 # when they enter a process namespace, and a signal to them would not reach it.
-only_child() { wait_for 5 pgrep -P "$1" && pgrep -P "$1"; }
+only_child() {
+    until pgrep -P "$1"; do
+        ! gone "$1" || return 1
+        sleep 0.02
+    done
+}
 
 # end PID MARK [SIGNAL]: ends a process if it still is ours. Process ids are used again, so its command
 # line must carry MARK, the folder of the bed that it belongs to.
@@ -28,7 +33,19 @@ end() {
 }
 
 # A zombie counts as gone: its parent may be a caller that does not wait for it.
-gone() { [[ ! -e /proc/$1 ]] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
+gone() { [[ -z $1 || ! -e /proc/$1 ]] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
+
+# show_log NAME and show_ended are for a failure: the reason often stands in the log of what ended.
+show_log() {
+    say "--- $2, end of its log:"
+    tail -n 25 "$1/log/$2.log" >&2
+}
+show_ended() {
+    local file
+    for file in "$1"/pid/*; do
+        [[ ! -e $file ]] || ! gone "$(cat "$file")" || show_log "$1" "$(basename "$file")"
+    done
+}
 
 # cgroup_folders NAME: our group in each hierarchy; version 1, 2 or both may be mounted.
 cgroup_folders() {

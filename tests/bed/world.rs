@@ -232,9 +232,7 @@ impl World {
             }));
         }
         let (port, pods) = (self.prometheus_port, self.ready_images().len());
-        self.wait_for("Prometheus scrapes every pod", |_| {
-            http_get(port, "/api/v1/query?query=sum(up)").contains(&format!("\"{pods}\""))
-        });
+        self.wait_for("Prometheus scrapes every pod", |_| http_get(port, "/api/v1/query?query=sum(up)").contains(&format!("\"{pods}\"")));
     }
 
     /// Prometheus is gone.
@@ -440,7 +438,16 @@ fn discover(namespace: &str, file: &Path) {
     let end = Instant::now() + Duration::from_secs(600);
     while Instant::now() < end {
         let listed = Command::new("kubectl")
-            .args(["-n", namespace, "get", "pods", "-l", "app=web", "-o", "jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{\"\\n\"}{end}"])
+            .args([
+                "-n",
+                namespace,
+                "get",
+                "pods",
+                "-l",
+                "app=web",
+                "-o",
+                "jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{\"\\n\"}{end}",
+            ])
             .output();
         let Ok(listed) = listed else { return };
         if !listed.status.success() {
@@ -448,8 +455,7 @@ fn discover(namespace: &str, file: &Path) {
         }
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();
         let pods = text.lines().filter_map(|line| line.split_once(' ')).filter(|(_, address)| !address.is_empty());
-        let targets: Vec<_> =
-            pods.map(|(pod, address)| json!({"targets": [format!("{address}:8080")], "labels": {"pod": pod}})).collect();
+        let targets: Vec<_> = pods.map(|(pod, address)| json!({"targets": [format!("{address}:8080")], "labels": {"pod": pod}})).collect();
         let aside = file.with_extension("new");
         if fs::write(&aside, Value::from(targets).to_string()).is_ok() {
             let _ = fs::rename(&aside, file);

@@ -8,6 +8,8 @@ use crate::statistics::dispersion::Counts;
 /// What was counted in one interval; for probes one round, with the share of failing targets as the failed part of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Interval {
+    /// The begin of the oldest increment in it; after a gap long before [`Self::begin`].
+    pub(crate) from: Timestamp,
     /// Its end: the newest sample in it.
     pub(crate) at: Timestamp,
     /// The time that it stands for, at most one `every`. A gap without readings is not covered by anything.
@@ -93,7 +95,7 @@ impl Grouping {
         let since = ended.unwrap_or(open.from);
         *ended = Some(open.at);
         let covered = open.at.duration_since(since).clamp(SignedDuration::ZERO, every);
-        Interval { at: open.at, covered, counts: open.counts }
+        Interval { from: open.from, at: open.at, covered, counts: open.counts }
     }
 }
 

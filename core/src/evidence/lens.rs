@@ -349,7 +349,8 @@ mod tests {
         let rows = trace["rows"].as_array().expect("a list");
         for ((step, counts), row) in (0_i32..).zip(trace["seq"].as_array().expect("a list")).zip(rows) {
             let counts = Counts { count: number(&counts[0]), failed: number(&counts[1]) };
-            let interval = Interval { at: begin.checked_add(EVERY * (step + 1)).expect("a time in range"), covered: EVERY, counts };
+            let at = begin.checked_add(EVERY * (step + 1)).expect("a time in range");
+            let interval = Interval { from: begin, at, covered: EVERY, counts };
             lens.step(&interval, trailing.total());
             trailing.push(interval);
 

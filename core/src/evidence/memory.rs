@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Excluded;
 use super::interval::{Grouping, Interval};
@@ -67,7 +67,7 @@ impl Memory {
         match &self.history {
             History::Errors(intervals) => {
                 let kept: Vec<Interval> =
-                    intervals.newest.iter().filter(|one| counts(&span, excluded, one.begin(), one.at)).copied().collect();
+                    intervals.newest.iter().filter(|one| counts(&span, excluded, one.from, one.at)).copied().collect();
                 Baseline::Errors(ErrorsBaseline::of(&kept, span))
             }
             History::Probe(rounds) => {
@@ -82,10 +82,10 @@ impl Intervals {
     /// Half a day at 30-second steps, a quarter of one at 15: 68 KiB.
     const MOST: usize = 1440;
 
-    /// Takes in a scrape, and gives what was counted.
-    ///
-    /// # Errors
-    /// With the reason, if the scrape says nothing about the present. What it says about the past is counted all the same.
+    /// However fast the looks follow each other, a look itself may take as long as this.
+    const FRESH: SignedDuration = SignedDuration::from_secs(2);
+
+    /// Takes in a scrape: what was counted, and the reason if it says nothing about the present. What it says about the past counts all the same.
     pub(crate) fn take(
         &mut self,
         service: &Service,
@@ -107,9 +107,6 @@ impl Intervals {
         let stale = age > policy.every.saturating_mul(2).max(Self::FRESH);
         (increments, stale.then_some(Missing::Stale { age }))
     }
-
-    /// However fast the looks follow each other, a look itself may take as long as this.
-    const FRESH: jiff::SignedDuration = jiff::SignedDuration::from_secs(2);
 
     fn remember(&mut self, service: &Service, increments: &[Increment], at: Timestamp) {
         let Self { grouping, newest, .. } = self;
@@ -138,13 +135,11 @@ pub(crate) fn baseline_of_history(
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
-    let from = start.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
+    let from = start.checked_sub(policy.history(&service.decision)).unwrap_or(Timestamp::MIN);
     Span { source: policy.source.clone(), every: policy.every, from, to: start }
 }
 
 /// Whether what was between two moments is history: inside the span, and outside everything that is excluded.
 fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
-    from >= span.from
-        && to <= span.to
-        && !excluded.iter().any(|(begin, end)| from < *end && to > *begin || from == to && from >= *begin && from <= *end)
+    from >= span.from && to <= span.to && !excluded.iter().any(|(begin, end)| to >= *begin && from <= *end)
 }

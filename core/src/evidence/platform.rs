@@ -115,7 +115,9 @@ impl HardRules {
         let is = |this: bool| wanted && this;
         run(&mut self.crash_loop, is(ready == 0 && crash_loop(workload).is_some()), at, elapsed);
         run(&mut self.cannot_start, is(ready == 0 && cannot_start(workload).is_some()), at, elapsed);
-        run(&mut self.given_up, is(matches!(workload.rollout, Rollout::Failed(_))), at, elapsed);
+        // A version most of whose replicas run is not what a full cluster or a slow node keeps from being rolled out.
+        let mostly_unready = ready.saturating_mul(2) < desired;
+        run(&mut self.given_up, is(mostly_unready && matches!(workload.rollout, Rollout::Failed(_))), at, elapsed);
         run(&mut self.unready, is(!self.ever_ready && !idle), at, elapsed);
         run(&mut self.no_replica, is(available == 0), at, elapsed);
     }

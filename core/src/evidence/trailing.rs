@@ -72,19 +72,19 @@ impl Trailing {
     /// The intervals of the covered time `hold` that ends now, to half an interval.
     pub(crate) fn held(&self, hold: SignedDuration, every: SignedDuration) -> Held {
         let quarter = hold.as_secs_f64() / 4.0;
-        let mut held = Held { total: NOTHING, quarters: [NOTHING; 4] };
+        let mut sums = Held { total: NOTHING, quarters: [NOTHING; 4] };
         let mut age = SignedDuration::ZERO;
         for interval in self.intervals.iter().rev() {
             if age.saturating_add(every / 2) > hold {
                 break;
             }
             let middle = age.as_secs_f64() + interval.covered.as_secs_f64() / 2.0;
-            add(&mut held.total, interval.counts);
+            add(&mut sums.total, interval.counts);
             let index = (1..4).take_while(|index| middle >= quarter * f64::from(*index)).count();
-            add(&mut held.quarters[index], interval.counts);
+            add(&mut sums.quarters[index], interval.counts);
             age = age.saturating_add(interval.covered);
         }
-        held
+        sums
     }
 }
 

@@ -45,17 +45,17 @@ pub(crate) struct Window {
 #[derive(Clone, Debug)]
 pub(crate) enum SignalWindow {
     /// Counters of requests.
-    Errors(ErrorsWindow),
+    Errors(Box<ErrorsWindow>),
     /// Rounds of probes.
-    Probe(ProbeWindow),
+    Probe(Box<ProbeWindow>),
 }
 
 impl Window {
     /// A window that opens now on all signals of the service.
     pub(crate) fn new(service: &Service, deployment: DeploymentId, start: Timestamp, hard_rules: HardRules) -> Self {
         let window = |policy: &SignalPolicy| match policy.kind {
-            SignalKind::Errors => SignalWindow::Errors(ErrorsWindow::new(service, policy.every, start)),
-            SignalKind::Probe => SignalWindow::Probe(ProbeWindow::new(service, policy.every, start)),
+            SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
+            SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start))),
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(policy))).collect();
         Self { deployment, hard_rules, signals }
@@ -144,7 +144,9 @@ impl Ratios {
         let total = self.trailing.total();
         let mut before = Counts { count: total.count - waited.count, failed: total.failed - waited.failed };
         for interval in std::mem::take(&mut self.waiting) {
-            lenses.iter_mut().for_each(|lens| lens.step(&interval, before));
+            for lens in &mut lenses {
+                lens.step(&interval, before);
+            }
             before = plus(before, interval.counts);
         }
         self.lenses = Some(lenses);
@@ -271,7 +273,9 @@ impl ProbeWindow {
             return;
         }
         let mut outage = OutageLens::new(baseline, service.decision.hold_probe_rounds, self.every, self.restarts);
-        std::mem::take(&mut self.waiting).iter().for_each(|round| outage.step(round));
+        for round in std::mem::take(&mut self.waiting) {
+            outage.step(&round);
+        }
         self.outage = Some(outage);
         self.ratios.set_lenses(vec![RatioLens::of_availability(Class::of_availability(service), baseline, self.restarts)]);
         self.usual_failing = baseline.observed_failing();

@@ -1,0 +1,301 @@
+//! The command line: arguments, exit codes, and which command does what. One file a command; the daemon is asked through its local socket
+//! and nothing is judged here.
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+mod client;
+mod consent;
+mod text;
+mod value;
+
+pub mod run;
+pub mod check;
+pub mod demo;
+mod status;
+mod history;
+mod explain;
+mod deployed;
+mod rollback;
+mod hold;
+mod mark;
+
+use crate::config::Environment;
+use client::Client;
+use text::Screen;
+
+/// How a command ended. The numbers are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed.
+    Failed = 1,
+    /// The arguments or the configuration are wrong, or name something that does not exist.
+    Usage = 2,
+    /// A guard stands in the way, or the daemon refused.
+    Refused = 3,
+    /// No daemon answers.
+    NoDaemon = 4,
+}
+
+impl Exit {
+    /// The number.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+/// Why a command stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    /// The arguments are wrong, or name something that does not exist.
+    #[error("{0}")]
+    Usage(String),
+    /// A guard stands in the way.
+    #[error("refused ({guard}): {why}")]
+    Refused {
+        /// Its name.
+        guard: String,
+        /// In words.
+        why: String,
+    },
+    /// No daemon answers.
+    #[error("{0}")]
+    NoDaemon(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Stop {
+    /// The exit code that it leads to.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            Self::Refused { .. } => Exit::Refused,
+            Self::NoDaemon(_) => Exit::NoDaemon,
+            Self::Failed(_) => Exit::Failed,
+        }
+    }
+
+    /// As `--output json` prints it.
+    fn json(&self) -> serde_json::Value {
+        let mut json = serde_json::json!({ "error": self.to_string(), "exit_code": self.exit().code() });
+        if let Self::Refused { guard, .. } = self {
+            json["guard"] = guard.as_str().into();
+        }
+        json
+    }
+}
+
+/// Where the daemon is found unless said.
+const SOCKET: &str = "/run/rollbackd/rollbackd.sock";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed (`rollback` that waits: the service did not recover, or that is not known)
+  2  usage or configuration: wrong arguments, an invalid file, a name that does not exist
+  3  refused: a guard stands in the way, and is named
+  4  no daemon answers
+
+With `--output json` the answer is one JSON document on stdout, and an error is
+{\"error\": …, \"exit_code\": …}. Times are RFC 3339, ratios are 0 to 1.
+
+At three in the morning:
+  rollbackd status                 how things are, and what stands in the way
+  rollbackd explain checkout       why it was rolled back, or why it was not
+  rollbackd rollback checkout      go back to the last known good version
+  rollbackd hold --all --reason …  no automatic rollbacks until `rollbackd resume --all`";
+
+/// Guards every deployment: notices it, watches it, goes back to the last known good version by itself, and proves that this helped.
+#[derive(Debug, Parser)]
+#[command(name = "rollbackd", version, max_term_width = 110, after_long_help = EXIT_CODES)]
+#[command(disable_help_subcommand = true)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
+struct Common {
+    /// The configuration, for `run` and `check`.
+    #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_CONFIG", default_value = "/etc/rollbackd/rollbackd.toml")]
+    config: PathBuf,
+    /// The daemon's local socket.
+    #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_SOCKET")]
+    socket: Option<PathBuf>,
+    /// How the answer is printed.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    output: Output,
+    /// Colour. `auto`: on a terminal, unless `NO_COLOR` is set.
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
+    color: Color,
+    /// Say more: `status` shows every check, `run` logs at debug level.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// When there is colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground.
+    #[command(
+        after_help = "Example:\n  rollbackd run --config /etc/rollbackd/rollbackd.toml\n\nSIGTERM ends it, SIGHUP reads the configuration again; a configuration with errors changes nothing."
+    )]
+    Run(run::Arguments),
+    /// Validate a configuration, with every error at once.
+    #[command(
+        after_help = "Examples:\n  rollbackd check rollbackd.toml\n  rollbackd check --connect      # also tries every platform, source, query and credential\n\nExit code 2: the file has errors. 1: it is valid, but something can't be reached."
+    )]
+    Check(check::Arguments),
+    /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
+    #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]
+    Demo(demo::Arguments),
+    /// How things are: all services, or one with every check.
+    #[command(
+        after_help = "Examples:\n  rollbackd status\n  rollbackd status checkout\n  rollbackd status --output json | jq '.services[] | select(.hold)'"
+    )]
+    Status(status::Arguments),
+    /// What was deployed, newest first.
+    #[command(
+        after_help = "Examples:\n  rollbackd history\n  rollbackd history checkout --limit 5\n  rollbackd history --environment production"
+    )]
+    History(history::Arguments),
+    /// Why a deployment was rolled back, or was not.
+    #[command(
+        after_help = "Examples:\n  rollbackd explain checkout\n  rollbackd explain checkout --deployment 12   # numbers are in `rollbackd history`"
+    )]
+    Explain(explain::Arguments),
+    /// Tell the daemon of a deployment: when it started, or what it carries.
+    #[command(
+        after_help = "Deployments are noticed without this; it adds what can't be seen. It states a fact and changes nothing that runs, so it never asks.\n\nExamples:\n  rollbackd deployed checkout --change irreversible-migration\n  rollbackd deployed checkout --started 5m\n  rollbackd deployed checkout --started 2026-11-21T03:04:05Z"
+    )]
+    Deployed(deployed::Arguments),
+    /// Go back to the last known good version, or to one of your choice.
+    #[command(
+        after_help = "Shows the plan and its warnings, asks, and waits until the service has recovered. It passes holds, rate limits and the brake: a person decides.\n\nExamples:\n  rollbackd rollback checkout\n  rollbackd rollback checkout --to shop:v1 --reason 'wrong prices'\n  rollbackd rollback checkout --to '#12' --yes --no-wait   # what deployment 12 brought\n  rollbackd rollback checkout --dry-run"
+    )]
+    Rollback(rollback::Arguments),
+    /// Pause automatic rollbacks. Watching and notices go on.
+    #[command(
+        after_help = "Examples:\n  rollbackd hold checkout --for 2h --reason 'load test'\n  rollbackd hold --all --reason 'data centre move'"
+    )]
+    Hold(hold::HoldArguments),
+    /// Allow automatic rollbacks again. `--all` releases the fleet brake, too.
+    #[command(after_help = "Examples:\n  rollbackd resume checkout\n  rollbackd resume --all")]
+    Resume(hold::ResumeArguments),
+    /// Mark a version as known good: rollbacks may go to it.
+    #[command(after_help = "Example:\n  rollbackd mark-good checkout shop:v1 --reason 'ran well for a week before rollbackd came'")]
+    MarkGood(mark::Arguments),
+    /// Mark a version as known bad: no rollback goes to it.
+    #[command(after_help = "Example:\n  rollbackd mark-bad checkout shop:v2 --reason 'loses orders'")]
+    MarkBad(mark::Arguments),
+}
+
+/// Parses the arguments, does what they say, and returns the exit code. Nothing of this panics when stdout or stderr is closed.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let Arguments { common, command } = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() };
+        }
+    };
+    let screen = Screen::new(common.output, common.color, common.verbose);
+    let exit = dispatch(&common, &screen, command).unwrap_or_else(|stop| {
+        screen.stop(&stop);
+        stop.exit()
+    });
+    exit.code()
+}
+
+/// What systemd or a person says of the world outside the configuration.
+fn environment() -> Environment {
+    // Each variable may hold several paths, the first is ours.
+    let first = |name| std::env::var_os(name).and_then(|paths| std::env::split_paths(&paths).next());
+    Environment {
+        state_directory: first("STATE_DIRECTORY"),
+        runtime_directory: first("RUNTIME_DIRECTORY"),
+        credentials_directory: first("CREDENTIALS_DIRECTORY"),
+    }
+}
+
+fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, Stop> {
+    let client = || Client::new(common.socket.as_deref().unwrap_or(Path::new(SOCKET)), screen);
+    match command {
+        Command::Run(arguments) => run::run(&arguments, common, screen),
+        Command::Check(arguments) => check::run(&arguments, &common.config, screen),
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
+        Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),
+        Command::Explain(arguments) => wait(explain::run(arguments, &client()?, screen)),
+        Command::Deployed(arguments) => wait(deployed::run(arguments, &client()?, screen)),
+        Command::Rollback(arguments) => wait(rollback::run(arguments, &client()?, screen)),
+        Command::Hold(arguments) => wait(hold::hold(arguments, &client()?, screen)),
+        Command::Resume(arguments) => wait(hold::resume(arguments, &client()?, screen)),
+        Command::MarkGood(arguments) => wait(mark::run(arguments, rollbackd_core::entry::Mark::Good, &client()?, screen)),
+        Command::MarkBad(arguments) => wait(mark::run(arguments, rollbackd_core::entry::Mark::Bad, &client()?, screen)),
+    }
+}
+
+/// Runs a command that asks the daemon: one thread is enough.
+fn wait(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Stop::Failed(format!("cannot start the runtime: {error}")))?;
+    runtime.block_on(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_for_and_shows_an_example() {
+        for command in Arguments::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let example = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(example.contains(&format!("rollbackd {name}")), "{name}");
+        }
+    }
+}
