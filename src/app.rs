@@ -28,8 +28,7 @@ use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
 use crate::shutdown::Signals;
-use crate::systemd::Systemd;
-use crate::{api, shutdown};
+use crate::{api, shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -39,7 +38,6 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// # Errors
 /// When the configuration is wrong, the ledger can't be opened, an adapter can't be made or the socket is taken.
 pub async fn run(path: PathBuf, config: Config, environment: Environment) -> anyhow::Result<()> {
-    let systemd = Systemd::from_environment();
     let Signals { shutdown, reload } = shutdown::listen().context("cannot listen for signals")?;
     let setup = setup(&config).await?;
     let ledger = Box::new(Sqlite::open(&config.daemon.state_directory)?);
@@ -48,12 +46,12 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
 
     let socket = api::Listening::open(&config.daemon.socket).await?;
     let socket = tokio::spawn(socket.serve(handle.clone(), shutdown.clone()));
-    let reloads = tokio::spawn(reload_on_request(path, environment, handle, systemd.clone(), reload));
+    let reloads = tokio::spawn(reload_on_request(path, environment, handle, reload));
 
     tracing::info!(services, version = env!("CARGO_PKG_VERSION"), "ready");
-    systemd.ready(&format!("guarding {services} services"));
-    let ended = daemon.run(shutdown.clone(), || systemd.alive()).await;
-    systemd.stopping();
+    systemd::ready(&format!("guarding {services} services"));
+    let ended = daemon.run(shutdown.clone(), systemd::alive).await;
+    systemd::stopping("what is under way is carried on at the next start");
     tracing::info!("ending; what is under way is carried on at the next start");
     shutdown.cancel();
     reloads.abort();
@@ -71,15 +69,9 @@ fn name() -> String {
 }
 
 /// Goes on with the configuration as it is in the file now, at each SIGHUP. A wrong one changes nothing.
-async fn reload_on_request(
-    path: PathBuf,
-    environment: Environment,
-    handle: Handle,
-    systemd: Systemd,
-    mut requests: mpsc::Receiver<()>,
-) {
+async fn reload_on_request(path: PathBuf, environment: Environment, handle: Handle, mut requests: mpsc::Receiver<()>) {
     while requests.recv().await.is_some() {
-        systemd.reloading();
+        systemd::reloading();
         match reloaded(&path, &environment).await {
             Ok(setup) => {
                 let services = setup.policies.len();
@@ -87,11 +79,11 @@ async fn reload_on_request(
                     return;
                 }
                 tracing::info!(services, "the configuration was reloaded");
-                systemd.ready(&format!("guarding {services} services"));
+                systemd::ready(&format!("guarding {services} services"));
             }
             Err(why) => {
                 tracing::error!("the configuration was not reloaded, the one that runs stays:\n{why}");
-                systemd.ready("the configuration was not reloaded: it is wrong");
+                systemd::ready("the configuration was not reloaded: it is wrong");
             }
         }
     }

@@ -91,7 +91,7 @@ pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, s
         return Vec::new();
     }
     let excluded: Vec<Excluded> = service.incidents.iter().copied().collect();
-    let baseline = Evidence::baseline_of_history(policy, signal, history, known.started, &excluded);
+    let baseline = Evidence::baseline_of_history(policy, signal, history, known.not_before, &excluded);
     vec![Entry::BaselineTaken { service: policy.name.clone(), deployment, baselines: BTreeMap::from([(signal.clone(), baseline)]) }]
 }
 
@@ -240,6 +240,7 @@ impl Turn<'_> {
             artifact: workload.artifact.clone(),
             arrival,
             started: self.now,
+            not_before: self.evidence.other_version_until().unwrap_or(self.now),
             change: workload.change.unwrap_or_default(),
         }
     }
@@ -273,7 +274,7 @@ impl Turn<'_> {
         let baselines: BTreeMap<SignalName, Baseline> = lacking
             .filter_map(|signal| {
                 let inherited = undone.and_then(|undone| undone.baselines.get(signal)).cloned();
-                let baseline = inherited.or_else(|| self.evidence.baseline(self.policy, signal, current.started, &excluded))?;
+                let baseline = inherited.or_else(|| self.evidence.baseline(self.policy, signal, current.not_before, &excluded))?;
                 Some((signal.clone(), baseline))
             })
             .collect();

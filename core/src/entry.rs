@@ -176,6 +176,8 @@ pub enum Entry {
         arrival: Arrival,
         /// When it started, by the best knowledge; not later than the entry.
         started: Timestamp,
+        /// Until then something else was certainly deployed, so that what came until then is of the time before. Not later than `started`.
+        not_before: Timestamp,
         /// What kind of change it carries.
         change: ChangeKind,
     },

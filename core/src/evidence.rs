@@ -163,8 +163,8 @@ impl Evidence {
     }
 
     /// Takes in one look at the workload.
-    pub fn observe_workload(&mut self, _service: &Service, workload: &Workload, at: Timestamp) {
-        let elapsed = self.platform.see(workload, at);
+    pub fn observe_workload(&mut self, service: &Service, workload: &Workload, at: Timestamp) {
+        let elapsed = self.platform.see(workload, at, service.notices_within);
         if let Some(window) = &mut self.window {
             window.hard_rules.see(workload, at, elapsed);
         }
@@ -174,6 +174,12 @@ impl Evidence {
     #[must_use]
     pub fn workload(&self) -> Option<(&Workload, Timestamp)> {
         self.platform.newest()
+    }
+
+    /// Until when something else than the newest version was certainly deployed.
+    #[must_use]
+    pub fn other_version_until(&self) -> Option<Timestamp> {
+        self.platform.other_version_until()
     }
 
     /// The platform gives nothing any more.

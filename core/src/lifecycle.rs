@@ -57,6 +57,8 @@ pub struct Deployment {
     pub environment: String,
     /// When it started.
     pub started: Timestamp,
+    /// Until then something else was certainly deployed: the end of the time before. Not later than `started`.
+    pub not_before: Timestamp,
     /// When it was first seen.
     pub seen: Timestamp,
     /// Where it stands.
@@ -460,16 +462,18 @@ impl ServiceState {
     }
 
     fn deployment_seen(&mut self, record: &Record) {
-        let Entry::DeploymentSeen { environment, version, artifact, arrival, started, change, .. } = &record.entry else { return };
+        let Entry::DeploymentSeen { environment, version, artifact, arrival, started, not_before, change, .. } = &record.entry else { return };
         let id = DeploymentId(record.seq);
         let announced = self.announced.take();
         let announced_start = announced.as_ref().and_then(|announced| announced.started);
+        let started = announced_start.unwrap_or(*started).min(record.at);
         let deployment = Deployment {
             id,
             version: version.clone(),
             arrival: arrival.clone(),
             environment: environment.clone(),
-            started: announced_start.unwrap_or(*started).min(record.at),
+            started,
+            not_before: started.min(*not_before),
             seen: record.at,
             status: Status::Deploying,
             change: announced.and_then(|announced| announced.change).unwrap_or(*change),
@@ -491,6 +495,7 @@ impl ServiceState {
             Some(deployment) => self.step(deployment, |deployment| {
                 if let Some(started) = started {
                     deployment.started = started.min(deployment.seen);
+                    deployment.not_before = deployment.not_before.min(deployment.started);
                 }
                 if let Some(change) = change {
                     deployment.change = change;

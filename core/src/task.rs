@@ -39,7 +39,7 @@ pub enum Task {
         signal: SignalName,
         /// From then.
         from: Timestamp,
-        /// Until then, when the deployment started.
+        /// Until then, when something else was still deployed.
         to: Timestamp,
     },
     /// Carry out the effect of a plan, until its outcome is known.
@@ -95,7 +95,7 @@ fn reads(service: &ServiceState, policy: &Service) -> Vec<Task> {
 
 fn histories(service: &ServiceState, policy: &Service) -> Vec<Task> {
     let Some(current) = service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
-    let from = current.started.saturating_sub(policy.decision.history).unwrap_or(Timestamp::MIN);
+    let from = current.not_before.saturating_sub(policy.decision.history).unwrap_or(Timestamp::MIN);
     let lacking = policy.signals.iter().filter(|(name, signal)| signal.has_history && !current.baselines.contains_key(*name));
     let inherits = current.rollback_of().is_some();
     lacking
@@ -105,7 +105,7 @@ fn histories(service: &ServiceState, policy: &Service) -> Vec<Task> {
             deployment: current.id,
             signal: name.clone(),
             from,
-            to: current.started,
+            to: current.not_before,
         })
         .collect()
 }

@@ -284,18 +284,21 @@ pub fn mark_reason(reason: &MarkReason) -> String {
 #[must_use]
 pub fn baseline(baseline: &Baseline) -> String {
     match baseline {
+        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Probe(probe) if probe.rounds == 0 => "not probed".to_owned(),
         Baseline::Errors(errors) => format!(
             "{:.0} of {:.0} requests failed in {}, so at most {}",
-            errors.failed,
-            errors.requests,
-            duration(errors.span.to.duration_since(errors.span.from)),
+            // The sum of nothing is -0.
+            errors.failed.abs(),
+            errors.requests.abs(),
+            duration(errors.span.every.saturating_mul(i32::try_from(errors.intervals).unwrap_or(i32::MAX))),
             percent(errors.upper)
         ),
         Baseline::Probe(probe) => format!(
             "all targets failed in {} of {} rounds in {}",
             probe.all_failed,
             probe.rounds,
-            duration(probe.span.to.duration_since(probe.span.from))
+            duration(probe.span.every.saturating_mul(i32::try_from(probe.rounds).unwrap_or(i32::MAX)))
         ),
     }
 }

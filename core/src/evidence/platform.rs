@@ -15,17 +15,23 @@ pub(crate) struct Platform {
     newest: Option<(Workload, Timestamp)>,
     missing: Option<(Missing, Timestamp)>,
     available_until: Option<Timestamp>,
+    other_version_until: Option<Timestamp>,
 }
 
 impl Platform {
-    /// Takes in a look, and gives the time since the look before if nothing was out of sight in between.
-    pub(crate) fn see(&mut self, workload: &Workload, at: Timestamp) -> SignedDuration {
+    /// Takes in a look, and gives the time since the look before if nothing was out of sight in between. A new version may have been there
+    /// for as long as `notices_within`.
+    pub(crate) fn see(&mut self, workload: &Workload, at: Timestamp, notices_within: SignedDuration) -> SignedDuration {
         let in_sight = self.missing.take().is_none();
         let before = self.newest.as_ref();
         let elapsed = before.filter(|_| in_sight).map_or(SignedDuration::ZERO, |(_, before)| at.duration_since(*before));
         let was_available = in_sight && before.is_some_and(|(before, _)| before.replicas.available > 0);
         if was_available || workload.replicas.available > 0 {
             self.available_until = Some(at);
+        }
+        if let Some((_, looked)) = self.newest.as_ref().filter(|(before, _)| before.version.id != workload.version.id) {
+            let latest = at.checked_sub(notices_within).unwrap_or(Timestamp::MIN);
+            self.other_version_until = Some(if in_sight { latest.max(*looked) } else { *looked });
         }
         self.newest = Some((workload.clone(), at));
         elapsed.max(SignedDuration::ZERO)
@@ -40,6 +46,11 @@ impl Platform {
     /// The newest look.
     pub(crate) fn newest(&self) -> Option<(&Workload, Timestamp)> {
         self.newest.as_ref().map(|(workload, at)| (workload, *at))
+    }
+
+    /// Until when something else than the newest version was certainly deployed.
+    pub(crate) fn other_version_until(&self) -> Option<Timestamp> {
+        self.other_version_until
     }
 
     /// Why the workload is out of sight, and since when.

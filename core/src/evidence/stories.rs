@@ -54,6 +54,7 @@ fn service(signals: &[(SignalName, SignalPolicy)]) -> Service {
         dry_run: false,
         promote_on_probes: false,
         rollbacks_per_day: 3,
+        notices_within: SignedDuration::ZERO,
     }
 }
 
