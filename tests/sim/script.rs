@@ -49,6 +49,7 @@ pub fn service(name: &str, kinds: &[(SignalKind, bool)], short: bool) -> Service
         verification: if short { verification } else { Verification::default() },
         restore: Restore::Template,
         dry_run: false,
+        notices_within: SignedDuration::ZERO,
         promote_on_probes: !kinds.iter().any(|(kind, _)| *kind == SignalKind::Errors),
         rollbacks_per_day: 3,
     }
@@ -88,7 +89,7 @@ pub fn play(seed: u64, asked: Asked) -> Outcome {
 impl Cast {
     fn new(seed: u64, asked: Asked) -> Self {
         let mut chance = Chance::new(seed ^ 0x5eed);
-        let kinds: [&[(SignalKind, bool)]; 4] = [
+        let kinds: [&'static [(SignalKind, bool)]; 4] = [
             &[(SignalKind::Probe, false), (SignalKind::Errors, true)],
             &[(SignalKind::Errors, false)],
             &[(SignalKind::Probe, false)],
@@ -96,7 +97,7 @@ impl Cast {
         ];
         let names = ["basket", "checkout", "search"];
         let count = usize::try_from(chance.below(3)).expect("small") + 1;
-        let mut services: Vec<Service> = names.iter().take(count).map(|name| service(name, chance.pick(&kinds), true)).collect();
+        let mut services: Vec<Service> = names.iter().take(count).map(|name| service(name, *chance.pick(&kinds), true)).collect();
         for service in &mut services {
             service.rollbacks_per_day = u32::try_from(chance.below(4)).expect("small") + 2;
             service.dry_run = chance.percent(8);
