@@ -1,6 +1,6 @@
 //! A seed's story: which faults there are, who deploys what and when, and how it ends well.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::audit::{Run, Violation, audit};
 use super::chance::Chance;
-use super::cluster::{Behaviour, signed};
+use super::cluster::Behaviour;
 use super::host::{Host, Mutation, Plan, errors_signal, probe_signal};
 use super::world::{Fault, What, World};
 
@@ -34,7 +34,7 @@ pub fn service(name: &str, kinds: &[(SignalKind, bool)], short: bool) -> Service
         hold_p0: seconds(15),
         hold_p1: seconds(25),
         hold_p2: seconds(25),
-        history: seconds(600),
+        history: seconds(300),
         ..Decision::default()
     };
     let verification = Verification { timeout: seconds(90), rollout_timeout: seconds(120), watch: seconds(60) };
@@ -282,17 +282,12 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
     }
     sleep(Duration::from_secs(60)).await;
     resume(world, host, cast).await;
-    for service in cast.services.clone() {
-        let name = service.name.as_str();
-        let (image, behaviour) = (cast.next_image(name), cast.good());
-        {
-            let mut inner = world.lock();
-            inner.cluster.behaviours.insert(image.clone(), behaviour);
-            // Whoever still wanted to deploy changed their mind.
-            inner.future.clear();
-        }
-        world.deploy(name, &image);
-    }
+    // Whoever still wanted to deploy changed their mind.
+    world.lock().future.clear();
+    deploy_good(world, cast);
+    // What people had to put right themselves is history like any other; only a history that is well proves the next version quickly.
+    sleep(Duration::from_secs(300 + 90)).await;
+    deploy_good(world, cast);
     // The window, the longest rollout, and whatever was still under way before.
     sleep(Duration::from_secs(240 + 180)).await;
     resume(world, host, cast).await;
@@ -302,6 +297,15 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
             let words = format!("a good version of {} did not pass its window", service.name);
             violations.push(Violation { invariant: "L8", words });
         }
+    }
+}
+
+fn deploy_good(world: &World, cast: &mut Cast) {
+    for service in cast.services.clone() {
+        let name = service.name.as_str();
+        let (image, behaviour) = (cast.next_image(name), cast.good());
+        world.lock().cluster.behaviours.insert(image.clone(), behaviour);
+        world.deploy(name, &image);
     }
 }
 
@@ -326,7 +330,8 @@ fn current_status(host: &Host, service: &Service) -> Option<rollbackd_core::life
 async fn trial(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<Violation>) {
     for service in cast.services.clone() {
         let name = service.name.as_str();
-        let (image, behaviour) = (cast.next_image(name), cast.bad(&service));
+        let behaviour = if is_ahead(world, host) { Behaviour::CrashLoop } else { cast.bad(&service) };
+        let image = cast.next_image(name);
         let good = world.lock().cluster.running(name);
         world.lock().cluster.behaviours.insert(image.clone(), behaviour);
         world.deploy(name, &image);
@@ -349,7 +354,21 @@ async fn trial(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec
     }
     // Rollout, proof, watch, and the slowest repetition of a notice.
     sleep(Duration::from_secs(120 + 90 + 60 + 60)).await;
-    sleep(Duration::from_secs(1800)).await;
+    for _ in 0..30 {
+        let state = fold(host);
+        let untold = |outgoing: &rollbackd_core::lifecycle::Outgoing| outgoing.settled.len() < state.destinations.len();
+        if !state.outbox.values().any(untold) {
+            break;
+        }
+        sleep(Duration::from_secs(60)).await;
+    }
+}
+
+/// Whether the daemon's clock is elsewhere than everybody else's, because the wall clock once was. The history before a deployment is asked
+/// for in the daemon's time, so there is none then, and nothing can be called worse by its counters.
+fn is_ahead(world: &World, host: &Host) -> bool {
+    let newest = host.ledger.records().last().map(|record| record.at);
+    newest.is_some_and(|newest| newest.duration_since(world.now()) > SignedDuration::from_secs(5))
 }
 
 /// What is known of a run that is over.
@@ -396,9 +415,4 @@ pub fn trace(run: &Run) -> String {
 /// FNV-1a.
 fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-#[expect(dead_code, reason = "stories use these")]
-fn unused() -> (BTreeSet<u8>, SignedDuration) {
-    (BTreeSet::new(), signed(Duration::ZERO))
 }
