@@ -355,6 +355,8 @@ impl Audit<'_> {
             let untold: Vec<String> = self
                 .notices
                 .range(known_since..)
+                // A wall clock that was set forward makes them too old to be told.
+                .filter(|(_, notice)| self.state.at.duration_since(notice.at) <= State::NOTICE_LIFE)
                 .filter(|(seq, _)| !self.delivered.contains(&((*destination).to_owned(), **seq)))
                 .map(|(_, notice)| format!("{} {}", notice.id, notice.headline))
                 .collect();

@@ -7,10 +7,12 @@ mod chance;
 mod cluster;
 mod host;
 mod inbox;
+mod mutants;
 mod script;
 mod server;
 mod sources;
 mod store;
+mod stories;
 mod world;
 
 use script::{Asked, play};
