@@ -47,7 +47,7 @@ impl fmt::Debug for Adapters {
 }
 
 /// What comes back from tasks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Seen {
     /// A look at a workload.
     Workload(ServiceName, Report),

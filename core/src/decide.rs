@@ -411,6 +411,9 @@ impl Turn<'_> {
         }) {
             return Vec::new();
         }
+        if self.lost_its_ground() {
+            return Vec::new();
+        }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);
         if self.state.brake.is_none() && alarmed.len() >= self.limits.brake_services as usize {
             return vec![Entry::BrakeTripped { services: alarmed }];
@@ -421,6 +424,16 @@ impl Turn<'_> {
             Ok(plan) => vec![Entry::RollbackPlanned { plan }],
             Err(refusal) if current.refusal.as_ref().is_some_and(|told| told.name() == refusal.name()) => Vec::new(),
             Err(refusal) => self.refused(current.id, refusal),
+        }
+    }
+
+    /// The last plan was void, and nobody has looked since: what was decided on is not what is there, and a plan on the same look would be
+    /// void again.
+    fn lost_its_ground(&self) -> bool {
+        let ended = self.service.rollback.as_ref().and_then(|rollback| rollback.outcome.as_ref());
+        match ended {
+            Some((at, Outcome::Void(_))) => self.evidence.workload().is_none_or(|(_, looked)| looked <= *at),
+            _ => false,
         }
     }
 
