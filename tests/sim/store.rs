@@ -85,8 +85,11 @@ impl Ledger for Store {
         }
         self.meddle(&entries);
         let result = self.memory.append(at, entries);
-        let durable = u64::try_from(self.memory.records().len()).expect("a length fits");
-        self.world.set_durable(durable);
+        match &result {
+            Ok(records) => records.last().into_iter().for_each(|last| self.world.set_durable(last.seq)),
+            Err(LedgerError::Full { .. }) => {}
+            Err(_) => self.world.set_durable(u64::try_from(self.memory.records().len()).expect("a length fits")),
+        }
         if death == Some(Death::After) {
             self.die();
         }
