@@ -4,9 +4,15 @@
 //!
 //! Every duration is configuration, so that a story takes seconds; the default durations are proved on virtual time (`tests/sim`).
 
-#[path = "bed/world.rs"]
-mod world;
-#[path = "bed/proxy.rs"]
-mod proxy;
+#[path = "bed/audience.rs"]
+mod audience;
+#[path = "bed/daemon.rs"]
+mod daemon;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
+#[path = "bed/parts.rs"]
+mod parts;
+#[path = "bed/proxy.rs"]
+mod proxy;
+#[path = "bed/world.rs"]
+mod world;
