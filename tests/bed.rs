@@ -8,6 +8,10 @@
 mod audience;
 #[path = "bed/daemon.rs"]
 mod daemon;
+#[path = "bed/host.rs"]
+mod host;
+#[path = "bed/host_stories.rs"]
+mod host_stories;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
 #[path = "bed/parts.rs"]
