@@ -226,6 +226,11 @@ impl Evidence {
 
     /// Begins to weigh a deployment that started at `start`; what was weighed before is dropped, what is remembered of each signal stays.
     pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, now: Timestamp) {
+        for (signal, policy) in &service.signals {
+            if let Some(memory) = self.memories.get_mut(signal) {
+                memory.sight.resume(policy.every, now);
+            }
+        }
         let hard_rules = HardRules::new(&service.decision, &self.platform, start, now);
         self.window = Some(Window::new(service, deployment, start, hard_rules));
     }

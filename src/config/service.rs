@@ -94,10 +94,11 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
     Some((GuardedService { policy, platform, signals }, platform_value?))
 }
 
-/// A cluster tells of changes at once; programs are asked again and again, and take their time to answer.
+/// A cluster tells of changes at once, unless its watch died in silence: then the look of every minute finds them. Programs are asked again
+/// and again, and take their time to answer.
 fn notices_within(platform: &PlatformSettings) -> SignedDuration {
     match platform {
-        PlatformSettings::Kubernetes(_) => SignedDuration::ZERO,
+        PlatformSettings::Kubernetes(_) => SignedDuration::from_mins(1),
         PlatformSettings::Command(settings) => SignedDuration::try_from(settings.every * 2).unwrap_or(SignedDuration::MAX),
     }
 }

@@ -1099,12 +1099,4 @@ mod laws {
     fn five_hundred_windows_of_a_service_with_bursts_give_no_alarm() {
         assert_eq!(false_alarms(500, 3, bursty), []);
     }
-
-    #[test]
-    #[ignore = "a measurement, not a check: prints what a window costs"]
-    fn cost_of_a_window() {
-        let begun = std::time::Instant::now();
-        assert_eq!(false_alarms(1_000, 2, steady), []);
-        println!("{:?} for each window of 120 looks and verdicts", begun.elapsed() / 1_000);
-    }
 }
