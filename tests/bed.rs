@@ -6,6 +6,8 @@
 
 #[path = "bed/audience.rs"]
 mod audience;
+#[path = "bed/booted.rs"]
+mod booted;
 #[path = "bed/daemon.rs"]
 mod daemon;
 #[path = "bed/host.rs"]
@@ -18,5 +20,7 @@ mod kubernetes_stories;
 mod parts;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/systemd_stories.rs"]
+mod systemd_stories;
 #[path = "bed/world.rs"]
 mod world;

@@ -1,6 +1,7 @@
 //! What happens to a service outside Kubernetes: a process, deployed by programs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -53,6 +54,8 @@ async fn a_process_whose_new_release_answers_500_is_rolled_back_and_everybody_he
 
     assert_went_back_once(&host);
     assert_eq!(host.programs.rollbacks_begun(), 1);
+    let ledger = fs::metadata(host.state.join("ledger.sqlite3")).unwrap();
+    assert_eq!(ledger.permissions().mode() & 0o777, 0o600, "others can read the ledger");
     let (_, plan) = host.programs.attempts().pop().unwrap();
     assert_eq!(host.notice("rolling_back")["incident"], host.notice("detected")["incident"]);
     let explained = host.cli(&["explain", "web"]);
