@@ -200,6 +200,10 @@ impl Writer<'_> {
 
     fn blocked(&self, service: &ServiceName, id: DeploymentId, refusal: &Refusal) -> Option<Notice> {
         let deployment = self.state.deployment(service, id)?;
+        // What calls for a person was said when that rollback ended.
+        if matches!(refusal, Refusal::AlreadyRolledBack { .. }) {
+            return None;
+        }
         let headline = match refusal {
             Refusal::DryRun { target } => format!("dry run: {} would have been rolled back to {target}", deployment.version),
             Refusal::NoKnownGood => format!("{} is bad and there is NO WAY BACK: a person is needed", deployment.version),

@@ -174,7 +174,7 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::TargetKnownBad { target } => format!("{target} is known to be bad"),
         Refusal::TargetGone { target } => format!("neither the platform nor the ledger has {target} any more"),
         Refusal::RollbackInProgress { plan } => format!("rollback {plan} of this service is under way"),
-        Refusal::AlreadyRolledBack { deployment } => format!("deployment {deployment} was rolled back already"),
+        Refusal::AlreadyRolledBack { deployment } => format!("deployment {deployment} was rolled back already, or that failed"),
         Refusal::IsRollback { of } => {
             format!("what runs was brought by a rollback (of deployment {of}), and a rollback is never rolled back by itself")
         }
