@@ -46,6 +46,17 @@ fn nothing_that_breaks_makes_the_daemon_wrong() {
 }
 
 #[test]
+fn tmp_only() {
+    for seed in 0..40 {
+        let outcome = play(seed, Asked { mutation: host::Mutation::default(), only: Some(&[world::Fault::Meddling, world::Fault::Scaling, world::Fault::ServerErrors]) });
+        if !outcome.violations.is_empty() {
+            println!("seed {seed} {:#?}\n{}", outcome.violations, outcome.trace);
+            panic!();
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 0..3 {
         assert_eq!(play(seed, Asked::default()).hash, play(seed, Asked::default()).hash, "seed {seed}");

@@ -170,7 +170,7 @@ fn populate(world: &World, cast: &mut Cast) {
         inner.cluster.progress_deadline = *cast.chance.pick(&[Duration::from_secs(45), Duration::from_secs(600)]);
         inner.cluster.create(name, &format!("shop/{name}:v1"), 2, traffic, now);
         // Who meddles deploys good versions and bad ones.
-        for _ in 0..4 {
+        for _ in 0..12 {
             let image = cast.next_image(name);
             let behaviour = if cast.chance.percent(50) { cast.good() } else { cast.bad(&service) };
             inner.cluster.behaviours.insert(image.clone(), behaviour);

@@ -131,7 +131,9 @@ fn matches(object: &Value, labels: &[(String, String)]) -> bool {
 fn read(world: &World, asked: &Asked) -> Response<Body> {
     let now = world.now();
     let inner = world.lock();
-    let objects = inner.cluster.objects(asked.resource, now);
+    let app = asked.labels.iter().find(|(key, _)| key == "app").map(|(_, app)| app);
+    let deployment = asked.name.as_ref().or(asked.only.as_ref()).filter(|_| asked.resource == Resource::Deployments);
+    let objects = inner.cluster.objects(asked.resource, app.or(deployment).map(String::as_str), now);
     if let Some(name) = &asked.name {
         return objects.iter().find(|object| object["metadata"]["name"] == **name).map_or_else(not_found, |object| respond(200, object));
     }
@@ -244,8 +246,7 @@ fn plan_of(patch: &Value) -> String {
 pub fn apply(world: &World, name: &str, plan: &str, patch: Value) -> Response<Body> {
     let now = world.now();
     let mut inner = world.lock();
-    let objects = inner.cluster.objects(Resource::Deployments, now);
-    let Some(before) = objects.into_iter().find(|object| object["metadata"]["name"] == name) else { return not_found() };
+    let Some(before) = inner.cluster.objects(Resource::Deployments, Some(name), now).pop() else { return not_found() };
     let mut after = before.clone();
     let operations: json_patch::Patch = match serde_json::from_value(patch) {
         Ok(operations) => operations,
@@ -255,7 +256,7 @@ pub fn apply(world: &World, name: &str, plan: &str, patch: Value) -> Response<Bo
         return failure(422, "Invalid", &format!("the server rejected our request due to an error in our request: {error}"));
     }
     inner.cluster.store(name, &after, now);
-    let stored = inner.cluster.objects(Resource::Deployments, now).into_iter().find(|object| object["metadata"]["name"] == name);
+    let stored = inner.cluster.objects(Resource::Deployments, Some(name), now).pop();
     drop(inner);
     let foreign = |pointer: &str| before.pointer(pointer) != after.pointer(pointer);
     if plan.is_empty() || foreign("/spec/replicas") || foreign("/spec/selector") || foreign("/metadata/labels") {
