@@ -288,7 +288,7 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
     world.lock().future.clear();
     deploy_good(world, cast);
     // What people had to put right themselves is history like any other; only a history that is well proves the next version quickly.
-    sleep(Duration::from_secs(300 + 90)).await;
+    sleep(Duration::from_secs(300 + 240)).await;
     deploy_good(world, cast);
     // The window, the longest rollout, and whatever was still under way before.
     sleep(Duration::from_secs(240 + 180)).await;
