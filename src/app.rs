@@ -22,12 +22,12 @@ use crate::notify::webhook::Webhook;
 use crate::platform::command::Command;
 use crate::platform::kubernetes::Kubernetes;
 use crate::platform::{Platform, kubernetes};
+use crate::shutdown::Signals;
 use crate::signal::Signal;
 use crate::signal::http::Clients;
 use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
-use crate::shutdown::Signals;
 use crate::{api, shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
@@ -134,19 +134,13 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     })
 }
 
-fn platform(
-    name: &ServiceName,
-    service: &GuardedService,
-    cluster: Option<&(kube::Client, kube::Client)>,
-) -> Option<Arc<dyn Platform>> {
+fn platform(name: &ServiceName, service: &GuardedService, cluster: Option<&(kube::Client, kube::Client)>) -> Option<Arc<dyn Platform>> {
     Some(match &service.platform {
         PlatformSettings::Kubernetes(settings) => {
             let (read, write) = cluster?;
             Arc::new(Kubernetes::new(read.clone(), write.clone(), settings.clone()))
         }
-        PlatformSettings::Command(settings) => {
-            Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone()))
-        }
+        PlatformSettings::Command(settings) => Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone())),
     })
 }
 

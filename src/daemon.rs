@@ -80,7 +80,7 @@ const NOTICES_AT_ONCE: usize = 4;
 /// The daemon.
 pub struct Daemon {
     state: State,
-    setup: Policies,
+    setup: Configured,
     evidence: BTreeMap<ServiceName, Evidence>,
     ledger: Box<dyn Ledger>,
     clock: Clock,
@@ -94,7 +94,7 @@ pub struct Daemon {
 }
 
 /// A setup without its adapters, which the executor has.
-struct Policies {
+struct Configured {
     policies: BTreeMap<ServiceName, Service>,
     limits: Limits,
     routes: BTreeMap<String, Route>,
@@ -128,7 +128,7 @@ impl Daemon {
         let (request_sender, requests) = mpsc::channel(REQUESTS_WAITING);
         let executor = Executor::new(setup.adapters, clock, seen_sender);
         let evidence = setup.policies.iter().map(|(name, policy)| (name.clone(), Evidence::new(policy))).collect();
-        let setup = Policies { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        let setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
         let troubles = Troubles::default();
         let mut daemon = Self { state, setup, evidence, ledger, clock, executor, seen, requests, unwritten: Vec::new(), troubles };
         if daemon.state.seq == 0 {
@@ -377,7 +377,7 @@ impl Daemon {
             self.evidence.entry(name.clone()).or_insert_with(|| Evidence::new(policy));
         }
         self.executor.replace(setup.adapters);
-        self.setup = Policies { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        self.setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
         self.troubles.broken.clear();
         if let Err(error) = self.know_destinations() {
             tracing::error!(error = %journal::chain(&error), "the new destinations can't be recorded; they get no notices yet");

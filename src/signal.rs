@@ -35,9 +35,7 @@ pub trait Signal: Send + Sync {
     async fn check(&self, now: Timestamp) -> Result<String, String> {
         match self.read(now).await {
             Reading::Probe(round) => check_round(&round),
-            Reading::Scrape(scrape) => {
-                Ok(format!("{} series of all requests, {} of failed ones", scrape.total.len(), scrape.failed.len()))
-            }
+            Reading::Scrape(scrape) => Ok(format!("{} series of all requests, {} of failed ones", scrape.total.len(), scrape.failed.len())),
             Reading::Missing(missing) => Err(missing.to_string()),
         }
     }

@@ -10,3 +10,5 @@ mod world;
 mod proxy;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
+#[path = "bed/measure.rs"]
+mod measure;

@@ -1,5 +1,10 @@
 //! What operators ask for, and the answer. A command changes something only through entries, like everything else.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "an answer is made once for each command, and is the same thing whether it is good news or not"
+)]
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};

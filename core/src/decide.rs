@@ -15,13 +15,16 @@ use crate::observation::{Binding, Rollout, Scrape, Workload};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
 use crate::service::{Service, ServiceName, SignalName};
 use crate::severity::Response;
-use crate::verdict::Verdict;
+use crate::verdict::{Finding, FindingState, Verdict};
 
 /// An unproved deployment is watched on for so long at a time (DECISION 2.8).
 const EXTENSION: SignedDuration = SignedDuration::from_hours(24);
 
 /// The brake is released by itself after so long without a new alarm.
 const CALM: SignedDuration = SignedDuration::from_mins(30);
+
+/// From these odds on something is suspect: 1 in 20, as a natural logarithm (DECISION 2.5).
+const SUSPECT: f64 = 2.995_732_273_553_991;
 
 /// What became of the effect of a plan, once that is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,15 +115,14 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
         None => {}
     }
     match service.open_rollback() {
-        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) => {
-            if evidence.verified() != Some(*id) {
-                let trigger = match &plan.cause {
-                    Cause::Verdict(verdict) => Some(verdict),
-                    Cause::Operator { .. } => None,
-                };
-                evidence.verify(policy, *id, trigger, *at);
-            }
+        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) if evidence.verified() != Some(*id) => {
+            let trigger = match &plan.cause {
+                Cause::Verdict(verdict) => Some(verdict),
+                Cause::Operator { .. } => None,
+            };
+            evidence.verify(policy, *id, trigger, *at);
         }
+        Some(Rollback { phase: Phase::Verifying { .. }, .. }) => {}
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
     }
@@ -169,10 +171,10 @@ impl Turn<'_> {
     fn arrival(&self) -> Vec<Entry> {
         let Some((workload, _)) = self.evidence.workload() else { return Vec::new() };
         let Some(current) = self.service.current() else { return self.first_sight(workload) };
-        if let Some(rollback) = self.service.open_rollback() {
-            if self.is_ours(rollback, workload) {
-                return self.our_effect(rollback, current, workload);
-            }
+        if let Some(rollback) = self.service.open_rollback()
+            && self.is_ours(rollback, workload)
+        {
+            return self.our_effect(rollback, current, workload);
         }
         if workload.version.id == current.version.id { Vec::new() } else { self.deployed(current, workload) }
     }
@@ -364,6 +366,9 @@ impl Turn<'_> {
     fn verdict(&self) -> Vec<Entry> {
         let Some(current) = self.service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
         let Some(verdict) = self.evidence.verdict(self.policy, self.now) else { return Vec::new() };
+        if self.something_worse_is_near(&verdict) {
+            return Vec::new();
+        }
         let known = current.verdict.as_ref().map(|(_, known)| known);
         if known.is_none_or(|known| verdict.severity < known.severity) {
             return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict }];
@@ -371,7 +376,35 @@ impl Turn<'_> {
         if verdict.response == Response::RollBack { self.answer(current, verdict) } else { Vec::new() }
     }
 
+    /// Nobody is asked about something that is about to be answered without them: a worse level is reached already, and only waits for
+    /// its gates. That can take as long as the worse row promises, and no longer.
+    fn something_worse_is_near(&self, verdict: &Verdict) -> bool {
+        let patience = |finding: &Finding| self.policy.matrix.row(finding.impact).within.unwrap_or(SignedDuration::ZERO);
+        verdict.response != Response::RollBack
+            && verdict.findings.iter().any(|finding| {
+                self.policy.matrix.row(finding.impact).severity < verdict.severity
+                    && self.now.duration_since(verdict.onset) < patience(finding)
+                    && finding.state == FindingState::Passing
+                    && finding
+                        .numbers
+                        .as_ref()
+                        .is_some_and(|numbers| numbers.now.is_some_and(|now| now >= numbers.severity) && numbers.log_evidence >= SUSPECT)
+            })
+    }
+
+    /// Whether the look at the workload is older than what is known: the newest plan found that somebody changed it.
+    fn look_is_outdated(&self) -> bool {
+        let ended = self.service.rollback.as_ref().and_then(|rollback| rollback.outcome.as_ref());
+        match (ended, self.evidence.workload()) {
+            (Some((at, Outcome::Void(Void::Moved))), Some((_, looked))) => looked <= *at,
+            _ => false,
+        }
+    }
+
     fn answer(&self, current: &Deployment, verdict: Verdict) -> Vec<Entry> {
+        if self.look_is_outdated() {
+            return Vec::new();
+        }
         let rollback = self.service.open_rollback();
         if rollback.is_some_and(|rollback| {
             rollback.plan.deployment == current.id || matches!(rollback.phase, Phase::Applied { .. } | Phase::Verifying { .. })

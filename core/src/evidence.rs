@@ -163,8 +163,8 @@ impl Evidence {
     }
 
     /// Takes in one look at the workload.
-    pub fn observe_workload(&mut self, service: &Service, workload: &Workload, at: Timestamp) {
-        let elapsed = self.platform.see(workload, at, service.notices_within);
+    pub fn observe_workload(&mut self, _service: &Service, workload: &Workload, at: Timestamp) {
+        let elapsed = self.platform.see(workload, at);
         if let Some(window) = &mut self.window {
             window.hard_rules.see(workload, at, elapsed);
         }

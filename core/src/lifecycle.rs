@@ -462,7 +462,9 @@ impl ServiceState {
     }
 
     fn deployment_seen(&mut self, record: &Record) {
-        let Entry::DeploymentSeen { environment, version, artifact, arrival, started, not_before, change, .. } = &record.entry else { return };
+        let Entry::DeploymentSeen { environment, version, artifact, arrival, started, not_before, change, .. } = &record.entry else {
+            return;
+        };
         let id = DeploymentId(record.seq);
         let announced = self.announced.take();
         let announced_start = announced.as_ref().and_then(|announced| announced.started);

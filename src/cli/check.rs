@@ -33,7 +33,7 @@ struct Report<'a> {
 }
 
 /// Checks and shows.
-pub fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
+pub(super) fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
     let file = arguments.file.as_deref().unwrap_or(config);
     let checked = match config::load(file, &super::environment()) {
         Ok(checked) => checked,
@@ -89,7 +89,11 @@ fn in_words(report: &Report<'_>) -> String {
     if let Some(connections) = report.connections {
         let rows = connections.iter().map(|connection| {
             let (state, color) = if connection.outcome.is_ok() { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
-            [text::cell(state, Some(color)), Cell::new(&connection.what), Cell::new(connection.outcome.as_ref().unwrap_or_else(|wrong| wrong))]
+            [
+                text::cell(state, Some(color)),
+                Cell::new(&connection.what),
+                Cell::new(connection.outcome.as_ref().unwrap_or_else(|wrong| wrong)),
+            ]
         });
         shown.push('\n');
         shown.push_str(&text::table(["STATE", "WHAT", "WHAT WAS FOUND"], rows));
@@ -121,8 +125,13 @@ mod tests {
     fn a_report_counts_what_there_is_and_names_what_failed() {
         let names = ["checkout".to_owned()];
         let connections = [connection(false)];
-        let report =
-            Report { file: Path::new("x.toml"), valid: true, services: names.to_vec(), destinations: Vec::new(), connections: Some(&connections) };
+        let report = Report {
+            file: Path::new("x.toml"),
+            valid: true,
+            services: names.to_vec(),
+            destinations: Vec::new(),
+            connections: Some(&connections),
+        };
         let shown = in_words(&report);
         assert!(shown.contains("x.toml is valid: 1 service, 0 destinations\n"), "{shown}");
         assert!(shown.contains("FAILED") && shown.contains("checkout: errors") && shown.contains("timed out"), "{shown}");

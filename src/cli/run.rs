@@ -29,10 +29,12 @@ pub enum LogFormat {
 }
 
 /// Runs until it is told to end.
-pub fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
+pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
     let path = &common.config;
-    let default = if common.verbose { "debug" } else { "info" };
-    let filter = arguments.log.as_deref().unwrap_or(default);
+    let level = if common.verbose { "debug" } else { "info" };
+    // Migrations are told of by ourselves, and kube prints whole objects, with whatever their environment holds, when it can't read one.
+    let default = format!("{level},refinery_core=warn,kube_client=error");
+    let filter = arguments.log.as_deref().unwrap_or(&default);
     let format = match arguments.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,

@@ -100,11 +100,8 @@ impl Shop {
                 sleep(Duration::from_millis(20)).await;
                 continue;
             };
-            let router = Router::new()
-                .route("/", get(buy))
-                .route("/healthz", get(health))
-                .route("/metrics", get(metrics))
-                .with_state(self.clone());
+            let router =
+                Router::new().route("/", get(buy)).route("/healthz", get(health)).route("/metrics", get(metrics)).with_state(self.clone());
             let serve = axum::serve(listener, router).with_graceful_shutdown(close.clone().cancelled_owned());
             let serving = tokio::spawn(serve.into_future());
             let wanted = self.another_is_wanted(&end).await;
@@ -164,7 +161,9 @@ async fn metrics(State(shop): State<Arc<Shop>>) -> String {
     // Failures are counted after the request itself, so that they are never more.
     let failed = shop.failed.load(Ordering::Relaxed);
     let well = shop.answered.load(Ordering::Relaxed).saturating_sub(failed);
-    format!("# TYPE http_requests_total counter\nhttp_requests_total{{code=\"200\"}} {well}\nhttp_requests_total{{code=\"500\"}} {failed}\n")
+    format!(
+        "# TYPE http_requests_total counter\nhttp_requests_total{{code=\"200\"}} {well}\nhttp_requests_total{{code=\"500\"}} {failed}\n"
+    )
 }
 
 /// People who visit, so many in a second, for a minute at most.

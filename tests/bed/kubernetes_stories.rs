@@ -199,7 +199,7 @@ async fn a_daemon_killed_between_effect_and_record_has_one_effect() {
 async fn a_daemon_killed_while_it_verifies_goes_on_verifying() {
     let mut world = World::new("verifying", "deployment").await;
     world.begin_with("shop:good");
-    world.traffic(5);
+    world.traffic(40);
     world.start_prometheus();
     world.configure(World::errors_from_prometheus());
     world.start_daemon();

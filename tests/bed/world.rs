@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -47,13 +48,13 @@ pub struct World {
     prometheus: Option<Process>,
     daemon: Option<Process>,
     others: Vec<Process>,
-    discovery: Option<tokio::task::JoinHandle<()>>,
+    discovering: Option<Arc<AtomicBool>>,
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(discovery) = &self.discovery {
-            discovery.abort();
+        if let Some(discovering) = &self.discovering {
+            discovering.store(false, Ordering::Relaxed);
         }
         self.daemon.take();
         if std::thread::panicking() {
@@ -91,7 +92,7 @@ impl World {
             prometheus: None,
             daemon: None,
             others: Vec::new(),
-            discovery: None,
+            discovering: None,
         };
         world.kubectl_anywhere(&["create", "namespace", &world.namespace]);
         world
@@ -225,11 +226,11 @@ impl World {
             .spawn()
             .expect("the bed has a Prometheus");
         self.prometheus = Some(Process(prometheus));
-        if self.discovery.is_none() {
-            self.discovery = Some(tokio::task::spawn_blocking({
-                let (namespace, file) = (self.namespace.clone(), folder.join("targets/pods.json"));
-                move || discover(&namespace, &file)
-            }));
+        if self.discovering.is_none() {
+            let discovering = Arc::new(AtomicBool::new(true));
+            self.discovering = Some(discovering.clone());
+            let (namespace, file) = (self.namespace.clone(), folder.join("targets/pods.json"));
+            std::thread::spawn(move || discover(&namespace, &file, &discovering));
         }
         let (port, pods) = (self.prometheus_port, self.ready_images().len());
         self.wait_for("Prometheus scrapes every pod", |_| http_get(port, "/api/v1/query?query=sum(up)").contains(&format!("\"{pods}\"")));
@@ -434,9 +435,8 @@ failed = 'http_requests_total{job="pods",code=~"5.."}'
 }
 
 /// A stand-in for Prometheus' own discovery, which Debian's is built without: writes which pods there are, twice a second.
-fn discover(namespace: &str, file: &Path) {
-    let end = Instant::now() + Duration::from_secs(600);
-    while Instant::now() < end {
+fn discover(namespace: &str, file: &Path, discovering: &AtomicBool) {
+    while discovering.load(Ordering::Relaxed) {
         let listed = Command::new("kubectl")
             .args([
                 "-n",

@@ -269,8 +269,7 @@ impl Cluster {
             workload.replicas = usize::try_from(replicas).unwrap_or(0);
         }
         let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-        workload.annotations =
-            annotations.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
+        workload.annotations = annotations.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
         if before != (workload.template.clone(), workload.replicas) {
             workload.generation += 1;
         }

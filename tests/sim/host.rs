@@ -129,7 +129,8 @@ fn setup(world: &World, plan: &Plan) -> Setup {
     for (name, service) in &policies {
         let settings = Settings { namespace: "shop".to_owned(), kind: Kind::Deployment, name: name.to_string() };
         let kubernetes = Kubernetes::new(reads.clone(), writes.clone(), settings);
-        let platform = mutation.platform.map_or_else(|| -> Arc<dyn Platform> { Arc::new(kubernetes.clone()) }, |wrap| wrap(world, kubernetes.clone()));
+        let platform =
+            mutation.platform.map_or_else(|| -> Arc<dyn Platform> { Arc::new(kubernetes.clone()) }, |wrap| wrap(world, kubernetes.clone()));
         adapters.platforms.insert(name.clone(), platform);
         for (signal, policy) in &service.signals {
             let source = source(world, name, policy.kind, policy.has_history);

@@ -49,7 +49,6 @@ pub fn service(name: &str, kinds: &[(SignalKind, bool)], short: bool) -> Service
         verification: if short { verification } else { Verification::default() },
         restore: Restore::Template,
         dry_run: false,
-        notices_within: SignedDuration::from_mins(1),
         promote_on_probes: !kinds.iter().any(|(kind, _)| *kind == SignalKind::Errors),
         rollbacks_per_day: 3,
     }

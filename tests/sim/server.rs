@@ -207,7 +207,8 @@ async fn write(world: World, asked: Asked, patch: Value, tamper: Option<Tamper>)
         world.meddle(&name, Duration::from_millis(30));
     }
     let late = world.befalls(Fault::LateWrites, 40);
-    let delay = if late { world.lock().chance.seconds(1, 20) } else { world.lock().chance.between(Duration::ZERO, Duration::from_millis(20)) };
+    let delay =
+        if late { world.lock().chance.seconds(1, 20) } else { world.lock().chance.between(Duration::ZERO, Duration::from_millis(20)) };
     let lost = world.befalls(Fault::LostAnswers, 50);
     let hangs = lost && world.lock().chance.percent(30);
     let written = tokio::spawn(async move {

@@ -324,8 +324,7 @@ impl World {
             let changed: Vec<(String, bool)> = {
                 let mut inner = self.lock();
                 inner.cluster.second(now);
-                let states: Vec<_> =
-                    inner.cluster.workloads.keys().map(|name| (name.clone(), inner.cluster.is_well(name, now))).collect();
+                let states: Vec<_> = inner.cluster.workloads.keys().map(|name| (name.clone(), inner.cluster.is_well(name, now))).collect();
                 states.into_iter().filter(|(name, well)| inner.well.insert(name.clone(), *well) != Some(*well)).collect()
             };
             for (service, well) in changed {

@@ -1,5 +1,6 @@
 //! One look at a workload: the object by a quorum read, and, while it is not settled, its revisions and the pods of the present version.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use rollbackd_core::observation::{Missing, Replicas, Rollout, Workload};
 
@@ -52,6 +53,7 @@ pub(super) async fn look(requests: &Requests<'_>) -> Result<Option<Sight>, Missi
         troubles: if settled { Vec::new() } else { trouble::of(&object, present, pods.as_deref().unwrap_or_default()) },
         record: object.record.clone(),
         change: object.change,
+        unseen_for: SignedDuration::ZERO,
     };
     Ok(Some(Sight { object, workload, revisions }))
 }
