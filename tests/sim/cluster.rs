@@ -146,7 +146,7 @@ impl Cluster {
         Self {
             workloads: BTreeMap::new(),
             behaviours: BTreeMap::new(),
-            progress_deadline: Duration::from_secs(600),
+            progress_deadline: Duration::from_mins(10),
             scrape_every: Duration::from_secs(15),
             changes: VecDeque::new(),
             revision: 1,

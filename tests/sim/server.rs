@@ -59,7 +59,7 @@ async fn answer(world: World, request: Request<kube::client::Body>, tamper: Opti
         return Ok(refusal);
     }
     if world.befalls(Fault::Hanging, 4) {
-        sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_hours(1)).await;
     }
     match parts.method {
         Method::GET if asked.watch => Ok(watch(&world, &asked)),
@@ -217,22 +217,22 @@ async fn write(world: World, asked: Asked, patch: Value, tamper: Option<Tamper>)
         if let Some(tamper) = tamper {
             tamper(&world, &name, &mut patch);
         }
-        let response = apply(&world, &name, &plan, patch);
+        let stored = apply(&world, &name, &plan, patch);
         if world.befalls(Fault::Meddling, 20) {
             world.meddle(&name, Duration::from_secs(3));
         }
-        response
+        stored
     });
     let response = written.await.map_err(io::Error::other)?;
     if hangs {
-        sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_hours(1)).await;
     }
     if lost { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(response) }
 }
 
 /// The plan that a patch names.
 fn plan_of(patch: &Value) -> String {
-    let annotations = patch.as_array().into_iter().flatten().find_map(|operation| {
+    let named = patch.as_array().into_iter().flatten().find_map(|operation| {
         let path = operation["path"].as_str()?;
         match path {
             "/metadata/annotations" => operation["value"]["rollbackd.dev/plan"].as_str().map(str::to_owned),
@@ -240,7 +240,7 @@ fn plan_of(patch: &Value) -> String {
             _ => None,
         }
     });
-    annotations.unwrap_or_default()
+    named.unwrap_or_default()
 }
 
 /// Applies a patch: whole, or not at all.
