@@ -182,6 +182,12 @@ impl Evidence {
         self.platform.other_version_until()
     }
 
+    /// Whether the platform was looked at, whatever came of it: shortly after a start nobody has, and that is not the same as being blind.
+    #[must_use]
+    pub fn looked_at_workload(&self) -> bool {
+        self.platform.newest().is_some() || self.platform.missing().is_some()
+    }
+
     /// The platform gives nothing any more.
     pub fn lose_workload(&mut self, missing: Missing, at: Timestamp) {
         self.platform.lose(missing, at);

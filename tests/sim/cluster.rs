@@ -146,7 +146,7 @@ impl Cluster {
         Self {
             workloads: BTreeMap::new(),
             behaviours: BTreeMap::new(),
-            progress_deadline: Duration::from_secs(600),
+            progress_deadline: Duration::from_mins(10),
             scrape_every: Duration::from_secs(15),
             changes: VecDeque::new(),
             revision: 1,
@@ -475,14 +475,14 @@ impl Cluster {
         }
     }
 
-    /// The objects of a collection.
-    pub fn objects(&self, resource: Resource, now: Timestamp) -> Vec<Value> {
+    /// The objects of a collection, of one workload or of all.
+    pub fn objects(&self, resource: Resource, workload: Option<&str>, now: Timestamp) -> Vec<Value> {
         let objects = |workload: &Workload| match resource {
             Resource::Deployments => vec![workload.object(self.progress_deadline, now)],
             Resource::ReplicaSets => workload.kept.iter().map(|kept| workload.replica_set(kept)).collect(),
             Resource::Pods => workload.pods.iter().map(|pod| self.pod(workload, pod)).collect(),
         };
-        self.workloads.values().flat_map(objects).collect()
+        self.workloads.values().filter(|of| workload.is_none_or(|name| of.name == name)).flat_map(objects).collect()
     }
 
     fn pod(&self, workload: &Workload, pod: &Pod) -> Value {

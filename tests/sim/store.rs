@@ -60,8 +60,9 @@ impl Store {
                     | Entry::RollbackRolledOut { .. }
                     | Entry::RollbackEnded { .. }
             );
-            if let Some(service) = entry.service().filter(|_| worst && self.world.befalls(Fault::Meddling, 15)) {
-                self.world.meddle(service.as_str(), Duration::from_millis(300));
+            if let Some(service) = entry.service().filter(|_| worst && self.world.befalls(Fault::Meddling, 30)) {
+                let soon = self.world.lock().chance.percent(50);
+                self.world.meddle(service.as_str(), Duration::from_millis(if soon { 20 } else { 300 }));
             }
         }
     }

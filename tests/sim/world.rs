@@ -132,7 +132,8 @@ pub enum What {
     Delivered { destination: String, notice: Box<Notice> },
     /// A service went from well to not well, or back.
     Well { service: String, well: bool },
-    /// The daemon began to run; the offset of the wall clock in seconds.
+    /// The daemon began to run, by a wall clock that is off by so many seconds.
+    #[expect(dead_code, reason = "it is printed")]
     Began { offset: i64 },
     /// The daemon died.
     Died,
