@@ -47,7 +47,7 @@ impl fmt::Debug for Adapters {
 }
 
 /// What comes back from tasks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Seen {
     /// A look at a workload.
     Workload(ServiceName, Report),
@@ -210,11 +210,11 @@ async fn read_history(signal: &dyn Signal, service: &ServiceName, name: &SignalN
         match signal.history(from, to).await {
             Ok(history) => return history,
             Err(missing) => {
-                tracing::warn!(%service, signal = %name, %missing, "the time before the deployment can't be read, will try again")
+                tracing::warn!(%service, signal = %name, %missing, "the time before the deployment can't be read, will try again");
             }
         }
         sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(60));
+        pause = (pause * 2).min(Duration::from_mins(1));
     }
 }
 
@@ -244,9 +244,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
     Duration::from_secs(30),
-    Duration::from_secs(120),
-    Duration::from_secs(300),
-    Duration::from_secs(900),
+    Duration::from_mins(2),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
 ];
 
 async fn deliver(notifier: &dyn Notifier, notice: &Notice, destination: &str) -> Result<(), String> {
@@ -263,7 +263,7 @@ async fn deliver(notifier: &dyn Notifier, notice: &Notice, destination: &str) ->
                 after
             }
         };
-        let pause = pauses.next().unwrap_or(Duration::from_secs(1800));
+        let pause = pauses.next().unwrap_or(Duration::from_mins(30));
         sleep(asked_for.map_or(pause, |asked_for| asked_for.max(pause))).await;
     }
 }

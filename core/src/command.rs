@@ -1,5 +1,10 @@
 //! What operators ask for, and the answer. A command changes something only through entries, like everything else.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "an answer is made once for each command, and is the same thing whether it is good news or not"
+)]
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -165,7 +170,6 @@ pub fn handle(desk: Desk<'_>, command: Command, by: &Actor) -> (Vec<Entry>, Answ
 /// What is written, and what is answered; or only an answer, because it can't be done.
 type Handled = Result<(Vec<Entry>, Answer), Answer>;
 
-#[expect(clippy::result_large_err, reason = "one answer is made for each command, and it is handed on at once")]
 impl<'a> Desk<'a> {
     fn policy(&self, name: &ServiceName) -> Result<&'a Service, Answer> {
         self.policies.get(name).ok_or_else(|| {

@@ -15,7 +15,7 @@ use crate::observation::{Binding, Rollout, Scrape, Workload};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
 use crate::service::{Service, ServiceName, SignalName};
 use crate::severity::Response;
-use crate::verdict::{Failure, FindingState, Verdict};
+use crate::verdict::{Failure, Finding, FindingState, Verdict};
 use crate::words;
 
 #[cfg(test)]
@@ -31,6 +31,9 @@ const ATTEMPT: SignedDuration = SignedDuration::from_secs(30);
 
 /// The brake is released by itself after so long without a new alarm.
 const CALM: SignedDuration = SignedDuration::from_mins(30);
+
+/// From these odds on something is suspect: 1 in 20, as a natural logarithm (DECISION 2.5).
+const SUSPECT: f64 = 2.995_732_273_553_991;
 
 /// What became of the effect of a plan, once that is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,14 +124,14 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
         None => {}
     }
     match service.open_rollback() {
-        Some(Rollback { id, phase: Phase::Verifying { .. }, .. }) if evidence.verified() == Some(*id) => {}
-        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) => {
+        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) if evidence.verified() != Some(*id) => {
             let trigger = match &plan.cause {
                 Cause::Verdict(verdict) => Some(verdict),
                 Cause::Operator { .. } => None,
             };
             evidence.verify(policy, *id, trigger, *at);
         }
+        Some(Rollback { phase: Phase::Verifying { .. }, .. }) => {}
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
     }
@@ -433,6 +436,9 @@ impl Turn<'_> {
             return Vec::new();
         }
         let Some(verdict) = self.evidence.verdict(self.policy, self.now) else { return Vec::new() };
+        if self.something_worse_is_near(&verdict) {
+            return Vec::new();
+        }
         let known = current.verdict.as_ref().map(|(_, known)| known);
         if known.is_none_or(|known| verdict.severity < known.severity) {
             return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict }];
@@ -440,11 +446,30 @@ impl Turn<'_> {
         if verdict.response == Response::RollBack { self.answer(current, verdict) } else { Vec::new() }
     }
 
+    /// Nobody is asked about something that is about to be answered without them: a worse level is reached already, and only waits for
+    /// its gates. That can take as long as the worse row promises, and no longer.
+    fn something_worse_is_near(&self, verdict: &Verdict) -> bool {
+        let patience = |finding: &Finding| self.policy.matrix.row(finding.impact).within.unwrap_or(SignedDuration::ZERO);
+        verdict.response != Response::RollBack
+            && verdict.findings.iter().any(|finding| {
+                self.policy.matrix.row(finding.impact).severity < verdict.severity
+                    && self.now.duration_since(verdict.onset) < patience(finding)
+                    && finding.state == FindingState::Passing
+                    && finding
+                        .numbers
+                        .as_ref()
+                        .is_some_and(|numbers| numbers.now.is_some_and(|now| now >= numbers.severity) && numbers.log_evidence >= SUSPECT)
+            })
+    }
+
     fn answer(&self, current: &Deployment, verdict: Verdict) -> Vec<Entry> {
         let rollback = self.service.open_rollback();
         if rollback.is_some_and(|rollback| {
             rollback.plan.deployment == current.id || matches!(rollback.phase, Phase::Applied { .. } | Phase::Verifying { .. })
         }) {
+            return Vec::new();
+        }
+        if !self.evidence.looked_at_workload() {
             return Vec::new();
         }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);

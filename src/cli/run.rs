@@ -1,5 +1,7 @@
 //! `run`: the daemon in the foreground.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 
 use super::text::Screen;
@@ -28,11 +30,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long tasks may take to be cut off: what they have started is killed only when they are dropped. What is cut off is carried on at the
+/// next start.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// Runs until it is told to end.
 pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
     let path = &common.config;
-    let default = if common.verbose { "debug" } else { "info" };
-    let filter = arguments.log.as_deref().unwrap_or(default);
+    let level = if common.verbose { "debug" } else { "info" };
+    // Migrations are told of by ourselves, and kube prints whole objects, with whatever their environment holds, when it can't read one.
+    let default = format!("{level},refinery_core=warn,kube_client=error");
+    let filter = arguments.log.as_deref().unwrap_or(&default);
     let format = match arguments.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
@@ -49,7 +57,6 @@ pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Re
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Stop::Failed(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(app::run(path.to_owned(), config, environment));
-    // What is cut off is carried on at the next start.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(CUT_OFF);
     ended.map(|()| Exit::Done).map_err(|error| Stop::Failed(format!("{error:#}")))
 }

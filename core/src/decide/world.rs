@@ -128,6 +128,7 @@ impl Place {
             },
             record: self.record.clone(),
             change: self.change,
+            unseen_for: SignedDuration::ZERO,
         }
     }
 
@@ -207,7 +208,6 @@ pub(crate) fn policy(of: &str) -> Service {
         dry_run: false,
         promote_on_probes: true,
         rollbacks_per_day: 3,
-        notices_within: SignedDuration::ZERO,
     }
 }
 
