@@ -156,7 +156,9 @@ impl Daemon {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = tick.tick() => {
                     heartbeat();
-                    std::mem::take(&mut self.unwritten).into_iter().for_each(|seen| self.see(seen));
+                    for seen in std::mem::take(&mut self.unwritten) {
+                        self.see(seen);
+                    }
                     self.turn_all();
                 }
                 Some(request) = self.requests.recv() => self.request(request),

@@ -16,6 +16,8 @@ mod host;
 mod host_stories;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
+#[path = "bed/measure.rs"]
+mod measure;
 #[path = "bed/parts.rs"]
 mod parts;
 #[path = "bed/proxy.rs"]

@@ -411,7 +411,7 @@ impl Turn<'_> {
         }) {
             return Vec::new();
         }
-        if self.lost_its_ground() {
+        if self.lost_its_ground() || !self.evidence.looked_at_workload() {
             return Vec::new();
         }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);

@@ -163,8 +163,8 @@ impl Evidence {
     }
 
     /// Takes in one look at the workload.
-    pub fn observe_workload(&mut self, service: &Service, workload: &Workload, at: Timestamp) {
-        let elapsed = self.platform.see(workload, at, service.notices_within);
+    pub fn observe_workload(&mut self, _service: &Service, workload: &Workload, at: Timestamp) {
+        let elapsed = self.platform.see(workload, at);
         if let Some(window) = &mut self.window {
             window.hard_rules.see(workload, at, elapsed);
         }
@@ -180,6 +180,12 @@ impl Evidence {
     #[must_use]
     pub fn other_version_until(&self) -> Option<Timestamp> {
         self.platform.other_version_until()
+    }
+
+    /// Whether the platform was looked at, whatever came of it: shortly after a start nobody has, and that is not the same as being blind.
+    #[must_use]
+    pub fn looked_at_workload(&self) -> bool {
+        self.platform.newest().is_some() || self.platform.missing().is_some()
     }
 
     /// The platform gives nothing any more.

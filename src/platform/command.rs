@@ -33,6 +33,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::{FusedFuture as _, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
+use jiff::SignedDuration;
 use rollbackd_core::observation::{Binding, Missing, Replicas, Rollout, Workload};
 use rollbackd_core::plan::Effect;
 use rollbackd_core::service::ServiceName;
@@ -185,7 +186,9 @@ impl Command {
         let look = async {
             let version = self.under_way.deployed(self.current().await?);
             let rollout = self.status(&version).await?;
-            Ok(workload(version, rollout))
+            // The programs take their time, too.
+            let unseen_for = SignedDuration::try_from(self.settings.every * 2).unwrap_or(SignedDuration::MAX);
+            Ok(workload(version, rollout, unseen_for))
         };
         look.await.map_or_else(Report::Missing, |workload| Report::Seen(Box::new(workload)))
     }
@@ -293,7 +296,7 @@ impl Platform for Command {
 /// Programs count no replicas, so the service as a whole stands for one. While it is rolled out, that one is not ready; but nobody has said
 /// that the service is gone (the version before may well serve still), so it counts as available always: only a platform that really sees no
 /// replica may say so, because that alone is reason to roll back.
-fn workload(version: String, rollout: Rollout) -> Workload {
+fn workload(version: String, rollout: Rollout, unseen_for: SignedDuration) -> Workload {
     let ready = u32::from(rollout == Rollout::Complete);
     Workload {
         version: Version { id: VersionId(version.clone()), name: version.clone() },
@@ -304,6 +307,7 @@ fn workload(version: String, rollout: Rollout) -> Workload {
         troubles: Vec::new(),
         record: None,
         change: None,
+        unseen_for,
     }
 }
 

@@ -318,7 +318,9 @@ impl Audit<'_> {
     fn delivered(&mut self, destination: &str, notice: &Notice) {
         let seq = notice.id.strip_prefix(&format!("{LEDGER}-")).and_then(|seq| seq.parse::<u64>().ok()).unwrap_or(0);
         let same = self.notices.get(&seq) == Some(notice);
-        self.must(same, "N2", || format!("{destination} got notice {}, which the ledger does not call for: {}", notice.id, notice.headline));
+        self.must(same, "N2", || {
+            format!("{destination} got notice {}, which the ledger does not call for: {}", notice.id, notice.headline)
+        });
         self.delivered.insert((destination.to_owned(), seq));
     }
 

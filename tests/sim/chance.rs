@@ -41,7 +41,7 @@ impl Chance {
 
     /// To the millisecond; `to` is not reached.
     pub fn between(&mut self, from: Duration, to: Duration) -> Duration {
-        let span = u64::try_from((to - from).as_millis()).expect("no more than years").max(1);
+        let span = u64::try_from(to.saturating_sub(from).as_millis()).expect("no more than years").max(1);
         from + Duration::from_millis(self.below(span))
     }
 

@@ -2,6 +2,7 @@
 //! Prometheus scrapes from them. Pure state; time is an argument. The API server over it is in `server`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -102,7 +103,10 @@ pub struct Workload {
     kept: Vec<Kept>,
     pods: Vec<Pod>,
     gone: VecDeque<Pod>,
-    published: Value,
+    /// The hash of the newest revision, as far as the controller has seen.
+    present: String,
+    /// What watchers know, in a number.
+    published: Option<u64>,
 }
 
 /// All of it.
@@ -142,7 +146,7 @@ impl Cluster {
         Self {
             workloads: BTreeMap::new(),
             behaviours: BTreeMap::new(),
-            progress_deadline: Duration::from_secs(600),
+            progress_deadline: Duration::from_mins(10),
             scrape_every: Duration::from_secs(15),
             changes: VecDeque::new(),
             revision: 1,
@@ -175,7 +179,8 @@ impl Cluster {
             kept: Vec::new(),
             pods: Vec::new(),
             gone: VecDeque::new(),
-            published: Value::Null,
+            present: String::new(),
+            published: None,
         };
         self.workloads.insert(name.to_owned(), workload);
         for _ in 0..replicas + 2 {
@@ -264,8 +269,7 @@ impl Cluster {
             workload.replicas = usize::try_from(replicas).unwrap_or(0);
         }
         let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object).cloned().unwrap_or_default();
-        workload.annotations =
-            annotations.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
+        workload.annotations = annotations.into_iter().filter_map(|(key, value)| Some((key, value.as_str()?.to_owned()))).collect();
         if before != (workload.template.clone(), workload.replicas) {
             workload.generation += 1;
         }
@@ -331,18 +335,17 @@ impl Cluster {
 
     /// What the Deployment controller does in a second: at most one pod more and one pod fewer.
     fn control(&mut self, name: &str, now: Timestamp) {
-        let Some(workload) = self.workloads.get(name) else { return };
-        let (template, observed) = (workload.template.clone(), workload.observed == workload.generation);
-        if !observed || !workload.kept.iter().any(|kept| kept.template == template) {
-            self.observe(name, &template, now);
+        if self.workloads.get(name).is_some_and(|workload| workload.observed != workload.generation) {
+            self.observe(name, now);
         }
         let Some(workload) = self.workloads.get(name) else { return };
-        let Some(hash) = workload.kept.iter().find(|kept| kept.template == template).map(|kept| kept.hash.clone()) else { return };
+        let hash = workload.present.clone();
         let new = workload.pods.iter().filter(|pod| pod.hash == hash).count();
         if new < workload.replicas && workload.pods.len() <= workload.replicas {
+            let image = image(&workload.template);
             let (pod, uid) = (self.unique(&format!("{name}-{hash}-")), self.unique("uid-"));
             let Some(workload) = self.workloads.get_mut(name) else { return };
-            workload.pods.push(Pod::new(pod, uid, hash.clone(), image(&template), now));
+            workload.pods.push(Pod::new(pod, uid, hash.clone(), image, now));
         }
         let Some(workload) = self.workloads.get_mut(name) else { return };
         let ready = workload.pods.iter().filter(|pod| pod.ready).count();
@@ -360,18 +363,19 @@ impl Cluster {
     }
 
     /// The controller sees a new specification: it makes a revision, or an old one the newest.
-    fn observe(&mut self, name: &str, template: &Value, now: Timestamp) {
+    fn observe(&mut self, name: &str, now: Timestamp) {
         let (hash, uid) = (self.unique("h"), self.unique("uid-"));
         let Some(workload) = self.workloads.get_mut(name) else { return };
+        let template = workload.template.clone();
         let newest = workload.kept.iter().map(|kept| kept.number).max().unwrap_or(0);
-        match workload.kept.iter_mut().find(|kept| kept.template == *template) {
+        match workload.kept.iter_mut().find(|kept| kept.template == template) {
             Some(kept) if kept.number == newest => {}
             Some(kept) => {
                 kept.number = newest + 1;
                 workload.progressed = now;
             }
             None => {
-                workload.kept.push(Kept { hash, uid, number: newest + 1, template: template.clone() });
+                workload.kept.push(Kept { hash, uid, number: newest + 1, template });
                 workload.progressed = now;
             }
         }
@@ -379,6 +383,7 @@ impl Cluster {
         if workload.kept.len() > 10 {
             workload.kept.remove(0);
         }
+        workload.present = workload.kept.last().map(|kept| kept.hash.clone()).unwrap_or_default();
         workload.observed = workload.generation;
     }
 
@@ -453,31 +458,31 @@ impl Cluster {
     /// Tells watchers, if anything that they can see changed.
     fn publish(&mut self, name: &str, now: Timestamp) {
         let Some(workload) = self.workloads.get(name) else { return };
-        let seen = json!([workload.object(self.progress_deadline, now), workload.pods.iter().map(Pod::sign).collect::<Vec<_>>()]);
+        let seen = Some(workload.sign(self.progress_deadline, now));
         if seen == workload.published {
             return;
         }
         self.revision += 1;
         let (revision, deadline) = (self.revision, self.progress_deadline);
         let Some(workload) = self.workloads.get_mut(name) else { return };
-        let kind = if workload.published.is_null() { "ADDED" } else { "MODIFIED" };
+        let kind = if workload.published.is_none() { "ADDED" } else { "MODIFIED" };
         workload.published = seen;
         workload.resource_version = revision;
-        let object = workload.object_with_version(deadline, now);
+        let object = workload.object(deadline, now);
         self.changes.push_back(Change { revision, resource: Resource::Deployments, kind, object });
         if self.changes.len() > UNCOMPACTED {
             self.changes.pop_front();
         }
     }
 
-    /// The objects of a collection.
-    pub fn objects(&self, resource: Resource, now: Timestamp) -> Vec<Value> {
+    /// The objects of a collection, of one workload or of all.
+    pub fn objects(&self, resource: Resource, workload: Option<&str>, now: Timestamp) -> Vec<Value> {
         let objects = |workload: &Workload| match resource {
-            Resource::Deployments => vec![workload.object_with_version(self.progress_deadline, now)],
+            Resource::Deployments => vec![workload.object(self.progress_deadline, now)],
             Resource::ReplicaSets => workload.kept.iter().map(|kept| workload.replica_set(kept)).collect(),
             Resource::Pods => workload.pods.iter().map(|pod| self.pod(workload, pod)).collect(),
         };
-        self.workloads.values().flat_map(objects).collect()
+        self.workloads.values().filter(|of| workload.is_none_or(|name| of.name == name)).flat_map(objects).collect()
     }
 
     fn pod(&self, workload: &Workload, pod: &Pod) -> Value {
@@ -516,13 +521,25 @@ impl Cluster {
 }
 
 impl Workload {
-    /// The object without its `resourceVersion`: what changes exactly when something changed.
-    fn object(&self, deadline: Duration, now: Timestamp) -> Value {
-        let updated = self.kept.iter().find(|kept| kept.template == self.template).map(|kept| kept.hash.as_str());
-        let count = |want: &dyn Fn(&Pod) -> bool| self.pods.iter().filter(|pod| want(pod)).count();
-        let (new, ready) = (count(&|pod| Some(pod.hash.as_str()) == updated), count(&|pod| pod.ready));
+    /// How many pods are of the newest revision, how many are ready, whether that is all, and whether it takes too long.
+    fn progress(&self, deadline: Duration, now: Timestamp) -> (usize, usize, bool, bool) {
+        let new = self.pods.iter().filter(|pod| pod.hash == self.present).count();
+        let ready = self.pods.iter().filter(|pod| pod.ready).count();
         let complete = new >= self.replicas && self.pods.len() == new && ready >= new;
-        let late = !complete && now.duration_since(self.progressed) >= signed(deadline);
+        (new, ready, complete, !complete && now.duration_since(self.progressed) >= signed(deadline))
+    }
+
+    /// Everything that can change, in a number.
+    fn sign(&self, deadline: Duration, now: Timestamp) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.uid, self.generation, self.observed, self.replicas, &self.annotations, self.progress(deadline, now)).hash(&mut hasher);
+        self.pods.iter().for_each(|pod| (&pod.name, pod.ready, pod.restarts).hash(&mut hasher));
+        hasher.finish()
+    }
+
+    /// As the API server gives it.
+    fn object(&self, deadline: Duration, now: Timestamp) -> Value {
+        let (new, ready, complete, late) = self.progress(deadline, now);
         let progressing = if late {
             json!({ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "it has timed out progressing" })
         } else {
@@ -532,7 +549,7 @@ impl Workload {
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {
                 "name": self.name, "namespace": "shop", "uid": self.uid, "generation": self.generation,
-                "annotations": self.annotations, "labels": { "app": self.name },
+                "annotations": self.annotations, "labels": { "app": self.name }, "resourceVersion": self.resource_version.to_string(),
             },
             "spec": {
                 "replicas": self.replicas, "selector": { "matchLabels": { "app": self.name } }, "template": self.template,
@@ -543,12 +560,6 @@ impl Workload {
                 "readyReplicas": ready, "availableReplicas": ready, "conditions": [progressing],
             },
         })
-    }
-
-    fn object_with_version(&self, deadline: Duration, now: Timestamp) -> Value {
-        let mut object = self.object(deadline, now);
-        object["metadata"]["resourceVersion"] = json!(self.resource_version.to_string());
-        object
     }
 
     fn replica_set(&self, kept: &Kept) -> Value {
@@ -582,10 +593,6 @@ impl Pod {
 
     fn scrape(&mut self, at: Timestamp) {
         self.series.push_back((at, self.total, self.failed));
-    }
-
-    fn sign(&self) -> Value {
-        json!([self.name, self.ready, self.restarts])
     }
 }
 

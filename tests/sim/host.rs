@@ -27,14 +27,19 @@ use super::sources::{Counters, Probe};
 use super::store::{Death, Store};
 use super::world::{Fault, What, World, operator};
 
+type LedgerWrapper = fn(&World, Store) -> Box<dyn Ledger>;
+type PlatformWrapper = fn(&World, Kubernetes) -> Arc<dyn Platform>;
+type SignalWrapper = fn(&World, SignalKind, Arc<dyn Signal>) -> Arc<dyn Signal>;
+type NotifierWrapper = fn(&World, Inbox) -> Arc<dyn Notifier>;
+
 /// What is deliberately wrong with a daemon, so that the net can be shown to hold. Nothing of it is in the shipped code.
 #[derive(Clone, Copy, Default)]
 pub struct Mutation {
-    pub ledger: Option<fn(&World, Store) -> Box<dyn Ledger>>,
-    pub platform: Option<fn(&World, Kubernetes) -> Arc<dyn Platform>>,
+    pub ledger: Option<LedgerWrapper>,
+    pub platform: Option<PlatformWrapper>,
     pub patch: Option<Tamper>,
-    pub signal: Option<fn(&World, SignalKind, Arc<dyn Signal>) -> Arc<dyn Signal>>,
-    pub notifier: Option<fn(&World, Inbox) -> Arc<dyn Notifier>>,
+    pub signal: Option<SignalWrapper>,
+    pub notifier: Option<NotifierWrapper>,
     pub limits: Option<fn(&mut Limits)>,
     pub policy: Option<fn(&mut Service)>,
 }
@@ -129,7 +134,8 @@ fn setup(world: &World, plan: &Plan) -> Setup {
     for (name, service) in &policies {
         let settings = Settings { namespace: "shop".to_owned(), kind: Kind::Deployment, name: name.to_string() };
         let kubernetes = Kubernetes::new(reads.clone(), writes.clone(), settings);
-        let platform = mutation.platform.map_or_else(|| -> Arc<dyn Platform> { Arc::new(kubernetes.clone()) }, |wrap| wrap(world, kubernetes.clone()));
+        let platform =
+            mutation.platform.map_or_else(|| -> Arc<dyn Platform> { Arc::new(kubernetes.clone()) }, |wrap| wrap(world, kubernetes.clone()));
         adapters.platforms.insert(name.clone(), platform);
         for (signal, policy) in &service.signals {
             let source = source(world, name, policy.kind, policy.has_history);

@@ -174,7 +174,7 @@ fn wrong(inner: Kubernetes, apply: ApplyWrong, complete: bool) -> Arc<dyn Platfo
 #[test]
 fn an_effect_is_bound_to_what_is_there_instead_of_what_was_decided_on() {
     let platform = |_: &World, inner| wrong(inner, ApplyWrong::Rebinds, false);
-    let only = &[Fault::Meddling, Fault::Scaling, Fault::ServerErrors];
+    let only = &[Fault::Meddling, Fault::Scaling, Fault::ServerErrors, Fault::SilentWatch];
     caught(&["S4", "S6"], only, Mutation { platform: Some(platform), ..Mutation::default() });
 }
 

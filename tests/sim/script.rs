@@ -49,7 +49,6 @@ pub fn service(name: &str, kinds: &[(SignalKind, bool)], short: bool) -> Service
         verification: if short { verification } else { Verification::default() },
         restore: Restore::Template,
         dry_run: false,
-        notices_within: SignedDuration::from_mins(1),
         promote_on_probes: !kinds.iter().any(|(kind, _)| *kind == SignalKind::Errors),
         rollbacks_per_day: 3,
     }
@@ -97,7 +96,7 @@ impl Cast {
         ];
         let names = ["basket", "checkout", "search"];
         let count = usize::try_from(chance.below(3)).expect("small") + 1;
-        let mut services: Vec<Service> = names.iter().take(count).map(|name| service(name, *chance.pick(&kinds), true)).collect();
+        let mut services: Vec<Service> = names.iter().take(count).map(|name| service(name, chance.pick::<&[(SignalKind, bool)]>(&kinds), true)).collect();
         for service in &mut services {
             service.rollbacks_per_day = u32::try_from(chance.below(4)).expect("small") + 2;
             service.dry_run = chance.percent(8);
@@ -167,10 +166,10 @@ fn populate(world: &World, cast: &mut Cast) {
         let traffic = *cast.chance.pick(&[15.0, 30.0, 60.0]);
         let mut inner = world.lock();
         inner.cluster.scrape_every = Duration::from_secs(5);
-        inner.cluster.progress_deadline = *cast.chance.pick(&[Duration::from_secs(45), Duration::from_secs(600)]);
+        inner.cluster.progress_deadline = *cast.chance.pick(&[Duration::from_secs(45), Duration::from_mins(10)]);
         inner.cluster.create(name, &format!("shop/{name}:v1"), 2, traffic, now);
         // Who meddles deploys good versions and bad ones.
-        for _ in 0..4 {
+        for _ in 0..12 {
             let image = cast.next_image(name);
             let behaviour = if cast.chance.percent(50) { cast.good() } else { cast.bad(&service) };
             inner.cluster.behaviours.insert(image.clone(), behaviour);
@@ -203,13 +202,12 @@ fn episodes(world: &World, fault: Fault, mut chance: Chance) {
             if world.lock().trace.iter().rev().any(|fact| matches!(fact.what, What::Healed)) {
                 return;
             }
-            match fault {
-                Fault::Crash => world.kill(),
-                _ => {
-                    world.breaks(fault);
-                    sleep(chance.seconds(5, 150)).await;
-                    world.mends(fault);
-                }
+            if fault == Fault::Crash {
+                world.kill();
+            } else {
+                world.breaks(fault);
+                sleep(chance.seconds(5, 150)).await;
+                world.mends(fault);
             }
         }
     });
@@ -280,7 +278,7 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
     for fault in Fault::ALL {
         world.mends(fault);
     }
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     resume(world, host, cast).await;
     // What probes remember of this bad day would make the daemon careful for hours; that is another story than the one of the trial.
     world.kill();
@@ -288,10 +286,10 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
     world.lock().future.clear();
     deploy_good(world, cast);
     // What people had to put right themselves is history like any other; only a history that is well proves the next version quickly.
-    sleep(Duration::from_secs(300 + 90)).await;
+    sleep(Duration::from_mins(9)).await;
     deploy_good(world, cast);
     // The window, the longest rollout, and whatever was still under way before.
-    sleep(Duration::from_secs(240 + 180)).await;
+    sleep(Duration::from_mins(7)).await;
     resume(world, host, cast).await;
     for service in &cast.services {
         let passed = current_status(host, service) == Some(rollbackd_core::lifecycle::Status::Deployed);
@@ -352,7 +350,7 @@ async fn trial(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec
             violations.push(Violation { invariant: "L1", words });
         }
         // So that the brake has no reason to come on.
-        sleep(Duration::from_secs(120)).await;
+        sleep(Duration::from_mins(2)).await;
     }
     // Rollout, proof, watch, and the slowest repetition of a notice.
     sleep(Duration::from_secs(120 + 90 + 60 + 60)).await;
@@ -362,7 +360,7 @@ async fn trial(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec
         if !state.outbox.values().any(untold) {
             break;
         }
-        sleep(Duration::from_secs(60)).await;
+        sleep(Duration::from_mins(1)).await;
     }
 }
 

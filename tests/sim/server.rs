@@ -59,7 +59,7 @@ async fn answer(world: World, request: Request<kube::client::Body>, tamper: Opti
         return Ok(refusal);
     }
     if world.befalls(Fault::Hanging, 4) {
-        sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_hours(1)).await;
     }
     match parts.method {
         Method::GET if asked.watch => Ok(watch(&world, &asked)),
@@ -131,7 +131,9 @@ fn matches(object: &Value, labels: &[(String, String)]) -> bool {
 fn read(world: &World, asked: &Asked) -> Response<Body> {
     let now = world.now();
     let inner = world.lock();
-    let objects = inner.cluster.objects(asked.resource, now);
+    let app = asked.labels.iter().find(|(key, _)| key == "app").map(|(_, app)| app);
+    let deployment = asked.name.as_ref().or(asked.only.as_ref()).filter(|_| asked.resource == Resource::Deployments);
+    let objects = inner.cluster.objects(asked.resource, app.or(deployment).map(String::as_str), now);
     if let Some(name) = &asked.name {
         return objects.iter().find(|object| object["metadata"]["name"] == **name).map_or_else(not_found, |object| respond(200, object));
     }
@@ -205,7 +207,8 @@ async fn write(world: World, asked: Asked, patch: Value, tamper: Option<Tamper>)
         world.meddle(&name, Duration::from_millis(30));
     }
     let late = world.befalls(Fault::LateWrites, 40);
-    let delay = if late { world.lock().chance.seconds(1, 20) } else { world.lock().chance.between(Duration::ZERO, Duration::from_millis(20)) };
+    let delay =
+        if late { world.lock().chance.seconds(1, 20) } else { world.lock().chance.between(Duration::ZERO, Duration::from_millis(20)) };
     let lost = world.befalls(Fault::LostAnswers, 50);
     let hangs = lost && world.lock().chance.percent(30);
     let written = tokio::spawn(async move {
@@ -214,22 +217,22 @@ async fn write(world: World, asked: Asked, patch: Value, tamper: Option<Tamper>)
         if let Some(tamper) = tamper {
             tamper(&world, &name, &mut patch);
         }
-        let response = apply(&world, &name, &plan, patch);
+        let stored = apply(&world, &name, &plan, patch);
         if world.befalls(Fault::Meddling, 20) {
             world.meddle(&name, Duration::from_secs(3));
         }
-        response
+        stored
     });
     let response = written.await.map_err(io::Error::other)?;
     if hangs {
-        sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_hours(1)).await;
     }
     if lost { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(response) }
 }
 
 /// The plan that a patch names.
 fn plan_of(patch: &Value) -> String {
-    let annotations = patch.as_array().into_iter().flatten().find_map(|operation| {
+    let named = patch.as_array().into_iter().flatten().find_map(|operation| {
         let path = operation["path"].as_str()?;
         match path {
             "/metadata/annotations" => operation["value"]["rollbackd.dev/plan"].as_str().map(str::to_owned),
@@ -237,15 +240,14 @@ fn plan_of(patch: &Value) -> String {
             _ => None,
         }
     });
-    annotations.unwrap_or_default()
+    named.unwrap_or_default()
 }
 
 /// Applies a patch: whole, or not at all.
 pub fn apply(world: &World, name: &str, plan: &str, patch: Value) -> Response<Body> {
     let now = world.now();
     let mut inner = world.lock();
-    let objects = inner.cluster.objects(Resource::Deployments, now);
-    let Some(before) = objects.into_iter().find(|object| object["metadata"]["name"] == name) else { return not_found() };
+    let Some(before) = inner.cluster.objects(Resource::Deployments, Some(name), now).pop() else { return not_found() };
     let mut after = before.clone();
     let operations: json_patch::Patch = match serde_json::from_value(patch) {
         Ok(operations) => operations,
@@ -255,7 +257,7 @@ pub fn apply(world: &World, name: &str, plan: &str, patch: Value) -> Response<Bo
         return failure(422, "Invalid", &format!("the server rejected our request due to an error in our request: {error}"));
     }
     inner.cluster.store(name, &after, now);
-    let stored = inner.cluster.objects(Resource::Deployments, now).into_iter().find(|object| object["metadata"]["name"] == name);
+    let stored = inner.cluster.objects(Resource::Deployments, Some(name), now).pop();
     drop(inner);
     let foreign = |pointer: &str| before.pointer(pointer) != after.pointer(pointer);
     if plan.is_empty() || foreign("/spec/replicas") || foreign("/spec/selector") || foreign("/metadata/labels") {

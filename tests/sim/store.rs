@@ -60,8 +60,9 @@ impl Store {
                     | Entry::RollbackRolledOut { .. }
                     | Entry::RollbackEnded { .. }
             );
-            if let Some(service) = entry.service().filter(|_| worst && self.world.befalls(Fault::Meddling, 15)) {
-                self.world.meddle(service.as_str(), Duration::from_millis(300));
+            if let Some(service) = entry.service().filter(|_| worst && self.world.befalls(Fault::Meddling, 30)) {
+                let soon = self.world.lock().chance.percent(50);
+                self.world.meddle(service.as_str(), Duration::from_millis(if soon { 20 } else { 300 }));
             }
         }
     }
@@ -85,8 +86,11 @@ impl Ledger for Store {
         }
         self.meddle(&entries);
         let result = self.memory.append(at, entries);
-        let durable = u64::try_from(self.memory.records().len()).expect("a length fits");
-        self.world.set_durable(durable);
+        match &result {
+            Ok(records) => records.last().into_iter().for_each(|last| self.world.set_durable(last.seq)),
+            Err(LedgerError::Full { .. }) => {}
+            Err(_) => self.world.set_durable(u64::try_from(self.memory.records().len()).expect("a length fits")),
+        }
         if death == Some(Death::After) {
             self.die();
         }

@@ -132,7 +132,8 @@ pub enum What {
     Delivered { destination: String, notice: Box<Notice> },
     /// A service went from well to not well, or back.
     Well { service: String, well: bool },
-    /// The daemon began to run; the offset of the wall clock in seconds.
+    /// The daemon began to run, by a wall clock that is off by so many seconds.
+    #[expect(dead_code, reason = "it is printed")]
     Began { offset: i64 },
     /// The daemon died.
     Died,
@@ -323,8 +324,7 @@ impl World {
             let changed: Vec<(String, bool)> = {
                 let mut inner = self.lock();
                 inner.cluster.second(now);
-                let states: Vec<_> =
-                    inner.cluster.workloads.keys().map(|name| (name.clone(), inner.cluster.is_well(name, now))).collect();
+                let states: Vec<_> = inner.cluster.workloads.keys().map(|name| (name.clone(), inner.cluster.is_well(name, now))).collect();
                 states.into_iter().filter(|(name, well)| inner.well.insert(name.clone(), *well) != Some(*well)).collect()
             };
             for (service, well) in changed {

@@ -19,9 +19,8 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Takes in a look, and gives the time since the look before if nothing was out of sight in between. A new version may have been there
-    /// for as long as `notices_within`.
-    pub(crate) fn see(&mut self, workload: &Workload, at: Timestamp, notices_within: SignedDuration) -> SignedDuration {
+    /// Takes in a look, and gives the time since the look before if nothing was out of sight in between.
+    pub(crate) fn see(&mut self, workload: &Workload, at: Timestamp) -> SignedDuration {
         let in_sight = self.missing.take().is_none();
         let before = self.newest.as_ref();
         let elapsed = before.filter(|_| in_sight).map_or(SignedDuration::ZERO, |(_, before)| at.duration_since(*before));
@@ -30,7 +29,7 @@ impl Platform {
             self.available_until = Some(at);
         }
         if let Some((_, looked)) = self.newest.as_ref().filter(|(before, _)| before.version.id != workload.version.id) {
-            let latest = at.checked_sub(notices_within).unwrap_or(Timestamp::MIN);
+            let latest = at.checked_sub(workload.unseen_for).unwrap_or(Timestamp::MIN);
             self.other_version_until = Some(if in_sight { latest.max(*looked) } else { *looked });
         }
         self.newest = Some((workload.clone(), at));

@@ -54,7 +54,6 @@ fn service(signals: &[(SignalName, SignalPolicy)]) -> Service {
         dry_run: false,
         promote_on_probes: false,
         rollbacks_per_day: 3,
-        notices_within: SignedDuration::ZERO,
     }
 }
 
@@ -82,6 +81,7 @@ fn workload(rollout: Rollout, ready: u32, available: u32, troubles: Vec<Trouble>
         troubles,
         record: None,
         change: None,
+        unseen_for: SignedDuration::ZERO,
     }
 }
 

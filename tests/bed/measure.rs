@@ -1,0 +1,163 @@
+//! How long a recovery takes on a real cluster, and where the time goes. Not a story: it asserts only that each round ended as it should, and
+//! prints a table. `tests/measure recovery` runs it and puts the table into `docs/measurements.md`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rollbackd::ledger::Ledger as _;
+use rollbackd::ledger::sqlite::Sqlite;
+use rollbackd_core::entry::{Entry, Record};
+use rollbackd_core::plan::{Cause, Outcome, PlanId};
+
+use crate::world::World;
+
+/// From one probe to the next.
+const EVERY: Duration = Duration::from_secs(1);
+/// Enough for six failing rounds to tell an outage: about 460 clean ones allow to take less than 2 % for granted (DECISION 2.3).
+const CLEAN_ROUNDS: u32 = 480;
+/// Outages, one after the other.
+const OUTAGES: usize = 7;
+/// A service is looked at from outside this often; a user would be hit as often as this.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures for a quarter of an hour: run tests/measure recovery"]
+async fn how_long_a_recovery_takes() {
+    let mut world = World::new("measure", "deployment").await;
+    world.begin_with("shop:good");
+    let address = world.address();
+    world.configure(&format!(
+        "rollbacks_per_day = 100\n\n[services.web.probes.health]\nhttp = \"http://{address}/healthz\"\nevery = \"{}ms\"\ntimeout = \"1s\"\n\n\
+         [fleet]\nrollbacks_per_hour = 100\n",
+        EVERY.as_millis()
+    ));
+    world.start_daemon();
+    world.wait_until_known_good();
+    tokio::time::sleep(EVERY * CLEAN_ROUNDS).await;
+
+    let looks = Looks::begin(format!("http://{address}/healthz"));
+    for outage in 1..=OUTAGES {
+        world.deploy("shop:outage");
+        world.wait_for("all is clear", |world| world.kinds().iter().filter(|kind| *kind == "all_clear").count() == outage);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let looks = looks.end();
+    world.terminate_daemon();
+
+    let (mut recoveries, mut verdict) = (BTreeMap::new(), Timestamp::MIN);
+    let mut ledger = Sqlite::open(&world.state).expect("the daemon left a ledger");
+    ledger.replay(&mut |record| take(&mut recoveries, &mut verdict, &record)).expect("the ledger is whole");
+    let recoveries: Vec<Recovery> = recoveries.into_values().collect();
+    assert_eq!(recoveries.len(), OUTAGES);
+    print(&recoveries, &looks);
+}
+
+/// When one recovery came to each of its turns.
+#[derive(Clone, Copy, Debug)]
+struct Recovery {
+    /// The failing probe that the evidence begins with.
+    failing: Timestamp,
+    /// Rounds from there to the verdict, and how many of them failed.
+    rounds: (f64, f64),
+    verdict: Timestamp,
+    planned: Timestamp,
+    applied: Timestamp,
+    rolled_out: Timestamp,
+    recovered: Timestamp,
+}
+
+fn take(recoveries: &mut BTreeMap<PlanId, Recovery>, verdict: &mut Timestamp, record: &Record) {
+    let at = record.at;
+    match &record.entry {
+        Entry::VerdictReached { .. } => *verdict = at,
+        Entry::RollbackPlanned { plan } => {
+            let Cause::Verdict(found) = &plan.cause else { panic!("nobody asked for it") };
+            let finding = found.findings.iter().find(|finding| finding.signal == found.signal && finding.impact == found.impact);
+            let numbers = finding.and_then(|finding| finding.numbers.clone()).expect("a verdict on probes has numbers");
+            let (failing, rounds) = (found.onset, (numbers.count, numbers.failed));
+            let planned = Recovery { failing, rounds, verdict: *verdict, planned: at, applied: at, rolled_out: at, recovered: at };
+            recoveries.insert(PlanId(record.seq), planned);
+        }
+        Entry::RollbackApplied { plan, .. } => recoveries.get_mut(plan).expect("it was planned").applied = at,
+        Entry::RollbackRolledOut { plan, .. } => recoveries.get_mut(plan).expect("it was planned").rolled_out = at,
+        Entry::RollbackEnded { plan, outcome, .. } => {
+            assert_eq!(*outcome, Outcome::Recovered);
+            recoveries.get_mut(plan).expect("it was planned").recovered = at;
+        }
+        _ => {}
+    }
+}
+
+/// What a stranger sees of the service: when it was looked at, and whether it answered well.
+type Look = (Timestamp, bool);
+
+/// Looks at the service beside the daemon, as somebody who uses it.
+struct Looks {
+    seen: Arc<Mutex<Vec<Look>>>,
+    goes_on: Arc<AtomicBool>,
+}
+
+impl Looks {
+    fn begin(url: String) -> Self {
+        let (seen, goes_on) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(true)));
+        let (looks, looking) = (seen.clone(), goes_on.clone());
+        tokio::spawn(async move {
+            let client = reqwest::Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(1)).build().expect("a client");
+            while looking.load(Ordering::Relaxed) {
+                let at = Timestamp::now();
+                let well = client.get(&url).send().await.is_ok_and(|answer| answer.status().is_success());
+                looks.lock().expect("nobody panics with it").push((at, well));
+                tokio::time::sleep(LOOK).await;
+            }
+        });
+        Self { seen, goes_on }
+    }
+
+    fn end(self) -> Vec<Look> {
+        self.goes_on.store(false, Ordering::Relaxed);
+        std::mem::take(&mut self.seen.lock().expect("nobody panics with it"))
+    }
+}
+
+/// An outage as somebody saw it who uses the service, in seconds: from the first bad answer to the last one, and to the recovery.
+fn hurt(looks: &[Look], recovery: &Recovery) -> (f64, f64) {
+    let before = |seconds| recovery.failing.saturating_sub(jiff::SignedDuration::from_secs(seconds)).expect("a time in range");
+    let near: Vec<&Look> = looks.iter().filter(|(at, _)| *at > before(10) && *at < recovery.recovered).collect();
+    let bad: Vec<Timestamp> = near.iter().filter(|(_, well)| !well).map(|(at, _)| *at).collect();
+    let (Some(first), Some(last)) = (bad.first(), bad.last()) else { panic!("nobody saw the outage from outside") };
+    (seconds(*first, *last), seconds(*first, recovery.recovered))
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64()
+}
+
+fn print(recoveries: &[Recovery], looks: &[Look]) {
+    type Part = (&'static str, fn(&Recovery) -> f64);
+    let parts: [Part; 7] = [
+        ("evidence: first failing probe to verdict", |one| seconds(one.failing, one.verdict)),
+        ("decision: verdict to plan", |one| seconds(one.verdict, one.planned)),
+        ("patch: plan to applied", |one| seconds(one.planned, one.applied)),
+        ("rollout: applied to rolled out", |one| seconds(one.applied, one.rolled_out)),
+        ("verification: rolled out to recovered", |one| seconds(one.rolled_out, one.recovered)),
+        ("decision, patch and verification", |one| seconds(one.verdict, one.applied) + seconds(one.rolled_out, one.recovered)),
+        ("**in all: first failing probe to recovered**", |one| seconds(one.failing, one.recovered)),
+    ];
+    println!("| part, in seconds | min | median | max |\n|---|---:|---:|---:|");
+    for (name, part) in parts {
+        row(name, 3, recoveries.iter().map(part).collect());
+    }
+    row("seen from outside: first to last bad answer", 3, recoveries.iter().map(|one| hurt(looks, one).0).collect());
+    row("seen from outside: first bad answer to recovered", 3, recoveries.iter().map(|one| hurt(looks, one).1).collect());
+    row("probe rounds from the first failing one to the verdict", 0, recoveries.iter().map(|one| one.rounds.0).collect());
+    row("failing ones among them", 0, recoveries.iter().map(|one| one.rounds.1).collect());
+}
+
+fn row(name: &str, digits: usize, mut values: Vec<f64>) {
+    values.sort_by(f64::total_cmp);
+    let (min, median, max) = (values[0], values[values.len() / 2], values[values.len() - 1]);
+    println!("| {name} | {min:.digits$} | {median:.digits$} | {max:.digits$} |");
+}
