@@ -1,5 +1,5 @@
-//! Stories on real parts: a real Kubernetes with real pods, a real Prometheus, a real mail server, the real binary. Each asserts on what
-//! the cluster, the mail server, the webhook's receiver and the ledger then hold. `tests/run` starts the bed and runs them; a cluster to
+//! Stories on real parts: a real Kubernetes with real pods, a real systemd, real processes, a real Prometheus, a real mail server, the real
+//! binary. Each asserts on what the cluster or the host, the mail server, the webhook's receiver and the ledger then hold. `tests/run` starts the bed and runs them; a cluster to
 //! work with by hand is told of in `tests/bed/README.md`.
 //!
 //! Every duration is configuration, so that a story takes seconds; the default durations are proved on virtual time (`tests/sim`).

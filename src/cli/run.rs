@@ -47,8 +47,12 @@ pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Re
     };
     telemetry::init(format, filter).map_err(|error| Stop::Usage(format!("{filter:?} is not a log filter: {error}")))?;
     let environment = super::environment();
-    let mut config = config::load(path, &environment)
-        .map_err(|invalid| Stop::Usage(config::render(&invalid, screen.is_colored()).trim_end().to_owned()))?;
+    let mut config = config::load(path, &environment).map_err(|invalid| {
+        Stop::Usage(format!(
+            "the configuration is wrong, nothing is started:\n\n{}",
+            config::render(&invalid, screen.is_colored()).trim_end()
+        ))
+    })?;
     if !config.warnings.is_empty() {
         screen.tell(config::render(&config.warnings, screen.is_colored()).trim_end());
     }

@@ -18,7 +18,8 @@
 //! it prints the target, the effect is done, whoever brought it. While our own `deploy` runs, its target is not reported: a link is switched
 //! long before the service is restarted. Caveats: between reading and deploying somebody else can deploy, for a
 //! program has no compare-and-swap; and where `deploy` returns before `current` shows it, a second `deploy` of the same plan is possible after
-//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition).
+//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
+//! not run again where `current` prints the target already, so `current` should tell what runs rather than what is meant to run.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;

@@ -136,6 +136,7 @@ flock 9
 ln -sfn "releases/$to" next
 mv -T next release
 echo "$to" >>effects
+[ -z "${ROLLBACKD_PLAN:-}" ] || sleep "$(cat pause)"
 ./restart "$to" 9>&-
 "#;
 
@@ -157,6 +158,7 @@ impl Programs {
         }
         programs.write("address", &format!("LISTEN={}\n", programs.address), 0o644);
         programs.set_mood("");
+        programs.set_pause(0);
         for (name, script) in [("current", CURRENT), ("deploy", DEPLOY), ("status", STATUS), ("restart", restart)] {
             programs.write(name, script, 0o755);
         }
@@ -172,6 +174,11 @@ impl Programs {
     /// What `deploy` does first when the daemon runs it; shell.
     pub fn set_mood(&self, shell: &str) {
         self.write("mood", shell, 0o644);
+    }
+
+    /// How many seconds `deploy` waits between the switch of the link and the restart when the daemon runs it.
+    pub fn set_pause(&self, seconds: u32) {
+        self.write("pause", &seconds.to_string(), 0o644);
     }
 
     /// The configuration of the service `web`, whose programs the daemon sees in `folder`.

@@ -85,6 +85,23 @@ async fn a_healthy_release_passes_its_window_and_no_program_deploys_anything() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the bed: run tests/run"]
+async fn a_deploy_that_takes_its_time_after_the_link_is_switched_is_not_cut_off() {
+    let mut host = Host::new("slowdeploy").await;
+    host.deploy("v1");
+    host.traffic(40);
+    host.configure("", "");
+    host.start_daemon();
+    host.wait_until_known_good();
+
+    host.programs.set_pause(4);
+    host.deploy("v2");
+
+    assert_went_back_once(&host);
+    assert_eq!(host.programs.rollbacks_begun(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
 async fn a_deploy_that_fails_is_not_repeated_and_calls_for_a_person() {
     let host = a_bad_version_is_deployed("deployfails", "", "echo 'no space on the release disk' >&2; exit 1").await;
 
