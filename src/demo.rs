@@ -23,7 +23,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Environment};
 use crate::daemon::{Daemon, Handle};
-use crate::ledger::sqlite::Sqlite;
 use crate::ledger::{Ledger, LedgerError};
 use crate::{api, app};
 use service::{Behaviour, Shop};
@@ -93,7 +92,7 @@ impl Stage {
         let config = config::load(&path, &Environment::default())
             .map_err(|diagnostics| anyhow::anyhow!("{}", config::render(&diagnostics, false)))?;
         let (sender, records) = mpsc::unbounded_channel();
-        let ledger = Overheard { ledger: Sqlite::open(&config.daemon.state_directory)?, sender };
+        let ledger = Overheard { ledger: app::ledger(&config)?, sender };
         let (daemon, handle) = Daemon::open(Box::new(ledger), Timestamp::now(), "demo", app::setup(&config).await?)?;
         tokio::spawn(api::Listening::open(&config.daemon.socket).await?.serve(handle.clone(), end.clone()));
         tokio::spawn(daemon.run(end.clone(), || {}));
@@ -234,9 +233,8 @@ fn ending(record: &Record, scenario: Scenario, deployed: bool) -> Option<Ending>
 }
 
 /// A ledger whose records are overheard.
-#[derive(Debug)]
 struct Overheard {
-    ledger: Sqlite,
+    ledger: Box<dyn Ledger>,
     sender: mpsc::UnboundedSender<Record>,
 }
 

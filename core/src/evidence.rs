@@ -176,6 +176,23 @@ impl Evidence {
         self.platform.newest()
     }
 
+    /// The workload, if the platform gives it just now.
+    #[must_use]
+    pub fn workload_in_sight(&self) -> Option<&Workload> {
+        let (workload, _) = self.platform.newest()?;
+        self.platform.missing().is_none().then_some(workload)
+    }
+
+    /// Whether a signal, or the platform, was looked at and gives something now. A signal that the service has no more hides nothing.
+    #[must_use]
+    pub fn sees(&self, service: &Service, signal: &SignalName, now: Timestamp) -> bool {
+        if *signal == SignalName::platform() {
+            return self.workload_in_sight().is_some();
+        }
+        let Some(policy) = service.signals.get(signal) else { return true };
+        self.memories.get(signal).is_some_and(|memory| memory.sight.looked() && memory.sight.missing(policy.every, now).is_none())
+    }
+
     /// Until when something else than the newest version was certainly deployed.
     #[must_use]
     pub fn other_version_until(&self) -> Option<Timestamp> {
@@ -228,6 +245,12 @@ impl Evidence {
     #[must_use]
     pub fn watched(&self) -> Option<DeploymentId> {
         self.window.as_ref().map(|window| window.deployment)
+    }
+
+    /// From when on it is weighed.
+    #[must_use]
+    pub fn watched_from(&self) -> Option<Timestamp> {
+        self.window.as_ref().map(|window| window.start)
     }
 
     /// Begins to weigh a deployment that started at `start`; what was weighed before is dropped, what is remembered of each signal stays.
@@ -346,7 +369,7 @@ impl Evidence {
                 },
             }
         }
-        lacks.extend(self.lack_of_rollout());
+        lacks.extend(self.lack_of_rollout(service, true, now));
         if !lacks.is_empty() {
             return Health::Unproven(lacks);
         }
@@ -388,10 +411,12 @@ impl Evidence {
         Some(Lack::Missing(name.clone(), missing))
     }
 
-    fn lack_of_rollout(&self) -> Option<Lack> {
+    /// Where the platform itself is the proof, its first word is not believed.
+    fn lack_of_rollout(&self, service: &Service, is_the_proof: bool, now: Timestamp) -> Option<Lack> {
+        let complete = if is_the_proof { self.platform.is_steady(&service.decision, now) } else { self.platform.is_complete() };
         match self.platform.missing() {
             Some((missing, _)) => Some(Lack::Missing(SignalName::platform(), missing.clone())),
-            None => (!self.platform.is_complete()).then_some(Lack::Rollout),
+            None => (!complete).then_some(Lack::Rollout),
         }
     }
 
@@ -417,7 +442,7 @@ impl Evidence {
             let lack = proof.lack(name)?;
             Some(self.missing_of(service, name, now).unwrap_or(lack))
         });
-        lacks.chain(self.lack_of_rollout()).collect()
+        lacks.chain(self.lack_of_rollout(service, proof.by_platform, now)).collect()
     }
 
     /// Ends the looking for a proof.

@@ -40,6 +40,7 @@ pub(super) async fn look(requests: &Requests<'_>) -> Result<Option<Sight>, Missi
     let settled = rollout == Rollout::Complete && object.status.ready >= object.desired();
     let revisions = if settled { Vec::new() } else { allowed(revisions(requests, &object).await)?.unwrap_or_default() };
     let present = revision::present(&object, &revisions);
+    let rollout = rollout::of_present(rollout, present, &revisions);
     let pods = match present {
         Some(present) => allowed(pods(requests, &object, present).await)?,
         None => None,
