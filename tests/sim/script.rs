@@ -96,7 +96,8 @@ impl Cast {
         ];
         let names = ["basket", "checkout", "search"];
         let count = usize::try_from(chance.below(3)).expect("small") + 1;
-        let mut services: Vec<Service> = names.iter().take(count).map(|name| service(name, chance.pick::<&[(SignalKind, bool)]>(&kinds), true)).collect();
+        let mut services: Vec<Service> =
+            names.iter().take(count).map(|name| service(name, chance.pick::<&[(SignalKind, bool)]>(&kinds), true)).collect();
         for service in &mut services {
             service.rollbacks_per_day = u32::try_from(chance.below(4)).expect("small") + 2;
             service.dry_run = chance.percent(8);

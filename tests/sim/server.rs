@@ -233,8 +233,8 @@ async fn write(world: World, asked: Asked, patch: Value, tamper: Option<Tamper>)
 /// The plan that a patch names.
 fn plan_of(patch: &Value) -> String {
     let named = patch.as_array().into_iter().flatten().find_map(|operation| {
-        let path = operation["path"].as_str()?;
-        match path {
+        let place = operation["path"].as_str()?;
+        match place {
             "/metadata/annotations" => operation["value"]["rollbackd.dev/plan"].as_str().map(str::to_owned),
             "/metadata/annotations/rollbackd.dev~1plan" => operation["value"].as_str().map(str::to_owned),
             _ => None,

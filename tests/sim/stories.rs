@@ -452,9 +452,9 @@ async fn a_pause_holds_and_its_end_lets_go() {
 async fn rollback_with_a_death(dies_at: Option<(u64, Death)>) -> Story {
     let story = Story::with(vec![service("shop", &[PROBES, PROMETHEUS], true)], 30.0, dies_at);
     story.world.lock().cluster.scrape_every = Duration::from_secs(5);
-    story.minutes(6).await;
+    story.minutes(5).await;
     story.deploy("shop", "shop/shop:v2", Behaviour::OUTAGE);
-    story.minutes(12).await;
+    story.minutes(6).await;
     story
 }
 
