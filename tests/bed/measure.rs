@@ -146,7 +146,7 @@ fn print(recoveries: &[Recovery], looks: &[Look]) {
         ("decision, patch and verification", |one| seconds(one.verdict, one.applied) + seconds(one.rolled_out, one.recovered)),
         ("**in all: first failing probe to recovered**", |one| seconds(one.failing, one.recovered)),
     ];
-    println!("| part, in seconds | min | median | max |\n|---|---:|---:|---:|");
+    println!("\n| part, in seconds | min | median | max |\n|---|---:|---:|---:|");
     for (name, part) in parts {
         row(name, 3, recoveries.iter().map(part).collect());
     }
