@@ -320,16 +320,20 @@ impl Daemon {
     fn set_all_tasks(&mut self) {
         let services: Vec<_> = self.setup.policies.keys().cloned().collect();
         for service in services {
-            self.set_tasks(&service);
+            self.set_tasks_of(&service);
         }
         self.set_notices();
     }
 
     fn set_tasks(&mut self, service: &ServiceName) {
+        self.set_tasks_of(service);
+        self.set_notices();
+    }
+
+    fn set_tasks_of(&mut self, service: &ServiceName) {
         if let Some(policy) = self.setup.policies.get(service) {
             self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy));
         }
-        self.set_notices();
     }
 
     fn set_notices(&mut self) {

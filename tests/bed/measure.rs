@@ -11,6 +11,7 @@ use rollbackd::ledger::Ledger as _;
 use rollbackd::ledger::sqlite::Sqlite;
 use rollbackd_core::entry::{Entry, Record};
 use rollbackd_core::plan::{Cause, Outcome, PlanId};
+use serde_json::json;
 
 use crate::world::World;
 
@@ -18,7 +19,7 @@ use crate::world::World;
 const EVERY: Duration = Duration::from_secs(1);
 /// Enough for six failing rounds to tell an outage: about 460 clean ones allow to take less than 2 % for granted (DECISION 2.3).
 const CLEAN_ROUNDS: u32 = 480;
-/// Outages, one after the other.
+/// Outages of each service, one after the other.
 const OUTAGES: usize = 7;
 /// A service is looked at from outside this often; a user would be hit as often as this.
 const LOOK: Duration = Duration::from_millis(50);
@@ -26,19 +27,31 @@ const LOOK: Duration = Duration::from_millis(50);
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures for a quarter of an hour: run tests/measure recovery"]
 async fn how_long_a_recovery_takes() {
-    let mut world = World::new("measure", "deployment").await;
-    world.begin_with("shop:good");
-    let address = world.address();
+    let mut alone = guarded("alone", 1).await;
+    let mut replicated = guarded("replicated", 2).await;
+    tokio::time::sleep(EVERY * CLEAN_ROUNDS).await;
+    let alone = suffer(&mut alone).await;
+    let replicated = suffer(&mut replicated).await;
+    print(&alone, &replicated);
+}
+
+/// A service with so many replicas that a daemon guards and knows to be good.
+async fn guarded(story: &str, replicas: u32) -> World {
+    let mut world = World::new(story, "deployment").await;
+    world.begin_with_spec("shop:good", json!({"replicas": replicas}));
+    let (address, every) = (world.address(), EVERY.as_millis());
     world.configure(&format!(
-        "rollbacks_per_day = 100\n\n[services.web.probes.health]\nhttp = \"http://{address}/healthz\"\nevery = \"{}ms\"\ntimeout = \"1s\"\n\n\
-         [fleet]\nrollbacks_per_hour = 100\n",
-        EVERY.as_millis()
+        "rollbacks_per_day = 100\n\n[services.web.probes.health]\nhttp = \"http://{address}/healthz\"\nevery = \"{every}ms\"\n\
+         timeout = \"1s\"\n\n[fleet]\nrollbacks_per_hour = 100\n"
     ));
     world.start_daemon();
     world.wait_until_known_good();
-    tokio::time::sleep(EVERY * CLEAN_ROUNDS).await;
+    world
+}
 
-    let looks = Looks::begin(format!("http://{address}/healthz"));
+/// Lets the service have its outages, and ends the daemon.
+async fn suffer(world: &mut World) -> Vec<Recovery> {
+    let looks = Looks::begin(format!("http://{}/healthz", world.address()));
     for outage in 1..=OUTAGES {
         world.deploy("shop:outage");
         world.wait_for("all is clear", |world| world.kinds().iter().filter(|kind| *kind == "all_clear").count() == outage);
@@ -50,9 +63,15 @@ async fn how_long_a_recovery_takes() {
     let (mut recoveries, mut verdict) = (BTreeMap::new(), Timestamp::MIN);
     let mut ledger = Sqlite::open(&world.state).expect("the daemon left a ledger");
     ledger.replay(&mut |record| take(&mut recoveries, &mut verdict, &record)).expect("the ledger is whole");
-    let recoveries: Vec<Recovery> = recoveries.into_values().collect();
     assert_eq!(recoveries.len(), OUTAGES);
-    print(&recoveries, &looks);
+    let mut before = Timestamp::MIN;
+    let mut recoveries: Vec<Recovery> = recoveries.into_values().collect();
+    for recovery in &mut recoveries {
+        let bad = looks.iter().filter(|(at, well)| !well && *at > before && *at < recovery.recovered).map(|(at, _)| *at);
+        recovery.felt = bad.clone().min().zip(bad.max());
+        before = recovery.recovered;
+    }
+    recoveries
 }
 
 /// When one recovery came to each of its turns.
@@ -67,6 +86,8 @@ struct Recovery {
     applied: Timestamp,
     rolled_out: Timestamp,
     recovered: Timestamp,
+    /// The first and the last bad answer that a stranger got.
+    felt: Option<(Timestamp, Timestamp)>,
 }
 
 fn take(recoveries: &mut BTreeMap<PlanId, Recovery>, verdict: &mut Timestamp, record: &Record) {
@@ -78,7 +99,8 @@ fn take(recoveries: &mut BTreeMap<PlanId, Recovery>, verdict: &mut Timestamp, re
             let finding = found.findings.iter().find(|finding| finding.signal == found.signal && finding.impact == found.impact);
             let numbers = finding.and_then(|finding| finding.numbers.clone()).expect("a verdict on probes has numbers");
             let (failing, rounds) = (found.onset, (numbers.count, numbers.failed));
-            let planned = Recovery { failing, rounds, verdict: *verdict, planned: at, applied: at, rolled_out: at, recovered: at };
+            let planned =
+                Recovery { failing, rounds, verdict: *verdict, planned: at, applied: at, rolled_out: at, recovered: at, felt: None };
             recoveries.insert(PlanId(record.seq), planned);
         }
         Entry::RollbackApplied { plan, .. } => recoveries.get_mut(plan).expect("it was planned").applied = at,
@@ -122,42 +144,36 @@ impl Looks {
     }
 }
 
-/// An outage as somebody saw it who uses the service, in seconds: from the first bad answer to the last one, and to the recovery.
-fn hurt(looks: &[Look], recovery: &Recovery) -> (f64, f64) {
-    let before = |seconds| recovery.failing.saturating_sub(jiff::SignedDuration::from_secs(seconds)).expect("a time in range");
-    let near: Vec<&Look> = looks.iter().filter(|(at, _)| *at > before(10) && *at < recovery.recovered).collect();
-    let bad: Vec<Timestamp> = near.iter().filter(|(_, well)| !well).map(|(at, _)| *at).collect();
-    let (Some(first), Some(last)) = (bad.first(), bad.last()) else { panic!("nobody saw the outage from outside") };
-    (seconds(*first, *last), seconds(*first, recovery.recovered))
-}
-
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }
 
-fn print(recoveries: &[Recovery], looks: &[Look]) {
-    type Part = (&'static str, fn(&Recovery) -> f64);
-    let parts: [Part; 7] = [
-        ("evidence: first failing probe to verdict", |one| seconds(one.failing, one.verdict)),
-        ("decision: verdict to plan", |one| seconds(one.verdict, one.planned)),
-        ("patch: plan to applied", |one| seconds(one.planned, one.applied)),
-        ("rollout: applied to rolled out", |one| seconds(one.applied, one.rolled_out)),
-        ("verification: rolled out to recovered", |one| seconds(one.rolled_out, one.recovered)),
-        ("decision, patch and verification", |one| seconds(one.verdict, one.applied) + seconds(one.rolled_out, one.recovered)),
-        ("**in all: first failing probe to recovered**", |one| seconds(one.failing, one.recovered)),
+fn print(alone: &[Recovery], replicated: &[Recovery]) {
+    type Part = (&'static str, usize, fn(&Recovery) -> f64);
+    let parts: [Part; 11] = [
+        ("evidence: first failing probe to verdict", 3, |one| seconds(one.failing, one.verdict)),
+        ("decision: verdict to plan", 3, |one| seconds(one.verdict, one.planned)),
+        ("patch: plan to applied", 3, |one| seconds(one.planned, one.applied)),
+        ("rollout: applied to rolled out", 3, |one| seconds(one.applied, one.rolled_out)),
+        ("verification: rolled out to recovered", 3, |one| seconds(one.rolled_out, one.recovered)),
+        ("decision, patch and verification", 3, |one| seconds(one.verdict, one.applied) + seconds(one.rolled_out, one.recovered)),
+        ("**in all: first failing probe to recovered**", 3, |one| seconds(one.failing, one.recovered)),
+        ("from outside: first to last bad answer", 3, |one| one.felt.map_or(f64::NAN, |(first, last)| seconds(first, last))),
+        ("from outside: first bad answer to recovered", 3, |one| one.felt.map_or(f64::NAN, |(first, _)| seconds(first, one.recovered))),
+        ("probe rounds from the first failing one to the verdict", 0, |one| one.rounds.0),
+        ("failing ones among them", 0, |one| one.rounds.1),
     ];
-    println!("| part, in seconds | min | median | max |\n|---|---:|---:|---:|");
-    for (name, part) in parts {
-        row(name, 3, recoveries.iter().map(part).collect());
+    println!(
+        "\n| part, in seconds | 1 replica: min | median | max | 2 replicas: min | median | max |\n|---|---:|---:|---:|---:|---:|---:|"
+    );
+    for (name, digits, part) in parts {
+        let spread = |recoveries: &[Recovery]| spread(digits, recoveries.iter().map(part).collect());
+        println!("| {name} | {} | {} |", spread(alone), spread(replicated));
     }
-    row("seen from outside: first to last bad answer", 3, recoveries.iter().map(|one| hurt(looks, one).0).collect());
-    row("seen from outside: first bad answer to recovered", 3, recoveries.iter().map(|one| hurt(looks, one).1).collect());
-    row("probe rounds from the first failing one to the verdict", 0, recoveries.iter().map(|one| one.rounds.0).collect());
-    row("failing ones among them", 0, recoveries.iter().map(|one| one.rounds.1).collect());
 }
 
-fn row(name: &str, digits: usize, mut values: Vec<f64>) {
+fn spread(digits: usize, mut values: Vec<f64>) -> String {
     values.sort_by(f64::total_cmp);
     let (min, median, max) = (values[0], values[values.len() / 2], values[values.len() - 1]);
-    println!("| {name} | {min:.digits$} | {median:.digits$} | {max:.digits$} |");
+    format!("{min:.digits$} | {median:.digits$} | {max:.digits$}")
 }

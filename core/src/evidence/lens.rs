@@ -207,6 +207,11 @@ impl RatioLens {
         }
     }
 
+    /// How far back it looks.
+    pub(crate) fn hold(&self) -> SignedDuration {
+        self.hold
+    }
+
     /// The row of the matrix that it stands for.
     pub(crate) fn impact(&self) -> Impact {
         self.class.impact

@@ -18,10 +18,18 @@ pub(crate) struct Onset {
 #[derive(Clone, Debug)]
 pub(crate) struct Trailing {
     horizon: SignedDuration,
-    intervals: VecDeque<Interval>,
+    intervals: VecDeque<Kept>,
     held: SignedDuration,
     covered: SignedDuration,
     total: Counts,
+}
+
+/// What is kept of an interval. There are many of them for each signal of each service, so it is no more than what is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    at: Timestamp,
+    covered: SignedDuration,
+    counts: Counts,
 }
 
 /// The intervals of a hold: what they have in common, and each quarter of it.
@@ -44,7 +52,18 @@ impl Trailing {
         self.held = self.held.saturating_add(interval.covered);
         self.covered = self.covered.saturating_add(interval.covered);
         add(&mut self.total, interval.counts);
-        self.intervals.push_back(interval);
+        self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts });
+        self.forget();
+    }
+
+    /// From now on nothing is kept longer than `horizon`.
+    pub(crate) fn shorten(&mut self, horizon: SignedDuration) {
+        self.horizon = horizon;
+        self.forget();
+        self.intervals.shrink_to_fit();
+    }
+
+    fn forget(&mut self) {
         while let Some(oldest) = self.intervals.front()
             && self.intervals.len() > 1
             && self.held.saturating_sub(oldest.covered) >= self.horizon
@@ -64,9 +83,11 @@ impl Trailing {
         self.covered
     }
 
-    /// The intervals that ended after `since`.
-    pub(crate) fn after(&self, since: Timestamp) -> impl Iterator<Item = &Interval> {
-        self.intervals.iter().rev().take_while(move |interval| interval.at > since)
+    /// The sums of the intervals that ended after `since`, as far as they are kept.
+    pub(crate) fn after(&self, since: Timestamp) -> Counts {
+        let mut sum = NOTHING;
+        self.intervals.iter().rev().take_while(|interval| interval.at > since).for_each(|interval| add(&mut sum, interval.counts));
+        sum
     }
 
     /// The intervals of the covered time `hold` that ends now, to half an interval.
@@ -91,4 +112,36 @@ impl Trailing {
 fn add(sum: &mut Counts, counts: Counts) {
     sum.count += counts.count;
     sum.failed += counts.failed;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: SignedDuration = SignedDuration::from_secs(15);
+
+    /// Intervals of which every third is late, and each with counts of its own.
+    fn uneven() -> Trailing {
+        let mut trailing = Trailing::new(SignedDuration::from_mins(10));
+        let mut at = Timestamp::UNIX_EPOCH;
+        for number in 0..200_u32 {
+            let covered = if number % 3 == 0 { EVERY / 2 } else { EVERY };
+            at += covered;
+            let counts = Counts { count: f64::from(number), failed: f64::from(number % 7) };
+            trailing.push(Interval { from: at, at, covered, counts });
+        }
+        trailing
+    }
+
+    #[test]
+    fn keeping_less_changes_nothing_for_the_holds_that_still_fit() {
+        let hold = SignedDuration::from_secs(120);
+        let (long, mut short) = (uneven(), uneven());
+        short.shorten(hold);
+        assert!(short.intervals.len() < long.intervals.len() / 3);
+        for hold in [hold, hold / 2, EVERY * 2, EVERY] {
+            assert_eq!(short.held(hold, EVERY), long.held(hold, EVERY));
+        }
+        assert_eq!((short.total(), short.covered()), (long.total(), long.covered()));
+    }
 }

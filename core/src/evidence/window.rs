@@ -139,8 +139,8 @@ impl Ratios {
         self.trailing.push(interval);
     }
 
-    /// Weighs what waited, with the sums that were before each.
-    fn set_lenses(&mut self, mut lenses: Vec<RatioLens>) {
+    /// Weighs what waited, with the sums that were before each. From now on as much is kept as the longest hold needs, and `least`.
+    fn set_lenses(&mut self, mut lenses: Vec<RatioLens>, least: SignedDuration) {
         let waited = self.waiting.iter().fold(Counts { count: 0.0, failed: 0.0 }, |sum, interval| plus(sum, interval.counts));
         let total = self.trailing.total();
         let mut before = Counts { count: total.count - waited.count, failed: total.failed - waited.failed };
@@ -150,6 +150,7 @@ impl Ratios {
             }
             before = plus(before, interval.counts);
         }
+        self.trailing.shorten(lenses.iter().map(RatioLens::hold).fold(least, SignedDuration::max));
         self.lenses = Some(lenses);
     }
 
@@ -210,7 +211,7 @@ impl ErrorsWindow {
             return;
         }
         let lens = |class| RatioLens::of_errors(class, baseline, self.restarts);
-        self.ratios.set_lenses(Class::of_errors(service).map(lens).to_vec());
+        self.ratios.set_lenses(Class::of_errors(service).map(lens).to_vec(), SignedDuration::ZERO);
         self.cluster = baseline.cluster;
         if baseline.upper - baseline.observed() < Self::LITTLE_HISTORY {
             self.bound = (2.0 * baseline.upper).clamp(Self::LEAST_BOUND, Self::LARGEST_BOUND);
@@ -278,15 +279,15 @@ impl ProbeWindow {
             outage.step(&round);
         }
         self.outage = Some(outage);
-        self.ratios.set_lenses(vec![RatioLens::of_availability(Class::of_availability(service), baseline, self.restarts)]);
+        let lens = RatioLens::of_availability(Class::of_availability(service), baseline, self.restarts);
+        self.ratios.set_lenses(vec![lens], Self::PROOF);
         self.usual_failing = baseline.observed_failing();
     }
 
     /// How many rounds the last five minutes had, how much of them failed, and how much of that is usual.
     pub(crate) fn newest(&self, now: Timestamp) -> (f64, f64, f64) {
         let since = now.checked_sub(Self::PROOF).unwrap_or(Timestamp::MIN);
-        let newest = self.ratios.trailing.after(since);
-        let sum = newest.fold(Counts { count: 0.0, failed: 0.0 }, |sum, interval| plus(sum, interval.counts));
+        let sum = self.ratios.trailing.after(since);
         (sum.count, sum.failed, (self.usual_failing * sum.count).ceil())
     }
 
