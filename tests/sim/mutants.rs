@@ -342,11 +342,3 @@ fn the_daily_limit_is_overlooked() {
     let policy = |service: &mut rollbackd_core::service::Service| service.rollbacks_per_day = u32::MAX;
     caught(3, &["S10"], &[], Mutation { policy: Some(policy), ..Mutation::default() });
 }
-
-#[test]
-fn a_window_is_over_before_anything_could_be_seen() {
-    let policy = |service: &mut rollbackd_core::service::Service| {
-        service.window = jiff::SignedDuration::from_secs(1);
-    };
-    caught(29, &["promotion", "L1"], &[], Mutation { policy: Some(policy), ..Mutation::default() });
-}
