@@ -238,7 +238,7 @@ impl<'a> Desk<'a> {
         let policy = self.policy(service)?;
         let known = self.state.service(service).and_then(|known| Some((known, known.current()?)));
         let Some((known, current)) = known else { return Err(Answer::Unknown(format!("nothing was seen of {service} yet"))) };
-        let workload = self.evidence.get(service).and_then(Evidence::workload_in_sight);
+        let workload = self.evidence.get(service).and_then(Evidence::workload).map(|(workload, _)| workload);
         let wish = Wish { deployment: current, to, cause: Cause::Operator { by: by.clone(), reason } };
         let plan = guard::plan(self.state, policy, self.limits, workload, wish, self.now).map_err(|refusal| refused(&refusal))?;
         let answer = Answer::Planned {

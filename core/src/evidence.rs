@@ -176,18 +176,11 @@ impl Evidence {
         self.platform.newest()
     }
 
-    /// The workload, if the platform gives it just now.
-    #[must_use]
-    pub fn workload_in_sight(&self) -> Option<&Workload> {
-        let (workload, _) = self.platform.newest()?;
-        self.platform.missing().is_none().then_some(workload)
-    }
-
     /// Whether a signal, or the platform, was looked at and gives something now. A signal that the service has no more hides nothing.
     #[must_use]
     pub fn sees(&self, service: &Service, signal: &SignalName, now: Timestamp) -> bool {
         if *signal == SignalName::platform() {
-            return self.workload_in_sight().is_some();
+            return self.platform.newest().is_some() && self.platform.missing().is_none();
         }
         let Some(policy) = service.signals.get(signal) else { return true };
         self.memories.get(signal).is_some_and(|memory| memory.sight.looked() && memory.sight.missing(policy.every, now).is_none())

@@ -331,15 +331,38 @@ mod refusals {
     }
 
     #[test]
-    fn what_is_out_of_sight_is_not_changed() {
+    fn what_is_out_of_sight_is_changed_only_as_it_was_seen() {
         let mut world = deployed(Behaviour::Failing);
         world.pass(seconds(10));
         world.checkout().visible = false;
-        assert_eq!(refused_with(&mut world), "out-of-sight");
-        assert_eq!(answered(&world.roll_back(None)), "out-of-sight");
-        world.checkout().visible = true;
-        world.pass(seconds(2));
+        until_planned(&mut world);
         assert_eq!(world.checkout().effects, 1);
+
+        let mut world = deployed(Behaviour::Failing);
+        world.pass(seconds(10));
+        world.checkout().visible = false;
+        world.deploy("v3", Behaviour::Well);
+        world.checkout().dependency_down = true;
+        world.until(minutes(5), |world| outcome(world).is_some());
+        world.pass(minutes(5));
+        assert_eq!((outcome(&world), world.checkout_effects()), (Some(Outcome::Void(Void::Moved)), 0));
+        assert_eq!(world.count(|entry| matches!(entry, Entry::RollbackPlanned { .. })), 1);
+        world.checkout().dependency_down = false;
+        world.checkout().visible = true;
+        world.pass(minutes(2));
+        assert_eq!(world.rows(), "v1 deployed, v2 superseded, v3 watching");
+    }
+
+    #[test]
+    fn after_a_restart_nothing_is_answered_before_the_first_look() {
+        let mut world = World::settled();
+        world.crash();
+        assert_eq!(answered(&world.roll_back(Some("v1"))), "target-is-running");
+        world.pass(seconds(1));
+        world.deploy("v2", Behaviour::Well);
+        world.pass(seconds(1));
+        world.crash();
+        assert_eq!(answered(&world.roll_back(None)), "out-of-sight");
     }
 
     #[test]
