@@ -297,7 +297,7 @@ async fn without_a_known_good_version_nothing_is_done_and_it_is_said() {
 #[ignore = "needs the bed: run tests/run"]
 async fn a_target_that_the_cluster_pruned_comes_from_the_ledgers_own_copy() {
     let mut world = World::new("pruned", "deployment").await;
-    world.begin_with_spec("shop:good", json!({"revisionHistoryLimit": 0}));
+    world.begin_with_spec("shop:good", &json!({"revisionHistoryLimit": 0}));
     world.configure("");
     world.start_daemon();
     world.wait_until_known_good();

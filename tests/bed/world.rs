@@ -68,7 +68,7 @@ impl World {
             daemon,
             discovering: None,
         };
-        world.kubectl_anywhere(&["create", "namespace", &world.namespace]);
+        Self::kubectl_anywhere(&["create", "namespace", &world.namespace]);
         world
     }
 
@@ -94,10 +94,10 @@ impl World {
     pub fn kubectl(&self, arguments: &[&str]) -> String {
         let mut all = vec!["-n", &self.namespace];
         all.extend(arguments);
-        self.kubectl_anywhere(&all)
+        Self::kubectl_anywhere(&all)
     }
 
-    fn kubectl_anywhere(&self, arguments: &[&str]) -> String {
+    fn kubectl_anywhere(arguments: &[&str]) -> String {
         let output = Command::new("kubectl").args(arguments).output().expect("kubectl is in the bed's PATH");
         assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("kubectl prints text")
@@ -111,11 +111,11 @@ impl World {
 
     /// The workload `web` with two replicas and its Service, rolled out.
     pub fn begin_with(&self, image: &str) {
-        self.begin_with_spec(image, json!({}));
+        self.begin_with_spec(image, &json!({}));
     }
 
     /// The same with further fields of the workload's `spec`.
-    pub fn begin_with_spec(&self, image: &str, further: Value) {
+    pub fn begin_with_spec(&self, image: &str, further: &Value) {
         let labels = json!({"app": "web"});
         self.apply(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
             "spec": {"selector": labels, "ports": [{"port": 8080}]}}));
