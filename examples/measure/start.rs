@@ -38,7 +38,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let socket = UnixDatagram::bind(&notify)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let (mut took, mut held) = (Vec::new(), Vec::new());
+    let (mut took, mut used, mut held) = (Vec::new(), Vec::new(), 0.0);
     for start in 0..arguments.starts {
         if arguments.records == 0 && state.exists() {
             fs::remove_dir_all(&state)?;
@@ -55,9 +55,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .context("cannot start the binary")?;
         while !next(&socket)?.contains("READY=1") {}
         took.push(began.elapsed().as_secs_f64() * 1000.0);
+        used.push(process::time_of_threads(daemon.id())?.as_secs_f64() * 1000.0);
         if start + 1 == arguments.starts {
             std::thread::sleep(SETTLE);
-            held.push(process::memory(&daemon.id().to_string(), "VmRSS")?);
+            held = process::memory(&daemon.id().to_string(), "VmRSS")?;
         }
         let id = Pid::from_raw(i32::try_from(daemon.id())?).context("not a process")?;
         kill_process(id, Signal::TERM)?;
@@ -65,8 +66,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         while !next(&socket)?.contains("STOPPING=1") {}
     }
     took.sort_by(f64::total_cmp);
+    used.sort_by(f64::total_cmp);
     let (min, median, max) = (took[0], took[took.len() / 2], took[took.len() - 1]);
-    println!("| {} | {min:.1} ms | {median:.1} ms | {max:.1} ms | {:.1} MiB |", arguments.records, held[0]);
+    let used = used[used.len() / 2];
+    println!("| {} | {min:.1} ms | {median:.1} ms | {max:.1} ms | {used:.1} ms | {held:.1} MiB |", arguments.records);
     Ok(())
 }
 
