@@ -16,6 +16,7 @@ use crate::config::{self, Config, Environment, GuardedService, NotifierSettings,
 use crate::daemon::{Daemon, Handle, Setup};
 use crate::executor::Adapters;
 use crate::ledger::sqlite::Sqlite;
+use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifier;
 use crate::notify::email::Email;
 use crate::notify::webhook::Webhook;
@@ -40,7 +41,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub async fn run(path: PathBuf, config: Config, environment: Environment) -> anyhow::Result<()> {
     let Signals { shutdown, reload } = shutdown::listen().context("cannot listen for signals")?;
     let setup = setup(&config).await?;
-    let ledger = Box::new(Sqlite::open(&config.daemon.state_directory)?);
+    let ledger = ledger(&config)?;
     let services = setup.policies.len();
     let (daemon, handle) = Daemon::open(ledger, Timestamp::now(), &name(), setup)?;
 
@@ -57,6 +58,14 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
     reloads.abort();
     let _ = tokio::time::timeout(LAST_WORDS, socket).await;
     Ok(ended?)
+}
+
+/// The ledger of a configuration.
+///
+/// # Errors
+/// When it is in use or can't be read.
+pub fn ledger(config: &Config) -> Result<Box<dyn Ledger>, LedgerError> {
+    Ok(Box::new(Sqlite::open(&config.daemon.state_directory)?))
 }
 
 /// A name for a new ledger: 8 characters, unique enough among all ledgers that ever meet the same workload.

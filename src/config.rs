@@ -47,7 +47,7 @@ pub struct Config {
     /// Limits over all services.
     pub fleet: Fleet,
     /// How the cluster is reached; only looked at when a service runs on Kubernetes.
-    pub kubernetes: Kubernetes,
+    pub kubernetes: platform::kubernetes::Cluster,
     /// The services.
     pub services: BTreeMap<ServiceName, GuardedService>,
     /// The destinations of notices.
@@ -76,15 +76,6 @@ pub struct Fleet {
     pub brake_services: u32,
     /// Default 5 min.
     pub brake_within: SignedDuration,
-}
-
-/// How the cluster is reached. Without a file: the service account inside a pod, else `$KUBECONFIG`, else `~/.kube/config`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kubernetes {
-    /// A kubeconfig file.
-    pub kubeconfig: Option<PathBuf>,
-    /// A context in it; the current one unless said.
-    pub context: Option<String>,
 }
 
 /// A service with its adapters' settings.

@@ -80,18 +80,21 @@ const NOTICES_AT_ONCE: usize = 4;
 /// The daemon.
 pub struct Daemon {
     state: State,
-    setup: Policies,
+    setup: Configured,
     evidence: BTreeMap<ServiceName, Evidence>,
     ledger: Box<dyn Ledger>,
     clock: Clock,
     executor: Executor,
     seen: mpsc::Receiver<Seen>,
     requests: mpsc::Receiver<Request>,
+    /// What tasks that end by themselves brought while the ledger could not be written. They don't come again, so it is seen again at each
+    /// tick. Bounded: each such task brings one thing, and stays on its list until that is written.
+    unwritten: Vec<Seen>,
     troubles: Troubles,
 }
 
 /// A setup without its adapters, which the executor has.
-struct Policies {
+struct Configured {
     policies: BTreeMap<ServiceName, Service>,
     limits: Limits,
     routes: BTreeMap<String, Route>,
@@ -125,9 +128,9 @@ impl Daemon {
         let (request_sender, requests) = mpsc::channel(REQUESTS_WAITING);
         let executor = Executor::new(setup.adapters, clock, seen_sender);
         let evidence = setup.policies.iter().map(|(name, policy)| (name.clone(), Evidence::new(policy))).collect();
-        let setup = Policies { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        let setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
         let troubles = Troubles::default();
-        let mut daemon = Self { state, setup, evidence, ledger, clock, executor, seen, requests, troubles };
+        let mut daemon = Self { state, setup, evidence, ledger, clock, executor, seen, requests, unwritten: Vec::new(), troubles };
         if daemon.state.seq == 0 {
             daemon.append(vec![Entry::LedgerBegun { ledger: name.to_owned() }])?;
         }
@@ -153,6 +156,9 @@ impl Daemon {
                 () = shutdown.cancelled() => return Ok(()),
                 _ = tick.tick() => {
                     heartbeat();
+                    for seen in std::mem::take(&mut self.unwritten) {
+                        self.see(seen);
+                    }
                     self.turn_all();
                 }
                 Some(request) = self.requests.recv() => self.request(request),
@@ -175,17 +181,23 @@ impl Daemon {
             Seen::Reading(service, signal, reading) => {
                 self.observe(&service, |evidence, policy| evidence.observe(policy, &signal, &reading, now));
             }
-            Seen::History(service, deployment, signal, history) => {
-                let Some(policy) = self.setup.policies.get(&service) else { return };
-                let entries = decide::history_read(&self.state, policy, deployment, &signal, &history);
-                self.write_and_turn(&service, entries);
+            Seen::History(ref service, deployment, ref signal, ref history) => {
+                let Some(policy) = self.setup.policies.get(service) else { return };
+                let entries = decide::history_read(&self.state, policy, deployment, signal, history);
+                self.write_and_turn(&service.clone(), entries, seen);
             }
-            Seen::Effect(service, plan, outcome) => {
-                let entries = decide::effect_over(&self.state, &service, plan, outcome);
-                self.write_and_turn(&service, entries);
+            Seen::Effect(ref service, plan, ref outcome) => {
+                let entries = decide::effect_over(&self.state, service, plan, outcome.clone());
+                self.write_and_turn(&service.clone(), entries, seen);
             }
-            Seen::Delivered(notice, destination) => self.settle(Entry::NoticeDelivered { notice, destination }),
-            Seen::Abandoned(notice, destination, why) => self.settle(Entry::NoticeAbandoned { notice, destination, why }),
+            Seen::Delivered(notice, ref destination) => {
+                let entry = Entry::NoticeDelivered { notice, destination: destination.clone() };
+                self.settle(entry, seen);
+            }
+            Seen::Abandoned(notice, ref destination, ref why) => {
+                let entry = Entry::NoticeAbandoned { notice, destination: destination.clone(), why: why.clone() };
+                self.settle(entry, seen);
+            }
         }
     }
 
@@ -219,9 +231,13 @@ impl Daemon {
         }
     }
 
-    fn write_and_turn(&mut self, service: &ServiceName, entries: Vec<Entry>) {
-        if !entries.is_empty() && self.write(entries) {
-            self.set_tasks(service);
+    fn write_and_turn(&mut self, service: &ServiceName, entries: Vec<Entry>, seen: Seen) {
+        if !entries.is_empty() {
+            if self.write(entries) {
+                self.set_tasks(service);
+            } else {
+                self.unwritten.push(seen);
+            }
         }
         self.turn(service);
     }
@@ -250,9 +266,12 @@ impl Daemon {
         }
     }
 
-    fn settle(&mut self, entry: Entry) {
-        self.write(vec![entry]);
-        self.set_notices();
+    fn settle(&mut self, entry: Entry, seen: Seen) {
+        if self.write(vec![entry]) {
+            self.set_notices();
+        } else {
+            self.unwritten.push(seen);
+        }
     }
 
     /// Makes entries durable and folds them. False when they could not be made durable: where the ledger is well (a full disk) nothing
@@ -364,7 +383,7 @@ impl Daemon {
             self.evidence.entry(name.clone()).or_insert_with(|| Evidence::new(policy));
         }
         self.executor.replace(setup.adapters);
-        self.setup = Policies { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        self.setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
         self.troubles.broken.clear();
         if let Err(error) = self.know_destinations() {
             tracing::error!(error = %journal::chain(&error), "the new destinations can't be recorded; they get no notices yet");

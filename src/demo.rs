@@ -23,7 +23,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::config::{self, Environment};
 use crate::daemon::{Daemon, Handle};
-use crate::ledger::sqlite::Sqlite;
 use crate::ledger::{Ledger, LedgerError};
 use crate::{api, app};
 use service::{Behaviour, Shop};
@@ -62,8 +61,8 @@ const NEW: &str = "shop v1.1";
 pub async fn run(scenario: Scenario) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("rollbackd-demo-").tempdir().context("cannot make a temporary folder")?;
     let stage = Stage::set(scenario, folder.path()).await?;
+    Teller::begin(scenario, folder.path());
     let mut teller = Teller::new();
-    teller.begin(scenario, folder.path());
     let ended = stage.play(scenario, &mut teller).await;
     drop(folder);
     ended
@@ -93,7 +92,7 @@ impl Stage {
         let config = config::load(&path, &Environment::default())
             .map_err(|diagnostics| anyhow::anyhow!("{}", config::render(&diagnostics, false)))?;
         let (sender, records) = mpsc::unbounded_channel();
-        let ledger = Overheard { ledger: Sqlite::open(&config.daemon.state_directory)?, sender };
+        let ledger = Overheard { ledger: app::ledger(&config)?, sender };
         let (daemon, handle) = Daemon::open(Box::new(ledger), Timestamp::now(), "demo", app::setup(&config).await?)?;
         tokio::spawn(api::Listening::open(&config.daemon.socket).await?.serve(handle.clone(), end.clone()));
         tokio::spawn(daemon.run(end.clone(), || {}));
@@ -107,7 +106,7 @@ impl Stage {
         let Ok(ending) = told else { bail!("the story did not end within {} s", PATIENCE.as_secs()) };
         let ending = ending?;
         let answer = self.ask(Command::Explain { service: self.service.clone(), deployment: None }).await;
-        teller.end(scenario, ending, &self.shop.running(), answer.as_ref());
+        Teller::end(scenario, ending, &self.shop.running(), answer.as_ref());
         let (expected, version) = expected(scenario);
         if ending != expected {
             bail!("the story should have ended with {expected:?}, but ended with {ending:?}");
@@ -121,8 +120,15 @@ impl Stage {
     async fn until_the_end(&mut self, scenario: Scenario, teller: &mut Teller) -> anyhow::Result<Ending> {
         let mut look = tokio::time::interval(Duration::from_secs(1));
         let mut deployed = false;
+        let deploy = sleep(PATIENCE);
+        tokio::pin!(deploy);
         loop {
             tokio::select! {
+                () = &mut deploy, if !deployed => {
+                    deployed = true;
+                    teller.deploys(scenario, NEW);
+                    self.shop.deploy(NEW, behaviour(scenario))?;
+                }
                 Some(record) = self.records.recv() => {
                     teller.record(&record);
                     if matches!(record.entry, Entry::DeploymentSeen { .. }) && scenario == Scenario::Quiet && !deployed {
@@ -130,10 +136,7 @@ impl Stage {
                         self.vouch().await;
                     }
                     if proved(&record, scenario) && !deployed {
-                        deployed = true;
-                        sleep(Duration::from_secs(1)).await;
-                        teller.deploys(scenario, NEW);
-                        self.shop.deploy(NEW, behaviour(scenario))?;
+                        deploy.as_mut().reset(Instant::now() + Duration::from_secs(1));
                     } else if let Some(ending) = ending(&record, scenario, deployed) {
                         self.last_notices(teller).await;
                         return Ok(ending);
@@ -230,9 +233,8 @@ fn ending(record: &Record, scenario: Scenario, deployed: bool) -> Option<Ending>
 }
 
 /// A ledger whose records are overheard.
-#[derive(Debug)]
 struct Overheard {
-    ledger: Sqlite,
+    ledger: Box<dyn Ledger>,
     sender: mpsc::UnboundedSender<Record>,
 }
 

@@ -15,7 +15,7 @@ use rollbackd_core::observation::{Reading, Scrape};
 use rollbackd_core::plan::{Effect, PlanId};
 use rollbackd_core::service::{ServiceName, SignalName};
 use rollbackd_core::task::Task;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
@@ -47,7 +47,7 @@ impl fmt::Debug for Adapters {
 }
 
 /// What comes back from tasks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Seen {
     /// A look at a workload.
     Workload(ServiceName, Report),
@@ -72,10 +72,15 @@ pub enum List {
     Notices,
 }
 
+/// So many looks at signals are under way at once; the others wait their turn. A thousand services that are slow together must not take all
+/// file descriptors from the ledger and the cluster.
+const LOOKS_AT_ONCE: usize = 256;
+
 /// Carries out tasks.
 #[derive(Debug)]
 pub struct Executor {
     adapters: Adapters,
+    looks: Arc<Semaphore>,
     clock: Clock,
     seen: mpsc::Sender<Seen>,
     running: BTreeMap<List, Vec<Running>>,
@@ -96,8 +101,8 @@ impl Drop for Running {
 impl Executor {
     /// Nothing is in progress yet. What is seen goes to `seen`.
     #[must_use]
-    pub const fn new(adapters: Adapters, clock: Clock, seen: mpsc::Sender<Seen>) -> Self {
-        Self { adapters, clock, seen, running: BTreeMap::new() }
+    pub fn new(adapters: Adapters, clock: Clock, seen: mpsc::Sender<Seen>) -> Self {
+        Self { adapters, looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)), clock, seen, running: BTreeMap::new() }
     }
 
     /// Sees to it that exactly `wanted` is in progress on a list.
@@ -129,7 +134,8 @@ impl Executor {
             Task::Watch { service } => tokio::spawn(watch(self.adapters.platforms.get(&service)?.clone(), service, seen)),
             Task::Read { service, signal, every } => {
                 let adapter = self.adapters.signals.get(&(service.clone(), signal.clone()))?.clone();
-                tokio::spawn(read(adapter, service, signal, every, clock, seen))
+                let looks = self.looks.clone();
+                tokio::spawn(read(Looker { signal: adapter, looks, clock }, service, signal, every, seen))
             }
             Task::ReadHistory { service, deployment, signal, from, to } => {
                 let adapter = self.adapters.signals.get(&(service.clone(), signal.clone()))?.clone();
@@ -174,24 +180,32 @@ async fn watch(platform: Arc<dyn Platform>, service: ServiceName, seen: mpsc::Se
 
 /// Looks at once, and then at a steady pace that begins at a different moment for each signal, so that many services don't all look at the
 /// same one.
-async fn read(
-    signal: Arc<dyn Signal>,
-    service: ServiceName,
-    name: SignalName,
-    every: SignedDuration,
-    clock: Clock,
-    seen: mpsc::Sender<Seen>,
-) {
+async fn read(looker: Looker, service: ServiceName, name: SignalName, every: SignedDuration, seen: mpsc::Sender<Seen>) {
     let every = Duration::try_from(every).unwrap_or(Duration::from_secs(1)).max(Duration::from_millis(50));
     let first = Instant::now() + spread(&service, &name, every);
     let mut pace = interval_at(first, every);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let reading = signal.read(clock.now()).await;
+        let reading = looker.look().await;
         if seen.send(Seen::Reading(service.clone(), name.clone(), reading)).await.is_err() {
             return;
         }
         pace.tick().await;
+    }
+}
+
+/// Looks at one signal when it is its turn.
+struct Looker {
+    signal: Arc<dyn Signal>,
+    looks: Arc<Semaphore>,
+    clock: Clock,
+}
+
+impl Looker {
+    async fn look(&self) -> Reading {
+        // Nobody closes it; a look without a turn would be no harm either.
+        let _turn = self.looks.acquire().await;
+        self.signal.read(self.clock.now()).await
     }
 }
 
@@ -210,11 +224,11 @@ async fn read_history(signal: &dyn Signal, service: &ServiceName, name: &SignalN
         match signal.history(from, to).await {
             Ok(history) => return history,
             Err(missing) => {
-                tracing::warn!(%service, signal = %name, %missing, "the time before the deployment can't be read, will try again")
+                tracing::warn!(%service, signal = %name, %missing, "the time before the deployment can't be read, will try again");
             }
         }
         sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(60));
+        pause = (pause * 2).min(Duration::from_mins(1));
     }
 }
 
@@ -244,9 +258,9 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(2),
     Duration::from_secs(10),
     Duration::from_secs(30),
-    Duration::from_secs(120),
-    Duration::from_secs(300),
-    Duration::from_secs(900),
+    Duration::from_mins(2),
+    Duration::from_mins(5),
+    Duration::from_mins(15),
 ];
 
 async fn deliver(notifier: &dyn Notifier, notice: &Notice, destination: &str) -> Result<(), String> {
@@ -263,7 +277,7 @@ async fn deliver(notifier: &dyn Notifier, notice: &Notice, destination: &str) ->
                 after
             }
         };
-        let pause = pauses.next().unwrap_or(Duration::from_secs(1800));
+        let pause = pauses.next().unwrap_or(Duration::from_mins(30));
         sleep(asked_for.map_or(pause, |asked_for| asked_for.max(pause))).await;
     }
 }

@@ -635,7 +635,8 @@ fn the_real_daemon_pauses_and_says_who_did_it() {
             let (daemon, handle) = Daemon::open(Box::<Counting>::default(), Timestamp::now(), "tester00", setup).unwrap();
             let listening = Listening::open(&at).await.unwrap();
             ready.send(()).unwrap();
-            tokio::join!(daemon.run(until.clone(), || {}), listening.serve(handle, until));
+            let (ended, ()) = tokio::join!(daemon.run(until.clone(), || {}), listening.serve(handle, until));
+            ended.expect("the ledger is well");
         });
     });
     is_ready.recv_timeout(Duration::from_secs(10)).unwrap();

@@ -1,5 +1,10 @@
 //! What operators ask for, and the answer. A command changes something only through entries, like everything else.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "an answer is made once for each command, and is the same thing whether it is good news or not"
+)]
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -208,12 +213,17 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// A notice of the deployment that is in its window, if it was seen within the last window; of the next one otherwise.
+    /// A notice of the newest deployment, if that is in its window and was seen a moment ago, or after the time that the notice says; of the
+    /// next one otherwise.
     fn deployed(&self, service: &ServiceName, started: Option<Timestamp>, change: Option<ChangeKind>, by: &Actor) -> Handled {
         let policy = self.policy(service)?;
         let current = self.state.service(service).and_then(|known| known.current());
         let seen = current.filter(|current| {
-            current.status.in_window() && current.extended.is_none() && self.now.duration_since(current.seen) <= policy.decision.grace
+            let seen = match started {
+                Some(started) => current.seen >= started,
+                None => self.now.duration_since(current.seen) <= policy.decision.grace,
+            };
+            seen && current.status.in_window() && current.rollback_of().is_none()
         });
         let words = match seen {
             Some(current) => format!("noted for deployment {} ({})", current.id, current.version),
@@ -255,7 +265,8 @@ impl<'a> Desk<'a> {
             Scope::All => self.state.hold.is_some(),
             Scope::Service(service) => self.state.service(service).is_some_and(|known| known.hold.is_some()),
         };
-        let braked = scope == Scope::All && self.state.brake.is_some();
+        let scope_is_all = scope == Scope::All;
+        let braked = scope_is_all && self.state.brake.is_some();
         let mut entries = Vec::new();
         if held {
             entries.push(Entry::Resumed { scope, by: by.clone() });
@@ -264,7 +275,21 @@ impl<'a> Desk<'a> {
             entries.push(Entry::BrakeReleased { by: by.clone() });
         }
         let words = if entries.is_empty() { "were not paused" } else { "are allowed again" };
-        Ok((entries, Answer::Done(format!("automatic rollbacks of {of} {words}"))))
+        let others = match scope_is_all {
+            true => self.held_services(),
+            false if self.state.hold.is_some() || self.state.brake.is_some() => {
+                "; those of all services are still paused (--all)".to_owned()
+            }
+            false => String::new(),
+        };
+        Ok((entries, Answer::Done(format!("automatic rollbacks of {of} {words}{others}"))))
+    }
+
+    /// Who resumes all services ends no pause of a single one.
+    fn held_services(&self) -> String {
+        let held = self.policies.keys().filter(|name| self.state.service(name).is_some_and(|known| known.hold.is_some()));
+        let names: Vec<_> = held.map(ToString::to_string).collect();
+        if names.is_empty() { String::new() } else { format!("; still paused on their own: {}", names.join(", ")) }
     }
 
     fn scope(&self, scope: &Scope) -> Result<String, Answer> {

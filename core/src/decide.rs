@@ -15,13 +15,25 @@ use crate::observation::{Binding, Rollout, Scrape, Workload};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
 use crate::service::{Service, ServiceName, SignalName};
 use crate::severity::Response;
-use crate::verdict::Verdict;
+use crate::verdict::{Failure, Finding, FindingState, Verdict};
+use crate::words;
+
+#[cfg(test)]
+mod stories;
+#[cfg(test)]
+pub(crate) mod world;
 
 /// An unproved deployment is watched on for so long at a time (DECISION 2.8).
 const EXTENSION: SignedDuration = SignedDuration::from_hours(24);
 
+/// An attempt on an object with generations ends within this (`Platform::apply`); a program may take as long as a rollout.
+const ATTEMPT: SignedDuration = SignedDuration::from_secs(30);
+
 /// The brake is released by itself after so long without a new alarm.
 const CALM: SignedDuration = SignedDuration::from_mins(30);
+
+/// From these odds on something is suspect: 1 in 20, as a natural logarithm (DECISION 2.5).
+const SUSPECT: f64 = 2.995_732_273_553_991;
 
 /// What became of the effect of a plan, once that is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,8 +115,8 @@ fn mark(service: &ServiceName, rollback: &Rollback, mark: Mark, reason: MarkReas
 fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now: Timestamp) {
     match service.current().filter(|current| current.status.in_window()) {
         Some(current) => {
-            if evidence.watched() != Some(current.id) {
-                evidence.watch(policy, current.id, current.started, now);
+            if evidence.watched() != Some(current.id) || evidence.watched_from() != Some(current.watched_from) {
+                evidence.watch(policy, current.id, current.watched_from, now);
             }
             evidence.set_baselines(policy, &current.baselines);
         }
@@ -112,18 +124,31 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
         None => {}
     }
     match service.open_rollback() {
-        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) => {
-            if evidence.verified() != Some(*id) {
-                let trigger = match &plan.cause {
-                    Cause::Verdict(verdict) => Some(verdict),
-                    Cause::Operator { .. } => None,
-                };
-                evidence.verify(policy, *id, trigger, *at);
-            }
+        Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) if evidence.verified() != Some(*id) => {
+            let trigger = match &plan.cause {
+                Cause::Verdict(verdict) => Some(verdict),
+                Cause::Operator { .. } => None,
+            };
+            evidence.verify(policy, *id, trigger, *at);
         }
+        Some(Rollback { phase: Phase::Verifying { .. }, .. }) => {}
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
     }
+}
+
+/// Whether somebody brought back what the effect had left, before the effect was seen. A platform without generations can't tell that
+/// from an effect that still has to show.
+fn undone_before_it_was_seen(rollback: &Rollback, current: &Deployment, workload: &Workload) -> bool {
+    let applied = rollback.applied.as_ref().map(|(_, binding)| binding);
+    let later = match (&workload.binding, applied) {
+        (Binding::Object { uid, generation }, Some(Binding::Object { uid: applied_to, generation: applied })) => {
+            uid != applied_to || generation > applied
+        }
+        _ => false,
+    };
+    let unseen = current.id == rollback.plan.deployment && matches!(rollback.phase, Phase::Applied { .. });
+    unseen && later && workload.version.id == current.version.id
 }
 
 /// One look at everything that is known of one service.
@@ -169,12 +194,35 @@ impl Turn<'_> {
     fn arrival(&self) -> Vec<Entry> {
         let Some((workload, _)) = self.evidence.workload() else { return Vec::new() };
         let Some(current) = self.service.current() else { return self.first_sight(workload) };
-        if let Some(rollback) = self.service.open_rollback() {
-            if self.is_ours(rollback, workload) {
-                return self.our_effect(rollback, current, workload);
+        if let Some(rollback) = self.service.rollback.as_ref() {
+            if let Some(entries) = self.found_effect(rollback, current, workload) {
+                return entries;
+            }
+            if undone_before_it_was_seen(rollback, current, workload) {
+                return self.deployed(current, workload);
             }
         }
         if workload.version.id == current.version.id { Vec::new() } else { self.deployed(current, workload) }
+    }
+
+    /// The effect of the newest rollback is found in the world: it happened, whatever is known of it.
+    fn found_effect(&self, rollback: &Rollback, current: &Deployment, workload: &Workload) -> Option<Vec<Entry>> {
+        let brought = matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id);
+        let seen = || vec![self.seen(workload, Arrival::Rollback { plan: rollback.id, of: rollback.plan.deployment })];
+        match &rollback.phase {
+            Phase::Planned if self.names(rollback, workload) || self.is_ours(rollback, workload) => {
+                // What came after it has a binding of its own.
+                let ours = self.is_ours(rollback, workload);
+                let binding = if ours { workload.binding.clone() } else { rollback.plan.binding.clone() };
+                Some(effect_over(self.state, &self.policy.name, rollback.id, EffectOutcome::Done(binding)))
+            }
+            Phase::Applied { .. } if !brought && self.is_ours(rollback, workload) => Some(seen()),
+            // It was given up before it showed. It is a rollback all the same, so it must not be taken for a person's deployment.
+            Phase::Ended if current.id == rollback.plan.deployment && rollback.applied.is_some() && self.is_ours(rollback, workload) => {
+                Some(seen())
+            }
+            _ => None,
+        }
     }
 
     fn first_sight(&self, workload: &Workload) -> Vec<Entry> {
@@ -190,25 +238,20 @@ impl Turn<'_> {
         entries
     }
 
+    /// Whether the object says that the effect of this rollback happened, whatever came after it.
+    fn names(&self, rollback: &Rollback, workload: &Workload) -> bool {
+        workload.record.as_ref().is_some_and(|record| record.plan == self.state.global(rollback.id.0))
+    }
+
     /// Whether the workload is what the effect of this rollback leaves behind.
     fn is_ours(&self, rollback: &Rollback, workload: &Workload) -> bool {
         match &workload.binding {
-            Binding::Object { .. } => workload
-                .record
-                .as_ref()
-                .is_some_and(|record| record.plan == self.state.global(rollback.id.0) && record.to == workload.version.id),
+            Binding::Object { .. } => {
+                let is_target = workload.record.as_ref().is_some_and(|record| record.to == workload.version.id);
+                let untouched = rollback.applied.as_ref().is_some_and(|(_, binding)| *binding == workload.binding);
+                untouched || is_target && self.names(rollback, workload)
+            }
             Binding::Version(_) => workload.version.id == rollback.plan.to.id,
-        }
-    }
-
-    fn our_effect(&self, rollback: &Rollback, current: &Deployment, workload: &Workload) -> Vec<Entry> {
-        let plan = rollback.id;
-        if rollback.phase == Phase::Planned {
-            return effect_over(self.state, &self.policy.name, plan, EffectOutcome::Done(workload.binding.clone()));
-        }
-        match current.arrival {
-            Arrival::Rollback { plan: brought_by, .. } if brought_by == plan => Vec::new(),
-            _ => vec![self.seen(workload, Arrival::Rollback { plan, of: rollback.plan.deployment })],
         }
     }
 
@@ -296,17 +339,23 @@ impl Turn<'_> {
         }
     }
 
-    /// A plan that could not start in time is void once a newer look shows that it had no effect.
+    /// A plan that could not start in time is void once a look shows that it had no effect: one from after the last attempt, which may have
+    /// begun just before the plan expired.
     fn planned_step(&self, rollback: &Rollback) -> Vec<Entry> {
-        let untouched = self
-            .evidence
-            .workload()
-            .is_some_and(|(workload, looked)| looked > rollback.plan.expires && workload.version.id == rollback.plan.from.id);
+        let attempt = match rollback.plan.binding {
+            Binding::Object { .. } => ATTEMPT,
+            Binding::Version(_) => self.policy.verification.rollout_timeout,
+        };
+        let over = rollback.plan.expires.saturating_add(attempt).unwrap_or(Timestamp::MAX);
+        let looks = self.evidence.workload().filter(|(_, looked)| *looked > over);
+        let untouched = looks.is_some_and(|(workload, _)| workload.version.id == rollback.plan.from.id);
         if untouched { vec![self.ended(rollback, Outcome::Void(Void::Expired))] } else { Vec::new() }
     }
 
     fn applied_step(&self, rollback: &Rollback, applied: Timestamp) -> Vec<Entry> {
-        let ours = self.present().filter(|workload| self.is_ours(rollback, workload));
+        let brought =
+            self.service.current().is_some_and(|current| matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id));
+        let ours = self.present().filter(|_| brought);
         if ours.is_some_and(|workload| workload.rollout == Rollout::Complete) {
             return vec![Entry::RollbackRolledOut { service: self.name(), plan: rollback.id }];
         }
@@ -316,9 +365,21 @@ impl Turn<'_> {
                 Some(workload) => format!("{} of {} replicas ready", workload.replicas.ready, workload.replicas.desired),
                 None => "the workload can't be seen".to_owned(),
             }),
-            _ => self.relapse().map(|verdict| format!("{} ({})", verdict.impact, verdict.signal)),
+            _ => ours.and_then(|_| self.hopeless()),
         };
         words.map_or_else(Vec::new, |words| vec![self.ended(rollback, Outcome::Failed(Obstacle::NotRolledOut(words)))])
+    }
+
+    /// Why the target itself can't be rolled out, by the platform's hard rules. What probes and counters see until the rollout is over is
+    /// what is being undone; and that nothing is available is no wonder.
+    fn hopeless(&self) -> Option<String> {
+        let findings = self.evidence.findings(self.policy, self.now);
+        findings.iter().find_map(|finding| match &finding.state {
+            FindingState::Failing(
+                failure @ (Failure::CrashLoop(_) | Failure::CannotStart(_) | Failure::NeverReady { .. } | Failure::ProgressDeadline(_)),
+            ) => Some(words::failure(failure, None)),
+            _ => None,
+        })
     }
 
     fn verifying_step(&self, rollback: &Rollback, since: Timestamp) -> Vec<Entry> {
@@ -347,7 +408,15 @@ impl Turn<'_> {
             return vec![self.ended(rollback, Outcome::DidNotHelp { lacks })];
         }
         let over = self.now.duration_since(since) >= self.policy.verification.watch;
-        if over { vec![Entry::AllClear { service: self.name(), plan: rollback.id }] } else { Vec::new() }
+        if over && self.looks_well() { vec![Entry::AllClear { service: self.name(), plan: rollback.id }] } else { Vec::new() }
+    }
+
+    /// Whether everything can be seen and nothing fails: who sees nothing gives no all-clear.
+    fn looks_well(&self) -> bool {
+        let complete = self.present().is_some_and(|workload| workload.rollout == Rollout::Complete);
+        let sees =
+            self.policy.signals.keys().chain([&SignalName::platform()]).all(|signal| self.evidence.sees(self.policy, signal, self.now));
+        complete && sees && self.evidence.verdict(self.policy, self.now).is_none()
     }
 
     /// The verdict on what a rollback brought.
@@ -363,12 +432,34 @@ impl Turn<'_> {
     /// The judge found something: it is recorded, and answered as the matrix says.
     fn verdict(&self) -> Vec<Entry> {
         let Some(current) = self.service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
+        if matches!(self.service.rollback.as_ref().map(|rollback| &rollback.phase), Some(Phase::Applied { .. })) {
+            return Vec::new();
+        }
         let Some(verdict) = self.evidence.verdict(self.policy, self.now) else { return Vec::new() };
+        if self.something_worse_is_near(&verdict) {
+            return Vec::new();
+        }
         let known = current.verdict.as_ref().map(|(_, known)| known);
         if known.is_none_or(|known| verdict.severity < known.severity) {
             return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict }];
         }
         if verdict.response == Response::RollBack { self.answer(current, verdict) } else { Vec::new() }
+    }
+
+    /// Nobody is asked about something that is about to be answered without them: a worse level is reached already, and only waits for
+    /// its gates. That can take as long as the worse row promises, and no longer.
+    fn something_worse_is_near(&self, verdict: &Verdict) -> bool {
+        let patience = |finding: &Finding| self.policy.matrix.row(finding.impact).within.unwrap_or(SignedDuration::ZERO);
+        verdict.response != Response::RollBack
+            && verdict.findings.iter().any(|finding| {
+                self.policy.matrix.row(finding.impact).severity < verdict.severity
+                    && self.now.duration_since(verdict.onset) < patience(finding)
+                    && finding.state == FindingState::Passing
+                    && finding
+                        .numbers
+                        .as_ref()
+                        .is_some_and(|numbers| numbers.now.is_some_and(|now| now >= numbers.severity) && numbers.log_evidence >= SUSPECT)
+            })
     }
 
     fn answer(&self, current: &Deployment, verdict: Verdict) -> Vec<Entry> {
@@ -378,16 +469,35 @@ impl Turn<'_> {
         }) {
             return Vec::new();
         }
+        if !self.evidence.looked_at_workload() {
+            return Vec::new();
+        }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);
         if self.state.brake.is_none() && alarmed.len() >= self.limits.brake_services as usize {
             return vec![Entry::BrakeTripped { services: alarmed }];
         }
+        // Bound to it, a plan on an old look is as safe as one on a new look: an API that can't be watched may still take a write.
         let workload = self.evidence.workload().map(|(workload, _)| workload);
+        if self.is_what_was_moved(current, workload) {
+            return Vec::new();
+        }
         let wish = Wish { deployment: current, to: None, cause: Cause::Verdict(verdict) };
         match guard::plan(self.state, self.policy, self.limits, workload, wish, self.now) {
             Ok(plan) => vec![Entry::RollbackPlanned { plan }],
             Err(refusal) if current.refusal.as_ref().is_some_and(|told| told.name() == refusal.name()) => Vec::new(),
             Err(refusal) => self.refused(current.id, refusal),
+        }
+    }
+
+    /// Whether this is still the look that a plan was bound to which found the workload changed or gone: the next plan waits for a newer one.
+    fn is_what_was_moved(&self, current: &Deployment, workload: Option<&Workload>) -> bool {
+        let Some(rollback) = self.service.rollback.as_ref().filter(|rollback| rollback.plan.deployment == current.id) else { return false };
+        let Some((ended, Outcome::Void(Void::Moved | Void::Gone))) = &rollback.outcome else { return false };
+        let looked = self.evidence.workload().map(|(_, looked)| looked);
+        match workload.map(|workload| &workload.binding) {
+            Some(binding @ Binding::Object { .. }) => *binding == rollback.plan.binding,
+            Some(Binding::Version(_)) => looked <= Some(*ended),
+            None => false,
         }
     }
 
@@ -426,7 +536,7 @@ impl Turn<'_> {
     fn sight(&self) -> Vec<Entry> {
         let depends = self.service.current().is_some_and(|current| current.status.in_window()) || self.service.open_rollback().is_some();
         let blind = if depends { self.evidence.blind(self.policy, self.now, self.limits.blind_after) } else { Vec::new() };
-        let back = self.service.blind.keys().filter(|known| !blind.iter().any(|blind| blind.signal == **known));
+        let back = self.service.blind.keys().filter(|known| !depends || self.evidence.sees(self.policy, known, self.now));
         let gone = blind.iter().filter(|blind| !self.service.blind.contains_key(&blind.signal));
         let back = back.map(|signal| Entry::Sighted { service: self.name(), signal: signal.clone() });
         let gone = gone.map(|blind| Entry::Blinded {

@@ -163,8 +163,8 @@ impl Evidence {
     }
 
     /// Takes in one look at the workload.
-    pub fn observe_workload(&mut self, service: &Service, workload: &Workload, at: Timestamp) {
-        let elapsed = self.platform.see(workload, at, service.notices_within);
+    pub fn observe_workload(&mut self, _service: &Service, workload: &Workload, at: Timestamp) {
+        let elapsed = self.platform.see(workload, at);
         if let Some(window) = &mut self.window {
             window.hard_rules.see(workload, at, elapsed);
         }
@@ -176,10 +176,26 @@ impl Evidence {
         self.platform.newest()
     }
 
+    /// Whether a signal, or the platform, was looked at and gives something now. A signal that the service has no more hides nothing.
+    #[must_use]
+    pub fn sees(&self, service: &Service, signal: &SignalName, now: Timestamp) -> bool {
+        if *signal == SignalName::platform() {
+            return self.platform.newest().is_some() && self.platform.missing().is_none();
+        }
+        let Some(policy) = service.signals.get(signal) else { return true };
+        self.memories.get(signal).is_some_and(|memory| memory.sight.looked() && memory.sight.missing(policy.every, now).is_none())
+    }
+
     /// Until when something else than the newest version was certainly deployed.
     #[must_use]
     pub fn other_version_until(&self) -> Option<Timestamp> {
         self.platform.other_version_until()
+    }
+
+    /// Whether the platform was looked at, whatever came of it: shortly after a start nobody has, and that is not the same as being blind.
+    #[must_use]
+    pub fn looked_at_workload(&self) -> bool {
+        self.platform.newest().is_some() || self.platform.missing().is_some()
     }
 
     /// The platform gives nothing any more.
@@ -224,8 +240,19 @@ impl Evidence {
         self.window.as_ref().map(|window| window.deployment)
     }
 
+    /// From when on it is weighed.
+    #[must_use]
+    pub fn watched_from(&self) -> Option<Timestamp> {
+        self.window.as_ref().map(|window| window.start)
+    }
+
     /// Begins to weigh a deployment that started at `start`; what was weighed before is dropped, what is remembered of each signal stays.
     pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, now: Timestamp) {
+        for (signal, policy) in &service.signals {
+            if let Some(memory) = self.memories.get_mut(signal) {
+                memory.sight.resume(policy.every, now);
+            }
+        }
         let hard_rules = HardRules::new(&service.decision, &self.platform, start, now);
         self.window = Some(Window::new(service, deployment, start, hard_rules));
     }
@@ -335,7 +362,7 @@ impl Evidence {
                 },
             }
         }
-        lacks.extend(self.lack_of_rollout());
+        lacks.extend(self.lack_of_rollout(service, true, now));
         if !lacks.is_empty() {
             return Health::Unproven(lacks);
         }
@@ -377,10 +404,12 @@ impl Evidence {
         Some(Lack::Missing(name.clone(), missing))
     }
 
-    fn lack_of_rollout(&self) -> Option<Lack> {
+    /// Where the platform itself is the proof, its first word is not believed.
+    fn lack_of_rollout(&self, service: &Service, is_the_proof: bool, now: Timestamp) -> Option<Lack> {
+        let complete = if is_the_proof { self.platform.is_steady(&service.decision, now) } else { self.platform.is_complete() };
         match self.platform.missing() {
             Some((missing, _)) => Some(Lack::Missing(SignalName::platform(), missing.clone())),
-            None => (!self.platform.is_complete()).then_some(Lack::Rollout),
+            None => (!complete).then_some(Lack::Rollout),
         }
     }
 
@@ -406,7 +435,7 @@ impl Evidence {
             let lack = proof.lack(name)?;
             Some(self.missing_of(service, name, now).unwrap_or(lack))
         });
-        lacks.chain(self.lack_of_rollout()).collect()
+        lacks.chain(self.lack_of_rollout(service, proof.by_platform, now)).collect()
     }
 
     /// Ends the looking for a proof.

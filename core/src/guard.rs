@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Actor, DeploymentId, Mark};
 use crate::lifecycle::{Deployment, ServiceState, State};
-use crate::observation::Workload;
+use crate::observation::{Binding, Workload};
 use crate::plan::{Cause, Outcome, Phase, Plan, PlanId};
 use crate::service::{Service, ServiceName};
 use crate::version::{ChangeKind, Version};
@@ -188,6 +188,10 @@ pub fn plan(
     }
     let target = target(service, deployment, wish.to)?;
     let workload = workload.filter(|workload| workload.version.id == deployment.version.id).ok_or(Refusal::OutOfSight)?;
+    let keeps_revisions = matches!(workload.binding, Binding::Object { .. });
+    if !keeps_revisions && service.artifact(&target.version.id).is_none() {
+        return Err(Refusal::TargetGone { target: target.version.clone() });
+    }
     if by_itself && policy.dry_run {
         return Err(Refusal::DryRun { target: target.version.clone() });
     }
@@ -207,7 +211,7 @@ pub fn plan(
 
 /// What already happened to this deployment.
 fn history_allows(service: &ServiceState, deployment: &Deployment) -> Result<(), Refusal> {
-    if let Some(of) = deployment.rollback_of() {
+    if let Some(of) = deployment.rollback_of().or_else(|| service.gone_back_from(deployment).map(|left| left.id)) {
         return Err(Refusal::IsRollback { of });
     }
     let ended = service.rollback.as_ref().filter(|rollback| rollback.plan.deployment == deployment.id && !rollback.is_open());
@@ -251,8 +255,9 @@ fn rate_allows(planned: &VecDeque<(Timestamp, PlanId)>, span: SignedDuration, li
     if count < limit {
         return Ok(());
     }
-    let first = recent.first().map_or(now, |(at, _)| *at);
-    let until = first.saturating_add(span).unwrap_or(Timestamp::MAX);
+    let in_the_way = recent.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
+    let freed = recent.get(in_the_way).map_or(now, |(at, _)| *at);
+    let until = freed.saturating_add(span).unwrap_or(Timestamp::MAX);
     Err(Refusal::RateLimited { count, limit, of: of.to_owned(), until })
 }
 
@@ -268,9 +273,6 @@ fn target<'a>(service: &'a ServiceState, running: &Deployment, asked: Option<&st
     }
     if service.mark(&target.version.id) == Mark::Bad {
         return Err(Refusal::TargetKnownBad { target: version() });
-    }
-    if service.artifact(&target.version.id).is_none() {
-        return Err(Refusal::TargetGone { target: version() });
     }
     Ok(target)
 }

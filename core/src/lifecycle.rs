@@ -18,6 +18,9 @@ use crate::severity::Response;
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
 
+#[cfg(test)]
+mod laws;
+
 /// Where a deployment stands (PRODUCT section 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,6 +64,9 @@ pub struct Deployment {
     pub not_before: Timestamp,
     /// When it was first seen.
     pub seen: Timestamp,
+    /// Only what comes after this speaks for or against it: its start, or for what a rollback brought the end of its rollout, since until
+    /// then what is undone answers too.
+    pub watched_from: Timestamp,
     /// Where it stands.
     pub status: Status,
     /// What it carries.
@@ -79,6 +85,8 @@ pub struct Deployment {
     pub voids: u32,
     /// ln G when it passed its window.
     pub proof: Option<f64>,
+    /// Whether a notice was made of its incident.
+    pub told: bool,
 }
 
 impl Deployment {
@@ -107,6 +115,8 @@ pub struct Rollback {
     pub applied: Option<(Timestamp, Binding)>,
     /// How it ended, or that it recovered and is watched on.
     pub outcome: Option<(Timestamp, Outcome)>,
+    /// When it had recovered, whatever came after.
+    pub recovered: Option<Timestamp>,
 }
 
 impl Rollback {
@@ -152,6 +162,11 @@ pub struct Announcement {
     pub started: Option<Timestamp>,
     /// What it carries, if they said.
     pub change: Option<ChangeKind>,
+}
+
+impl Announcement {
+    /// A deployment that was told of and does not come within this never came.
+    const LIFE: SignedDuration = SignedDuration::from_hours(1);
 }
 
 /// Everything that is known of one service.
@@ -235,21 +250,41 @@ impl ServiceState {
             self.artifacts.push((version.clone(), artifact));
         }
         while self.artifacts.len() > Self::KEPT_ARTIFACTS {
-            let first_expendable = self.artifacts.iter().position(|(id, _)| self.mark(id) != Mark::Good);
+            let older = &self.artifacts[..self.artifacts.len() - 2];
+            let first_expendable = older.iter().position(|(id, _)| self.mark(id) != Mark::Good);
             self.artifacts.remove(first_expendable.unwrap_or(0));
         }
     }
 
+    /// Forgets the oldest, but never the last known good: it is the way back.
     fn forget_old(&mut self) {
+        if self.deployments.len() <= Self::KEPT_DEPLOYMENTS && self.marks.len() <= Self::KEPT_MARKS {
+            return;
+        }
+        let way_back = self.current().and_then(|current| self.known_good(&current.version.id));
+        let way_back = way_back.map(|good| (good.id, good.version.id.clone()));
         while self.deployments.len() > Self::KEPT_DEPLOYMENTS {
-            let last_good = self.current().and_then(|current| self.known_good(&current.version.id)).map(|good| good.id);
-            let Some(oldest) = self.deployments.keys().copied().find(|id| Some(*id) != last_good) else { return };
+            let oldest = self.deployments.keys().copied().find(|id| way_back.as_ref().is_none_or(|(good, _)| id != good));
+            let Some(oldest) = oldest else { return };
             self.deployments.remove(&oldest);
         }
         while self.marks.len() > Self::KEPT_MARKS {
-            let Some(oldest) = self.marks.iter().min_by_key(|(_, marked)| marked.at).map(|(id, _)| id.clone()) else { return };
+            let others = self.marks.iter().filter(|(version, _)| way_back.as_ref().is_none_or(|(_, good)| *version != good));
+            let Some(oldest) = others.min_by_key(|(_, marked)| marked.at).map(|(version, _)| version.clone()) else { return };
             self.marks.remove(&oldest);
         }
+    }
+
+    /// The deployment that was left when a person went back by hand to what `deployment` brought: from one in its window to a known good
+    /// version that had run here before.
+    #[must_use]
+    pub fn gone_back_from(&self, deployment: &Deployment) -> Option<&Deployment> {
+        if deployment.arrival != Arrival::Deployed || self.mark(&deployment.version.id) != Mark::Good {
+            return None;
+        }
+        let (_, left) = self.deployments.range(..deployment.id).next_back()?;
+        let ran_before = self.deployments.range(..left.id).any(|(_, older)| older.version.id == deployment.version.id);
+        (ran_before && left.status == Status::Superseded).then_some(left)
     }
 }
 
@@ -292,7 +327,7 @@ pub struct State {
     pub outbox: BTreeMap<u64, Outgoing>,
     /// Automatic rollbacks of the last hour, over all services.
     pub automatic: VecDeque<(Timestamp, PlanId)>,
-    /// Verdicts that call for a rollback, of the last hour.
+    /// The newest verdict of each service that calls for a rollback, of the last hour.
     pub alarms: VecDeque<(Timestamp, ServiceName)>,
 }
 
@@ -311,7 +346,7 @@ impl State {
     /// The name of something in the world: unique over all ledgers.
     #[must_use]
     pub fn global(&self, number: u64) -> String {
-        format!("{}-{number}", self.ledger)
+        global(&self.ledger, number)
     }
 
     /// The services that went bad within `within` before `now`.
@@ -350,9 +385,20 @@ impl State {
             }
         }
         if let Some(notice) = notice::of(self, record) {
+            self.tell(&notice);
             self.outbox.insert(record.seq, Outgoing { notice, settled: BTreeSet::new() });
         }
         self.forget_old(at);
+    }
+
+    /// Remembers that a notice was made of an incident, so that only the first one opens it.
+    fn tell(&mut self, notice: &Notice) {
+        let Some(service) = notice.service.as_ref().and_then(|service| self.services.get_mut(service)) else { return };
+        let ledger = &self.ledger;
+        let concerned = service.deployments.values_mut().rev().find(|deployment| global(ledger, deployment.id.0) == notice.incident);
+        if let Some(deployment) = concerned {
+            deployment.told = true;
+        }
     }
 
     fn know_destinations(&mut self, names: &BTreeSet<String>, seq: u64) {
@@ -366,6 +412,7 @@ impl State {
     fn count(&mut self, entry: &Entry, service: &ServiceName, record: &Record) {
         match entry {
             Entry::VerdictReached { verdict, .. } if verdict.response == Response::RollBack => {
+                self.alarms.retain(|(_, alarmed)| alarmed != service);
                 self.alarms.push_back((record.at, service.clone()));
             }
             Entry::RollbackPlanned { plan } if matches!(plan.cause, Cause::Verdict(_)) => {
@@ -393,6 +440,10 @@ impl State {
     }
 }
 
+fn global(ledger: &str, number: u64) -> String {
+    format!("{ledger}-{number}")
+}
+
 impl ServiceState {
     fn apply(&mut self, record: &Record) {
         let at = record.at;
@@ -418,7 +469,7 @@ impl ServiceState {
             }
             Entry::RollbackPlanned { plan } => self.planned(plan, record),
             Entry::RollbackApplied { plan, binding, .. } => self.applied(*plan, binding, at),
-            Entry::RollbackRolledOut { plan, .. } => self.phase(*plan, Phase::Verifying { at }),
+            Entry::RollbackRolledOut { plan, .. } => self.rolled_out(*plan, at),
             Entry::RollbackEnded { plan, outcome, .. } => self.ended(*plan, outcome, at),
             Entry::AllClear { plan, .. } => self.all_clear(*plan, at),
             Entry::WindowPassed { deployment, log_evidence, .. } => self.step(*deployment, |deployment| {
@@ -466,9 +517,15 @@ impl ServiceState {
             return;
         };
         let id = DeploymentId(record.seq);
-        let announced = self.announced.take();
+        let before = self.current().map_or(Timestamp::MIN, |before| before.seen);
+        let announced = match arrival {
+            Arrival::Rollback { .. } => None,
+            Arrival::FirstSight | Arrival::Deployed => {
+                self.announced.take().filter(|announced| record.at.duration_since(announced.at) <= Announcement::LIFE)
+            }
+        };
         let announced_start = announced.as_ref().and_then(|announced| announced.started);
-        let started = announced_start.unwrap_or(*started).min(record.at);
+        let started = announced_start.map_or(*started, |announced| announced.max(before)).min(record.at);
         let deployment = Deployment {
             id,
             version: version.clone(),
@@ -477,6 +534,7 @@ impl ServiceState {
             started,
             not_before: started.min(*not_before),
             seen: record.at,
+            watched_from: started,
             status: Status::Deploying,
             change: announced.and_then(|announced| announced.change).unwrap_or(*change),
             baselines: BTreeMap::new(),
@@ -486,6 +544,7 @@ impl ServiceState {
             ended: None,
             voids: 0,
             proof: None,
+            told: false,
         };
         self.deployments.insert(id, deployment);
         self.current = Some(id);
@@ -497,7 +556,12 @@ impl ServiceState {
             Some(deployment) => self.step(deployment, |deployment| {
                 if let Some(started) = started {
                     deployment.started = started.min(deployment.seen);
-                    deployment.not_before = deployment.not_before.min(deployment.started);
+                    deployment.watched_from = deployment.started;
+                    if deployment.started < deployment.not_before {
+                        // What was taken for the time before was not: it is taken anew.
+                        deployment.not_before = deployment.started;
+                        deployment.baselines.clear();
+                    }
                 }
                 if let Some(change) = change {
                     deployment.change = change;
@@ -513,7 +577,8 @@ impl ServiceState {
             self.automatic.push_back((record.at, id));
         }
         self.step(plan.deployment, |deployment| deployment.refusal = None);
-        self.rollback = Some(Rollback { id, plan: plan.clone(), planned: record.at, phase: Phase::Planned, applied: None, outcome: None });
+        let (plan, planned) = (plan.clone(), record.at);
+        self.rollback = Some(Rollback { id, plan, planned, phase: Phase::Planned, applied: None, outcome: None, recovered: None });
     }
 
     fn applied(&mut self, id: PlanId, binding: &Binding, at: Timestamp) {
@@ -522,6 +587,14 @@ impl ServiceState {
         rollback.applied = Some((at, binding.clone()));
         let undone = rollback.plan.deployment;
         self.end(undone, Status::RolledBack, at);
+    }
+
+    fn rolled_out(&mut self, id: PlanId, at: Timestamp) {
+        self.phase(id, Phase::Verifying { at });
+        let brought = self.current().filter(|current| matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == id));
+        if let Some(brought) = brought.map(|brought| brought.id) {
+            self.step(brought, |deployment| deployment.watched_from = at);
+        }
     }
 
     fn phase(&mut self, id: PlanId, phase: Phase) {
@@ -537,8 +610,13 @@ impl ServiceState {
             return;
         }
         rollback.outcome = Some((at, outcome.clone()));
-        rollback.phase = if *outcome == Outcome::Recovered { Phase::Recovered { at } } else { Phase::Ended };
+        rollback.phase = Phase::Ended;
+        if *outcome == Outcome::Recovered {
+            rollback.phase = Phase::Recovered { at };
+            rollback.recovered = Some(at);
+        }
         let (undone, onset) = (rollback.plan.deployment, rollback.onset());
+        let by_verdict = matches!(rollback.plan.cause, Cause::Verdict(_));
         match outcome {
             Outcome::Void(void) => {
                 self.automatic.retain(|(_, counted)| *counted != id);
@@ -554,7 +632,10 @@ impl ServiceState {
             Outcome::Recovered | Outcome::Interrupted { .. } => {}
         }
         if !matches!(outcome, Outcome::Void(_)) {
-            self.incidents.push_back((onset, at));
+            // What never answered is not weighed until it had its time to start, so the onset comes later than the trouble.
+            let started = self.deployments.get(&undone).map(|undone| undone.not_before).filter(|_| by_verdict);
+            let start_up = started.filter(|started| onset.duration_since(*started) <= SignedDuration::from_mins(10));
+            self.incidents.push_back((start_up.map_or(onset, |started| started.min(onset)), at));
             if self.incidents.len() > 20 {
                 self.incidents.pop_front();
             }

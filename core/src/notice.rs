@@ -7,13 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
 use crate::guard::Refusal;
-use crate::lifecycle::{Deployment, Rollback, State, Status};
+use crate::lifecycle::{Deployment, Rollback, State};
 use crate::observation::Missing;
-use crate::plan::{Cause, Outcome, Plan, PlanId};
+use crate::plan::{Cause, Outcome, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
 use crate::severity::{Response, Severity};
 use crate::verdict::{FindingState, Verdict};
+use crate::version::Version;
 use crate::words;
+
+#[cfg(test)]
+mod snapshots;
 
 /// At which turn a notice is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,7 +96,7 @@ pub fn of(state: &State, record: &Record) -> Option<Notice> {
         Entry::WindowFailed { service, deployment } => writer.window_failed(service, *deployment),
         Entry::DeploymentSeen { service, arrival: Arrival::Deployed, .. } => writer.gone_back_by_hand(service),
         Entry::Blinded { service, signal, missing, since } => Some(writer.blind(service, signal, missing, *since)),
-        Entry::Sighted { service, signal } => Some(writer.sighted(service, signal)),
+        Entry::Sighted { service, signal } => writer.sighted(service, signal),
         Entry::Held { scope, by, reason, until } => Some(writer.held(scope, by, reason, *until)),
         Entry::Resumed { scope, by } => Some(writer.resumed(scope, by)),
         Entry::BrakeTripped { services } => Some(writer.brake_tripped(services)),
@@ -132,7 +136,7 @@ impl Writer<'_> {
         Notice {
             id: self.state.global(self.record.seq),
             incident: self.state.global(incident.0),
-            opens_incident: matches!(kind, NoticeKind::Detected | NoticeKind::ApprovalWanted) && undone.is_none(),
+            opens_incident: self.state.deployment(service, incident).is_none_or(|deployment| !deployment.told),
             kind,
             severity: verdict.map(|(_, verdict)| verdict.severity),
             service: Some(service.clone()),
@@ -159,7 +163,7 @@ impl Writer<'_> {
         Notice {
             id: self.state.global(self.record.seq),
             incident: self.state.global(incident),
-            opens_incident: current.is_none(),
+            opens_incident: current.is_none_or(|current| !current.told),
             kind,
             severity: None,
             service: service.cloned(),
@@ -174,15 +178,20 @@ impl Writer<'_> {
 
     fn detected(&self, service: &ServiceName, id: DeploymentId, verdict: &Verdict) -> Option<Notice> {
         let deployment = self.state.deployment(service, id)?;
+        let known = self.state.service(service)?;
+        // The outcome of the rollback that brought it is written in the same breath, and tells.
+        if verdict.response == Response::RollBack && deployment.rollback_of().is_some() && known.open_rollback().is_some() {
+            return None;
+        }
         let kind = if verdict.response == Response::Ask { NoticeKind::ApprovalWanted } else { NoticeKind::Detected };
         let headline = match verdict.response {
-            Response::RollBack => format!("{} after {} was deployed", verdict.impact, deployment.version),
-            Response::Ask => format!("{} after {} was deployed: your decision is wanted", verdict.impact, deployment.version),
-            Response::Notify => format!("{} after {} was deployed: fix forward", verdict.impact, deployment.version),
+            Response::RollBack => format!("{} after {} was deployed", verdict.impact, brief(&deployment.version)),
+            Response::Ask => format!("{} after {} was deployed: your decision is wanted", verdict.impact, brief(&deployment.version)),
+            Response::Notify => format!("{} after {} was deployed: fix forward", verdict.impact, brief(&deployment.version)),
         };
         let mut notice = self.on(kind, service, deployment, &headline);
         notice.severity = Some(verdict.severity);
-        notice.paragraphs.push(sentence(&words::verdict(verdict)));
+        notice.paragraphs.push(words::sentence(&words::verdict(verdict)));
         notice.paragraphs.push(match verdict.response {
             Response::RollBack => {
                 "The matrix says: roll back. The next message says whether that is under way, or what stands in the way.".to_owned()
@@ -199,16 +208,25 @@ impl Writer<'_> {
     }
 
     fn blocked(&self, service: &ServiceName, id: DeploymentId, refusal: &Refusal) -> Option<Notice> {
+        // How that rollback ended is told already.
+        if matches!(refusal, Refusal::AlreadyRolledBack { .. }) {
+            return None;
+        }
         let deployment = self.state.deployment(service, id)?;
+        let version = brief(&deployment.version);
         let headline = match refusal {
-            Refusal::DryRun { target } => format!("dry run: {} would have been rolled back to {target}", deployment.version),
-            Refusal::NoKnownGood => format!("{} is bad and there is NO WAY BACK: a person is needed", deployment.version),
-            _ => format!("{} is bad but is NOT rolled back: a person is needed ({})", deployment.version, refusal.name()),
+            Refusal::DryRun { target } => format!("dry run: {version} would have been rolled back to {}", brief(target)),
+            Refusal::NoKnownGood => format!("{version} is bad and there is NO WAY BACK: a person is needed"),
+            Refusal::OutOfSight => format!("{version} is bad but can NOT be rolled back now: the workload can't be seen"),
+            _ => format!("{version} is bad but is NOT rolled back: a person is needed ({})", refusal.name()),
         };
         let mut notice = self.on(NoticeKind::Blocked, service, deployment, &headline);
         notice.paragraphs.push(format!("Not rolled back: {}.", words::refusal(refusal)));
+        if *refusal == Refusal::OutOfSight {
+            notice.paragraphs.push("It is decided again as soon as the workload is seen.".to_owned());
+        }
         if let Some((_, verdict)) = &deployment.verdict {
-            notice.paragraphs.push(sentence(&words::verdict(verdict)));
+            notice.paragraphs.push(words::sentence(&words::verdict(verdict)));
         }
         notice.facts.push(("Guard".to_owned(), refusal.name().to_owned()));
         let hint = match refusal {
@@ -217,9 +235,12 @@ impl Writer<'_> {
             }
             Refusal::Held { .. } => Some(("To allow automatic rollbacks again:", format!("rollbackd resume {service}"))),
             Refusal::FleetBrake { .. } => Some(("To release the brake:", "rollbackd resume --all".to_owned())),
-            Refusal::Migration { .. } | Refusal::RateLimited { .. } | Refusal::Contested { .. } | Refusal::IsRollback { .. } => {
-                Some(("To go back all the same:", format!("rollbackd rollback {service}")))
-            }
+            Refusal::OutOfSight => Some(("To try every source and credential:", "rollbackd check --connect".to_owned())),
+            Refusal::DryRun { .. }
+            | Refusal::Migration { .. }
+            | Refusal::RateLimited { .. }
+            | Refusal::Contested { .. }
+            | Refusal::IsRollback { .. } => Some(("To go back all the same:", format!("rollbackd rollback {service}"))),
             _ => None,
         };
         notice.next.splice(0..0, hint.map(|(words, command)| (words.to_owned(), Some(command))));
@@ -228,7 +249,12 @@ impl Writer<'_> {
 
     fn rolling_back(&self, plan: &Plan) -> Option<Notice> {
         let deployment = self.state.deployment(&plan.service, plan.deployment)?;
-        let mut notice = self.on(NoticeKind::RollingBack, &plan.service, deployment, &format!("rolling back {} to {}", plan.from, plan.to));
+        let mut notice = self.on(
+            NoticeKind::RollingBack,
+            &plan.service,
+            deployment,
+            &format!("rolling back {} to {}", brief(&plan.from), brief(&plan.to)),
+        );
         notice.paragraphs.push(format!("Why: {}.", words::cause(&plan.cause)));
         notice.paragraphs.push(what_goes_back(plan.restore).to_owned());
         notice.facts.push(("From".to_owned(), plan.from.to_string()));
@@ -239,30 +265,43 @@ impl Writer<'_> {
 
     fn rollback_ended(&self, service: &ServiceName, id: PlanId, outcome: &Outcome) -> Option<Notice> {
         let rollback = self.state.service(service)?.rollback.as_ref().filter(|rollback| rollback.id == id)?;
-        let (from, to) = (&rollback.plan.from, &rollback.plan.to);
+        // A person's deployment takes nothing from a recovery that was told.
+        if matches!(outcome, Outcome::Interrupted { .. }) && rollback.recovered.is_some() {
+            return None;
+        }
+        let plan = &rollback.plan;
+        let (from, to) = (brief(&plan.from), brief(&plan.to));
         let (kind, headline) = match outcome {
-            Outcome::Recovered => (NoticeKind::Recovered, format!("recovered on {to}, {from} was rolled back")),
+            Outcome::Recovered => (NoticeKind::Recovered, format!("rolled back from {from} to {to}, recovered")),
+            Outcome::DidNotHelp { .. } if rollback.recovered.is_some() => {
+                (NoticeKind::DidNotHelp, format!("it came back on {to}, though going back from {from} had helped: a person is needed"))
+            }
             Outcome::DidNotHelp { .. } => {
                 (NoticeKind::DidNotHelp, format!("going back to {to} did NOT help: {from} was probably not the cause, a person is needed"))
             }
             Outcome::Unproven { .. } => (NoticeKind::Failed, format!("went back to {to}, but can't tell whether it helped: please look")),
             Outcome::Failed(_) => (NoticeKind::Failed, format!("rollback from {from} to {to} FAILED: a person is needed")),
-            Outcome::Void(_) | Outcome::Interrupted { .. } if rollback.outcome.is_none() || *outcome_of(rollback) == Outcome::Recovered => {
-                return None;
+            Outcome::Void(Void::Moved) => {
+                (NoticeKind::Stopped, format!("rollback of {from} not begun: the workload was changed meanwhile"))
             }
-            Outcome::Void(_) => (NoticeKind::Stopped, format!("rollback of {from} stopped before it changed anything")),
-            Outcome::Interrupted { by } => (NoticeKind::Stopped, format!("rollback to {to} interrupted: somebody deployed {by}")),
+            Outcome::Void(Void::Expired) => (NoticeKind::Stopped, format!("rollback of {from} not begun: it could not be started in time")),
+            Outcome::Void(Void::Gone) => (NoticeKind::Stopped, format!("rollback of {from} not begun: the workload is gone")),
+            Outcome::Void(Void::Superseded { by }) => {
+                (NoticeKind::Stopped, format!("rollback of {from} called off: somebody deployed {}", brief(by)))
+            }
+            Outcome::Interrupted { by } => (NoticeKind::Stopped, format!("rollback to {to} interrupted: somebody deployed {}", brief(by))),
         };
-        let deployment = self.state.deployment(service, rollback.plan.deployment)?;
+        let deployment = self.state.deployment(service, plan.deployment)?;
         let mut notice = self.on(kind, service, deployment, &headline);
-        notice.paragraphs.push(format!("Outcome: {}.", words::outcome(outcome)));
-        notice.paragraphs.push(format!("Why it was rolled back: {}.", words::cause(&rollback.plan.cause)));
+        notice.paragraphs.extend(words::ending(rollback).map(|ending| words::sentence(&ending)));
+        notice.paragraphs.push(format!("Why it was to go back: {}.", words::cause(&plan.cause)));
         notice.facts.extend(self.times(rollback));
-        notice.facts.push(("From".to_owned(), from.to_string()));
-        notice.facts.push(("To".to_owned(), to.to_string()));
+        notice.facts.push(("From".to_owned(), plan.from.to_string()));
+        notice.facts.push(("To".to_owned(), plan.to.to_string()));
         if matches!(outcome, Outcome::Recovered) {
             notice.paragraphs.push(what_stays(&deployment.version.name));
         }
+        notice.next.splice(0..0, next_after(service, outcome));
         Some(notice)
     }
 
@@ -272,6 +311,7 @@ impl Writer<'_> {
         let took = self.record.at.duration_since(onset);
         let mut times = vec![("Began".to_owned(), words::time(onset)), ("From onset to here".to_owned(), words::duration(took))];
         if let Cause::Verdict(Verdict { within: Some(within), .. }) = &rollback.plan.cause
+            && matches!(rollback.outcome, Some((_, Outcome::Recovered)))
             && !within.is_zero()
         {
             let word = if took <= *within { "kept" } else { "missed" };
@@ -283,10 +323,11 @@ impl Writer<'_> {
     fn all_clear(&self, service: &ServiceName, id: PlanId) -> Option<Notice> {
         let rollback = self.state.service(service)?.rollback.as_ref().filter(|rollback| rollback.id == id)?;
         let deployment = self.state.deployment(service, rollback.plan.deployment)?;
-        let mut notice = self.on(NoticeKind::AllClear, service, deployment, &format!("all clear on {}", rollback.plan.to));
+        let mut notice = self.on(NoticeKind::AllClear, service, deployment, &format!("all clear on {}", brief(&rollback.plan.to)));
         let since = rollback.outcome.as_ref().map_or(rollback.planned, |(at, _)| *at);
         notice.paragraphs.push(format!(
-            "It has stayed well for {} since it recovered. {} stays marked bad.",
+            "{} has stayed well for {} since it recovered. {} stays marked bad.",
+            rollback.plan.to,
             words::duration(self.record.at.duration_since(since)),
             rollback.plan.from
         ));
@@ -295,14 +336,16 @@ impl Writer<'_> {
 
     fn window_failed(&self, service: &ServiceName, id: DeploymentId) -> Option<Notice> {
         let deployment = self.state.deployment(service, id)?;
-        let headline = format!("the window of {} ended and it is still bad: a person is needed", deployment.version);
+        let headline = format!("the window of {} ended, and it was bad and is still there: a person is needed", brief(&deployment.version));
         let mut notice = self.on(NoticeKind::Failed, service, deployment, &headline);
         if let Some((_, verdict)) = &deployment.verdict {
-            notice.paragraphs.push(sentence(&words::verdict(verdict)));
+            notice.paragraphs.push(words::sentence(&words::verdict(verdict)));
         }
         if let Some(refusal) = &deployment.refusal {
             notice.paragraphs.push(format!("Not rolled back: {}.", words::refusal(refusal)));
         }
+        notice.paragraphs.push("It is not watched any more, and it is not known good.".to_owned());
+        notice.next.insert(0, to_go_back(service));
         Some(notice)
     }
 
@@ -310,17 +353,14 @@ impl Writer<'_> {
     fn gone_back_by_hand(&self, service: &ServiceName) -> Option<Notice> {
         let known = self.state.service(service)?;
         let current = known.current()?;
-        let older = known.deployments.values().rev().find(|older| older.id < current.id && older.version.id == current.version.id)?;
-        let left = known.deployments.range(..current.id).next_back().map(|(_, left)| left)?;
-        if left.status != Status::Superseded {
-            return None;
-        }
-        let headline = format!("somebody went back by hand from {} to {}", left.version, current.version);
+        let left = known.gone_back_from(current)?;
+        let older = known.deployments.range(..left.id).rev().find(|(_, older)| older.version.id == current.version.id)?.1;
+        let headline = format!("somebody went back by hand from {} to {}", brief(&left.version), brief(&current.version));
         let mut notice = self.on(NoticeKind::Operator, service, current, &headline);
         notice.incident = self.state.global(left.id.0);
-        notice.opens_incident = left.verdict.is_none();
+        notice.opens_incident = !left.told;
         notice.paragraphs.push(format!(
-            "{} ran here before as deployment {}. What a person does is never undone; it is watched like any deployment.",
+            "{} ran here before as deployment {}. It is watched like any deployment, but nothing is rolled back from here by itself.",
             current.version, older.id
         ));
         Some(notice)
@@ -328,7 +368,7 @@ impl Writer<'_> {
 
     fn blind(&self, service: &ServiceName, signal: &SignalName, missing: &Missing, since: Timestamp) -> Notice {
         let mut notice = self.about(NoticeKind::Blind, Some(service), &format!("blind: {signal} gives nothing"));
-        notice.paragraphs.push(sentence(&format!("{signal}: {missing}")));
+        notice.paragraphs.push(format!("{signal}: {missing}."));
         notice
             .paragraphs
             .push("Missing evidence is never a reason to roll back: what depends on it waits, and goes on when it returns.".to_owned());
@@ -337,17 +377,23 @@ impl Writer<'_> {
         notice
     }
 
-    fn sighted(&self, service: &ServiceName, signal: &SignalName) -> Notice {
+    /// Nothing is told when only nothing depends on the source any more.
+    fn sighted(&self, service: &ServiceName, signal: &SignalName) -> Option<Notice> {
+        let known = self.state.service(service)?;
+        if known.open_rollback().is_none() && !known.current().is_some_and(|current| current.status.in_window()) {
+            return None;
+        }
         let mut notice = self.about(NoticeKind::Sighted, Some(service), &format!("{signal} can be seen again"));
         notice.paragraphs.push("What waited for it goes on.".to_owned());
-        notice
+        Some(notice)
     }
 
     fn held(&self, scope: &Scope, by: &Actor, reason: &str, until: Option<Timestamp>) -> Notice {
         let service = service_of(scope);
         let whose = if service.is_some() { "" } else { " of all services" };
         let mut notice = self.about(NoticeKind::Operator, service, &format!("automatic rollbacks{whose} paused by {by}"));
-        notice.paragraphs.push(sentence(reason));
+        notice.paragraphs.push(format!("Why: {reason}."));
+        notice.paragraphs.push("Verdicts are still reached and told; only nothing is rolled back by itself.".to_owned());
         notice.facts.push(("Until".to_owned(), until.map_or_else(|| "somebody resumes".to_owned(), words::time)));
         let target = service.map_or_else(|| "--all".to_owned(), ToString::to_string);
         notice.next.insert(0, ("To allow them again:".to_owned(), Some(format!("rollbackd resume {target}"))));
@@ -357,7 +403,11 @@ impl Writer<'_> {
     fn resumed(&self, scope: &Scope, by: &Actor) -> Notice {
         let service = service_of(scope);
         let whose = if service.is_some() { "" } else { " of all services" };
-        self.about(NoticeKind::Operator, service, &format!("automatic rollbacks{whose} resumed by {by}"))
+        let headline = match by {
+            Actor::Daemon => format!("the pause of automatic rollbacks{whose} is over"),
+            Actor::Operator(_) => format!("automatic rollbacks{whose} resumed by {by}"),
+        };
+        self.about(NoticeKind::Operator, service, &headline)
     }
 
     fn brake_tripped(&self, services: &BTreeSet<ServiceName>) -> Notice {
@@ -367,17 +417,33 @@ impl Writer<'_> {
         notice.severity = Some(Severity::P0);
         notice.paragraphs.push(format!("Many services going bad together is not one bad deployment: {}.", names.join(", ")));
         notice.paragraphs.push("Look for what they share: network, database, identity provider, the monitoring itself.".to_owned());
+        notice.next.push(("To see all services:".to_owned(), Some("rollbackd status".to_owned())));
         notice.next.push(("To allow automatic rollbacks again:".to_owned(), Some("rollbackd resume --all".to_owned())));
         notice
     }
 
     fn brake_released(&self, by: &Actor) -> Notice {
-        self.about(NoticeKind::Operator, None, &format!("the fleet brake is released by {by}: automatic rollbacks are allowed again"))
+        let released = match by {
+            Actor::Daemon => "the fleet brake is released after a calm time".to_owned(),
+            Actor::Operator(_) => format!("the fleet brake is released by {by}"),
+        };
+        self.about(NoticeKind::Operator, None, &format!("{released}: automatic rollbacks are allowed again"))
     }
 }
 
-fn outcome_of(rollback: &Rollback) -> &Outcome {
-    rollback.outcome.as_ref().map_or(&Outcome::Recovered, |(_, outcome)| outcome)
+/// What to do after a rollback that ended like that.
+fn next_after(service: &ServiceName, outcome: &Outcome) -> Vec<(String, Option<String>)> {
+    let shared = || ("Look at what all versions share: database, network, other services, the traffic itself.".to_owned(), None);
+    match outcome {
+        Outcome::DidNotHelp { .. } => vec![shared()],
+        Outcome::Unproven { .. } => vec![("Look whether the service is well.".to_owned(), None)],
+        Outcome::Failed(_) => vec![to_go_back(service)],
+        Outcome::Recovered | Outcome::Interrupted { .. } | Outcome::Void(_) => Vec::new(),
+    }
+}
+
+fn to_go_back(service: &ServiceName) -> (String, Option<String>) {
+    ("To go back by hand (to a version of your choice with --to VERSION):".to_owned(), Some(format!("rollbackd rollback {service}")))
 }
 
 fn look_further(service: &ServiceName) -> (String, Option<String>) {
@@ -410,21 +476,29 @@ fn what_stays(from: &str) -> String {
 }
 
 fn findings(verdict: &Verdict) -> impl Iterator<Item = (String, String)> + '_ {
+    let decisive = verdict.decisive();
     let failing = verdict.findings.iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
-    failing.map(|finding| (format!("{} ({})", finding.signal, finding.impact), words::finding(finding)))
+    let others = failing.filter(move |finding| decisive != Some(*finding));
+    decisive.into_iter().chain(others).map(|finding| (format!("{} ({})", finding.signal, finding.impact), words::finding(finding)))
 }
 
-fn sentence(phrase: &str) -> String {
-    let mut letters = phrase.chars();
-    let first = letters.next().map(|first| first.to_uppercase().collect::<String>()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
-}
-
-fn cut(headline: &str) -> String {
-    if headline.chars().count() <= HEADLINE_LIMIT {
-        return headline.to_owned();
+/// A version's name in a headline: of a long one the end, which has the tag.
+fn brief(version: &Version) -> String {
+    const LIMIT: usize = 40;
+    let length = version.name.chars().count();
+    if length <= LIMIT {
+        return version.name.clone();
     }
-    let mut short: String = headline.chars().take(HEADLINE_LIMIT - 1).collect();
-    short.push('…');
-    short
+    let end: String = version.name.chars().skip(length - LIMIT + 1).collect();
+    format!("…{end}")
+}
+
+/// One line, short enough.
+fn cut(headline: &str) -> String {
+    let mut line: String = headline.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(HEADLINE_LIMIT + 1).collect();
+    if line.chars().count() > HEADLINE_LIMIT {
+        line = line.chars().take(HEADLINE_LIMIT - 1).collect();
+        line.push('…');
+    }
+    line
 }

@@ -99,6 +99,9 @@ pub struct Workload {
     pub record: Option<EffectRecord>,
     /// What kind of change the workload says it carries, if it says so.
     pub change: Option<ChangeKind>,
+    /// How long what is new in this look may have been there already: zero where the platform told of it at once, else at most the time from
+    /// one look to the next.
+    pub unseen_for: SignedDuration,
 }
 
 /// How one target answered a probe.

@@ -193,9 +193,6 @@ pub struct Service {
     pub environment: String,
     /// Where it runs, for messages: `kubernetes shop/checkout`.
     pub platform: String,
-    /// How long a deployment may go unnoticed while the platform is in sight: zero where it tells by itself, else the time from one look
-    /// to the next.
-    pub notices_within: SignedDuration,
     /// The time after a deployment in which it is watched. Default 30 min; outlasts the longest `within` of the matrix that rolls back.
     pub window: SignedDuration,
     /// Its signals.

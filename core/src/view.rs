@@ -1,5 +1,5 @@
 //! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
-//! Times are RFC 3339, durations are seconds, ratios are 0 to 1.
+//! Times are RFC 3339, durations are ISO 8601 (`PT2M5S`), ratios are 0 to 1.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use crate::entry::{Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
-use crate::plan::{Outcome, Phase};
+use crate::plan::{Cause, Outcome, Phase};
 use crate::service::{Service, ServiceName};
 use crate::severity::{Response, Severity};
 use crate::verdict::{Finding, FindingState, Gate, Verdict};
@@ -298,8 +298,8 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
         (_, Arrival::Rollback { of, .. }) => format!("rollback of deployment {of}"),
         (Status::RolledBack, _) => {
             let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == row.id);
-            let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, crate::plan::Cause::Operator { .. }));
-            if asked { "an operator asked for it".to_owned() } else { verdict.unwrap_or_default() }
+            let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, Cause::Operator { .. }));
+            verdict.filter(|_| !asked).unwrap_or_else(|| "an operator asked for it".to_owned())
         }
         (Status::Deployed, _) => "passed its window".to_owned(),
         (Status::Superseded, _) => "another deployment arrived".to_owned(),
@@ -343,7 +343,8 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
     }
     match current.status {
         Status::Deploying | Status::Watching => window_summary(sight, current),
-        Status::Deployed => "well, known good".to_owned(),
+        Status::Deployed if known.mark(&current.version.id) == Mark::Good => "well, known good".to_owned(),
+        Status::Deployed => "well".to_owned(),
         Status::RolledBack => "rolled back".to_owned(),
         Status::Superseded => "superseded".to_owned(),
         Status::Failed => "failed: a person is needed".to_owned(),
@@ -365,9 +366,10 @@ fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec
     let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
     match (&explained.verdict, rollback) {
         (_, Some(rollback)) => {
-            answer.push(format!("{version} was to be rolled back to {}: {}.", rollback.plan.to, words::cause(&rollback.plan.cause)));
-            answer.push(match &rollback.outcome {
-                Some((_, outcome)) => format!("The rollback {}.", words::outcome(outcome)),
+            let was = if rollback.applied.is_some() { "was" } else { "was to be" };
+            answer.push(format!("{version} {was} rolled back to {}: {}.", rollback.plan.to, words::cause(&rollback.plan.cause)));
+            answer.push(match words::ending(rollback) {
+                Some(ending) => words::sentence(&ending),
                 None => format!("The rollback is under way: {}.", words::phase(&rollback.phase)),
             });
         }
@@ -381,7 +383,11 @@ fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deploymen
     let found = format!("{version} is bad: {}.", words::verdict(verdict));
     let done = match (verdict.response, &explained.refusal) {
         (Response::RollBack, Some(refusal)) => format!("It was not rolled back: {}.", words::refusal(refusal)),
-        (Response::RollBack, None) => "A rollback is about to be planned.".to_owned(),
+        (Response::RollBack, None) if explained.rollback_of().is_some() => {
+            "It was brought by a rollback, and a rollback is never rolled back by itself.".to_owned()
+        }
+        (Response::RollBack, None) if explained.status.in_window() => "A rollback is about to be planned.".to_owned(),
+        (Response::RollBack, None) => format!("It was not rolled back by itself ({}).", words::status(explained.status)),
         (response, _) => format!("It was not rolled back: the matrix says {} for this impact.", words::response(response)),
     };
     vec![found, done]
@@ -429,10 +435,12 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         if let Phase::Verifying { at } = rollback.phase {
             timeline.push((at, "rolled out; the proof is being looked for".to_owned()));
         }
+        let relapsed = rollback.recovered.filter(|recovered| rollback.outcome.as_ref().is_some_and(|(ended, _)| ended != recovered));
+        timeline.extend(relapsed.map(|recovered| (recovered, "recovered".to_owned())));
         timeline.extend(rollback.outcome.as_ref().map(|(at, outcome)| (*at, words::outcome(outcome))));
     }
     if let Some(ended) = explained.ended {
-        timeline.push((ended, format!("left its window: {}", words::status(explained.status))));
+        timeline.push((ended, format!("left its window: {}", words::status(explained.status).replace('_', " "))));
     }
     timeline.sort_by_key(|(at, _)| *at);
     timeline

@@ -7,7 +7,7 @@ use crate::baseline::Baseline;
 use crate::entry::{Mark, MarkReason};
 use crate::evidence::Lack;
 use crate::guard::Refusal;
-use crate::lifecycle::Status;
+use crate::lifecycle::{Rollback, Status};
 use crate::observation::Trouble;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
 use crate::severity::Response;
@@ -31,9 +31,23 @@ pub fn percent(ratio: f64) -> String {
 /// `2m 5s`: to the second, or to the millisecond below ten seconds.
 #[must_use]
 pub fn duration(duration: SignedDuration) -> String {
+    // The smallest duration has no opposite, which no arithmetic bears.
+    let duration = duration.max(SignedDuration::MIN.saturating_add(SignedDuration::from_secs(1)));
     let unit = if duration.abs() < SignedDuration::from_secs(10) { Unit::Millisecond } else { Unit::Second };
     let rounded = duration.round(SignedDurationRound::new().smallest(unit)).unwrap_or(duration);
     format!("{rounded:#}")
+}
+
+/// A phrase as a sentence. One that begins with a name keeps its letters.
+#[must_use]
+pub fn sentence(phrase: &str) -> String {
+    let first_word = phrase.split(' ').next().unwrap_or_default();
+    let is_a_word = first_word.chars().all(|letter| letter.is_alphabetic() || letter == '\'' || letter == ',');
+    let mut letters = phrase.chars();
+    match letters.next() {
+        Some(first) if is_a_word => format!("{}{}.", first.to_uppercase(), letters.as_str()),
+        _ => format!("{phrase}."),
+    }
 }
 
 /// `2026-11-21 03:04:05 UTC`.
@@ -139,15 +153,25 @@ pub fn inconclusive(why: &Inconclusive) -> String {
 pub fn lack(lack: &Lack) -> String {
     match lack {
         Lack::Missing(signal, missing) => format!("{signal}: {missing}"),
-        Lack::Evidence { signal, count, log_evidence, log_threshold } => {
-            format!("{signal}: {count:.0} looks or requests prove too little ({} of {})", odds(*log_evidence), odds(*log_threshold))
+        Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence < 0.0 => {
+            format!("{signal}: too many of {count:.0} looks or requests fail")
         }
-        Lack::Suspect(signal) => format!("{signal}: not well"),
+        Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence <= 0.0 => {
+            format!("{signal}: {count:.0} looks or requests are too few to tell")
+        }
+        Lack::Evidence { signal, count, log_evidence, log_threshold } => {
+            format!(
+                "{signal}: {count:.0} looks or requests prove too little (odds {}, needed {})",
+                odds(*log_evidence),
+                odds(*log_threshold)
+            )
+        }
+        Lack::Suspect(signal) => format!("{signal} is not well"),
         Lack::Rollout => "the rollout is not complete".to_owned(),
     }
 }
 
-/// What was so before.
+/// What the judge found.
 #[must_use]
 pub fn verdict(verdict: &Verdict) -> String {
     let reason = verdict.decisive().map_or_else(|| verdict.impact.to_string(), finding);
@@ -174,14 +198,16 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::TargetKnownBad { target } => format!("{target} is known to be bad"),
         Refusal::TargetGone { target } => format!("neither the platform nor the ledger has {target} any more"),
         Refusal::RollbackInProgress { plan } => format!("rollback {plan} of this service is under way"),
-        Refusal::AlreadyRolledBack { deployment } => format!("deployment {deployment} was rolled back already"),
+        Refusal::AlreadyRolledBack { deployment } => {
+            format!("one rollback of deployment {deployment} was tried already, and there is only one by itself")
+        }
         Refusal::IsRollback { of } => {
-            format!("what runs was brought by a rollback (of deployment {of}), and a rollback is never rolled back by itself")
+            format!("what runs was gone back to (from deployment {of}), and a rollback is never rolled back by itself")
         }
         Refusal::Migration { change: kind } => format!("the deployment carries {}, which code can't go back over", change(*kind)),
         Refusal::Held { by, reason } => format!("{by} paused automatic rollbacks: {reason}"),
         Refusal::RateLimited { count, limit, of, until } => {
-            format!("{count} automatic rollbacks {of} are enough (limit {limit}); the next one is allowed at {}", time(*until))
+            format!("there were {count} automatic rollbacks {of} already (limit {limit}); the next one is allowed at {}", time(*until))
         }
         Refusal::FleetBrake { services } => {
             let names: Vec<_> = services.iter().map(ToString::to_string).collect();
@@ -205,10 +231,52 @@ pub const fn change(change: ChangeKind) -> &'static str {
     }
 }
 
-/// How a rollback ended.
+/// How a rollback ended so far, as a person would say it.
+#[must_use]
+pub fn ending(rollback: &Rollback) -> Option<String> {
+    let (ended, outcome) = rollback.outcome.as_ref()?;
+    let to = &rollback.plan.to;
+    let again = match rollback.plan.cause {
+        Cause::Verdict(_) => "it is decided again on what is seen then",
+        Cause::Operator { .. } => "ask again if it is still wanted",
+    };
+    Some(match (outcome, rollback.recovered) {
+        (Outcome::Recovered, _) => format!("going back to {to} helped: it is rolled out, and what had failed is well again"),
+        (Outcome::DidNotHelp { lacks }, Some(recovered)) => format!(
+            "going back to {to} seemed to help, but {} later it came back ({})",
+            duration(ended.duration_since(recovered)),
+            lacking(lacks)
+        ),
+        (Outcome::DidNotHelp { lacks }, None) => format!("{to} is rolled out, but that did not help ({})", lacking(lacks)),
+        (Outcome::Unproven { lacks }, _) => {
+            format!("{to} runs again, but too little is seen to say whether that helped ({})", lacking(lacks))
+        }
+        (Outcome::Interrupted { by }, _) => {
+            format!("somebody deployed {by} before going back to {to} was proved to help; that was left alone")
+        }
+        (Outcome::Failed(Obstacle::Rejected(words)), _) => {
+            format!("the platform refused to go back to {to}, and nothing was changed: {words}")
+        }
+        (Outcome::Failed(Obstacle::TargetGone), _) => {
+            format!("neither the platform nor the ledger has {to} any more, and nothing was changed")
+        }
+        (Outcome::Failed(Obstacle::NotRolledOut(words)), _) => format!("{to} was asked for, but it was not rolled out: {words}"),
+        (Outcome::Void(Void::Moved), _) => {
+            format!("somebody (a person, an autoscaler, another program) changed the workload meanwhile, so nothing was done; {again}")
+        }
+        (Outcome::Void(Void::Superseded { by }), _) => format!("somebody deployed {by} meanwhile, so nothing was done; that is left alone"),
+        (Outcome::Void(Void::Expired), _) => format!("it could not be started in time, so nothing was done; {again}"),
+        (Outcome::Void(Void::Gone), _) => "the workload does not exist any more, so nothing was done".to_owned(),
+    })
+}
+
+fn lacking(lacks: &[Lack]) -> String {
+    lacks.iter().map(lack).collect::<Vec<_>>().join("; ")
+}
+
+/// How a rollback ended, in a phrase.
 #[must_use]
 pub fn outcome(outcome: &Outcome) -> String {
-    let lacking = |lacks: &[Lack]| lacks.iter().map(lack).collect::<Vec<_>>().join("; ");
     match outcome {
         Outcome::Recovered => "recovered".to_owned(),
         Outcome::DidNotHelp { lacks } => format!("did not help ({})", lacking(lacks)),

@@ -123,7 +123,6 @@ pub fn policy(number: usize) -> anyhow::Result<Service> {
         environment: "production".to_owned(),
         platform: format!("kubernetes shop/deployment/{name}"),
         name,
-        notices_within: SignedDuration::ZERO,
         window: SignedDuration::from_mins(30),
         signals: BTreeMap::from([(SignalName("probe.ready".to_owned()), probe), (SignalName("errors".to_owned()), errors)]),
         matrix: Matrix::default(),
@@ -208,6 +207,7 @@ fn report(number: usize) -> Report {
         troubles: Vec::new(),
         record: None,
         change: None,
+        unseen_for: SignedDuration::ZERO,
     }))
 }
 

@@ -29,7 +29,7 @@ fn name(users: &str, uid: u32) -> Option<&str> {
 mod tests {
     use super::*;
 
-    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n# a comment\nbroken\n:x:7:7::/:\nalice:x:1000:1000:Alice,,,:/home/alice:/bin/sh\n";
+    const USERS: &str = "root:x:0:0:root:/root:/bin/sh\n# a comment\nbroken\n:x:7:7::/:\nalice:x:1000:1000:Alice,,,:/var/alice:/bin/sh\n";
 
     #[test]
     fn a_user_of_the_host_is_called_by_their_name() {

@@ -33,7 +33,7 @@ struct Report<'a> {
 }
 
 /// Checks and shows.
-pub fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
+pub(super) fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Result<Exit, Stop> {
     let file = arguments.file.as_deref().unwrap_or(config);
     let checked = match config::load(file, &super::environment()) {
         Ok(checked) => checked,

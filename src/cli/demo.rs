@@ -12,7 +12,7 @@ pub struct Arguments {
 }
 
 /// Plays it.
-pub fn run(arguments: &Arguments) -> Result<Exit, Stop> {
+pub(super) fn run(arguments: &Arguments) -> Result<Exit, Stop> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Stop::Failed(format!("cannot start: {error}")))?;
     let played = runtime.block_on(demo::run(arguments.scenario));
     // What the story left running is not waited for.

@@ -1,5 +1,7 @@
 //! `run`: the daemon in the foreground.
 
+use std::time::Duration;
+
 use clap::ValueEnum;
 
 use super::text::Screen;
@@ -28,19 +30,29 @@ pub enum LogFormat {
     Json,
 }
 
+/// How long tasks may take to be cut off: what they have started is killed only when they are dropped. What is cut off is carried on at the
+/// next start.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
 /// Runs until it is told to end.
 pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Result<Exit, Stop> {
     let path = &common.config;
-    let default = if common.verbose { "debug" } else { "info" };
-    let filter = arguments.log.as_deref().unwrap_or(default);
+    let level = if common.verbose { "debug" } else { "info" };
+    // Migrations are told of by ourselves, and kube prints whole objects, with whatever their environment holds, when it can't read one.
+    let default = format!("{level},refinery_core=warn,kube_client=error");
+    let filter = arguments.log.as_deref().unwrap_or(&default);
     let format = match arguments.log_format {
         LogFormat::Text => Format::Text,
         LogFormat::Json => Format::Json,
     };
     telemetry::init(format, filter).map_err(|error| Stop::Usage(format!("{filter:?} is not a log filter: {error}")))?;
     let environment = super::environment();
-    let mut config = config::load(path, &environment)
-        .map_err(|invalid| Stop::Usage(config::render(&invalid, screen.is_colored()).trim_end().to_owned()))?;
+    let mut config = config::load(path, &environment).map_err(|invalid| {
+        Stop::Usage(format!(
+            "the configuration is wrong, nothing is started:\n\n{}",
+            config::render(&invalid, screen.is_colored()).trim_end()
+        ))
+    })?;
     if !config.warnings.is_empty() {
         screen.tell(config::render(&config.warnings, screen.is_colored()).trim_end());
     }
@@ -49,7 +61,6 @@ pub(super) fn run(arguments: &Arguments, common: &Common, screen: &Screen) -> Re
     }
     let runtime = tokio::runtime::Runtime::new().map_err(|error| Stop::Failed(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(app::run(path.to_owned(), config, environment));
-    // What is cut off is carried on at the next start.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(CUT_OFF);
     ended.map(|()| Exit::Done).map_err(|error| Stop::Failed(format!("{error:#}")))
 }

@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 use super::policy::{HOUR, SECOND};
 use super::reader::Table;
 use super::value::{path, readable_file};
-use super::{Daemon, Environment, Fleet, Kubernetes};
+use super::{Daemon, Environment, Fleet};
+use crate::platform::kubernetes::Cluster;
 
 /// `[daemon]`.
 pub(super) fn daemon(table: Option<Table<'_>>, environment: &Environment) -> Daemon {
@@ -50,9 +51,9 @@ pub(super) fn fleet(table: Option<Table<'_>>) -> Fleet {
 }
 
 /// `[kubernetes]`.
-pub(super) fn kubernetes(table: Option<Table<'_>>) -> Kubernetes {
-    let Some(table) = table else { return Kubernetes::default() };
-    let kubernetes = Kubernetes {
+pub(super) fn kubernetes(table: Option<Table<'_>>) -> Cluster {
+    let Some(table) = table else { return Cluster::default() };
+    let kubernetes = Cluster {
         kubeconfig: table.optional("kubeconfig").and_then(|value| readable_file(&value)),
         context: table.optional("context").and_then(|value| value.text(253, "\"production\"")).map(str::to_owned),
     };

@@ -80,7 +80,6 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
         name: name.clone(),
         environment: environment.to_owned(),
         platform: platform_name(&platform),
-        notices_within: notices_within(&platform),
         window: window?,
         signals: policies,
         matrix,
@@ -92,14 +91,6 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
         rollbacks_per_day,
     };
     Some((GuardedService { policy, platform, signals }, platform_value?))
-}
-
-/// A cluster tells of changes at once; programs are asked again and again, and take their time to answer.
-fn notices_within(platform: &PlatformSettings) -> SignedDuration {
-    match platform {
-        PlatformSettings::Kubernetes(_) => SignedDuration::ZERO,
-        PlatformSettings::Command(settings) => SignedDuration::try_from(settings.every * 2).unwrap_or(SignedDuration::MAX),
-    }
 }
 
 type Signals = (BTreeMap<SignalName, SignalPolicy>, BTreeMap<SignalName, SignalSettings>);

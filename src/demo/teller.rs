@@ -48,7 +48,7 @@ impl Teller {
         }
     }
 
-    pub fn begin(&self, scenario: Scenario, folder: &Path) {
+    pub fn begin(scenario: Scenario, folder: &Path) {
         let what = match scenario {
             Scenario::Outage => "a new version that answers nothing but errors",
             Scenario::Errors => "a new version that fails under load while its health check stays green",
@@ -134,7 +134,7 @@ impl Teller {
         self.line(YELLOW, "tells you", format!("{severity}{}", text("headline")));
     }
 
-    pub fn end(&self, scenario: Scenario, ending: Ending, running: &str, answer: Option<&Answer>) {
+    pub fn end(scenario: Scenario, ending: Ending, running: &str, answer: Option<&Answer>) {
         let (style, words) = match ending {
             Ending::AllClear => (GREEN, "The bad version is gone, the service is well, and nobody had to get up."),
             Ending::Promoted => (GREEN, "The healthy version was left alone, and is the one to go back to from now on."),

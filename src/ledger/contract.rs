@@ -151,6 +151,7 @@ fn entry() -> impl Strategy<Value = Entry> {
             artifact: artifact.map(Artifact),
             arrival: Arrival::Rollback { plan: rollbackd_core::plan::PlanId(u64::MAX), of: DeploymentId(0) },
             started: Timestamp::MIN,
+            not_before: Timestamp::MIN,
             change: ChangeKind::Code,
         }),
         (name(), any::<u64>(), -1e9..1e9_f64).prop_map(|(service, deployment, log_evidence)| Entry::WindowPassed {

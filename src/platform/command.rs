@@ -15,9 +15,11 @@
 //! must bear to be killed and run again, as it must bear a power cut. What a program that ended by itself left running stays alone.
 //!
 //! Guarantees: `apply` reads `current` first and starts `deploy` only while it prints exactly the version that the effect is bound to; when
-//! it prints the target, the effect is done, whoever brought it. Caveats: between reading and deploying somebody else can deploy, for a
+//! it prints the target, the effect is done, whoever brought it. While our own `deploy` runs, its target is not reported: a link is switched
+//! long before the service is restarted. Caveats: between reading and deploying somebody else can deploy, for a
 //! program has no compare-and-swap; and where `deploy` returns before `current` shows it, a second `deploy` of the same plan is possible after
-//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition).
+//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
+//! not run again where `current` prints the target already, so `current` should tell what runs rather than what is meant to run.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -25,11 +27,13 @@ use std::fmt;
 use std::io;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{FusedFuture as _, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
+use jiff::SignedDuration;
 use rollbackd_core::observation::{Binding, Missing, Replicas, Rollout, Workload};
 use rollbackd_core::plan::Effect;
 use rollbackd_core::service::ServiceName;
@@ -86,6 +90,41 @@ pub struct Command {
     settings: Settings,
     service: ServiceName,
     environment: String,
+    under_way: UnderWay,
+}
+
+/// The versions between which our own `deploy` runs at this moment; shared by all clones of an adapter. Until it has ended, what it replaces
+/// counts as deployed, whatever `current` prints: who took its effect for done would kill it half way.
+#[derive(Clone, Debug, Default)]
+struct UnderWay(Arc<Mutex<Option<Between>>>);
+
+#[derive(Debug)]
+struct Between {
+    from: String,
+    to: String,
+}
+
+impl UnderWay {
+    /// Until the value is dropped.
+    fn begin(&self, from: &str, to: &str) -> impl Drop + use<> {
+        struct End(UnderWay);
+        impl Drop for End {
+            fn drop(&mut self) {
+                *self.0.lock() = None;
+            }
+        }
+        *self.lock() = Some(Between { from: from.to_owned(), to: to.to_owned() });
+        End(self.clone())
+    }
+
+    /// What is deployed when `current` prints this.
+    fn deployed(&self, printed: String) -> String {
+        self.lock().as_ref().filter(|between| between.to == printed).map_or(printed, |between| between.from.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Between>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How a program ended.
@@ -110,8 +149,8 @@ enum NotRun {
 impl Command {
     /// The programs of one service. Nothing is run before the first use.
     #[must_use]
-    pub const fn new(settings: Settings, service: ServiceName, environment: String) -> Self {
-        Self { settings, service, environment }
+    pub fn new(settings: Settings, service: ServiceName, environment: String) -> Self {
+        Self { settings, service, environment, under_way: UnderWay::default() }
     }
 
     /// Runs a program to its end, with the facts that all programs get and those.
@@ -145,9 +184,11 @@ impl Command {
 
     async fn report(&self) -> Report {
         let look = async {
-            let version = self.current().await?;
+            let version = self.under_way.deployed(self.current().await?);
             let rollout = self.status(&version).await?;
-            Ok(workload(version, rollout))
+            // The programs take their time, too.
+            let unseen_for = SignedDuration::try_from(self.settings.every * 2).unwrap_or(SignedDuration::MAX);
+            Ok(workload(version, rollout, unseen_for))
         };
         look.await.map_or_else(Report::Missing, |workload| Report::Seen(Box::new(workload)))
     }
@@ -162,7 +203,11 @@ impl Command {
             ("ROLLBACKD_REASON", &reason),
         ];
         let deadline = Instant::now() + self.settings.timeout;
-        match self.run(&self.settings.deploy, &facts, self.settings.timeout).await {
+        let ended = {
+            let _under_way = self.under_way.begin(from, &effect.to.id.0);
+            self.run(&self.settings.deploy, &facts, self.settings.timeout).await
+        };
+        match ended {
             Err(NotRun::NotStarted(error)) if is_lasting(&error) => Applied::Rejected(format!("`deploy` {}", NotRun::NotStarted(error))),
             Err(why) => self.after(effect, from, &format!("`deploy` {why}"), None, Applied::Unknown).await,
             Ok(ended) if ended.status.success() => {
@@ -251,7 +296,7 @@ impl Platform for Command {
 /// Programs count no replicas, so the service as a whole stands for one. While it is rolled out, that one is not ready; but nobody has said
 /// that the service is gone (the version before may well serve still), so it counts as available always: only a platform that really sees no
 /// replica may say so, because that alone is reason to roll back.
-fn workload(version: String, rollout: Rollout) -> Workload {
+fn workload(version: String, rollout: Rollout, unseen_for: SignedDuration) -> Workload {
     let ready = u32::from(rollout == Rollout::Complete);
     Workload {
         version: Version { id: VersionId(version.clone()), name: version.clone() },
@@ -262,6 +307,7 @@ fn workload(version: String, rollout: Rollout) -> Workload {
         troubles: Vec::new(),
         record: None,
         change: None,
+        unseen_for,
     }
 }
 
@@ -542,6 +588,21 @@ mod tests {
             let replicas = seen(rollout_by(status).await).replicas;
             assert_eq!(replicas, Replicas { desired: 1, updated: 1, ready: 0, available: 1 });
         }
+    }
+
+    #[tokio::test]
+    async fn what_deploy_brings_is_not_reported_before_it_has_ended() {
+        let host = Host::with("v2");
+        let platform = host.platform("echo v1 > version; sleep 0.3; echo yes > restarted");
+        let mut reports = platform.watch();
+        assert_eq!(seen(reports.next().await.unwrap()).version.name, "v2");
+        let watching = async {
+            assert_eq!(seen(reports.next().await.unwrap()).version.name, "v1");
+            assert!(host.read("restarted").is_some(), "it was reported while `deploy` still ran");
+        };
+        let effect = effect();
+        let (applied, ()) = tokio::join!(platform.apply(&effect), watching);
+        assert_eq!(applied, Applied::Done(Binding::Version("v1".to_owned())));
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! template, are never written.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -31,6 +32,15 @@ mod apply;
 mod testing;
 
 pub use client::{KubernetesError, clients};
+
+/// How the cluster is reached. Without a file: the service account inside a pod, else `$KUBECONFIG`, else `~/.kube/config`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// A kubeconfig file.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context in it; the current one unless said.
+    pub context: Option<String>,
+}
 
 /// Which kind of workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,14 +16,6 @@ fn assert_went_back(world: &World, image: &str) {
     world.wait_for("only pods of the good version are ready", |world| world.ready_images() == [image, image]);
 }
 
-/// Everybody heard of each turn once, by mail and by webhook.
-fn assert_heard_once(world: &World, kinds: &[&str]) {
-    world.wait_for("every notice arrived", |world| world.kinds().len() >= kinds.len() && world.mails().len() >= kinds.len());
-    assert_eq!(world.kinds(), kinds);
-    assert_eq!(world.hooks.lock().unwrap().len(), kinds.len(), "a webhook arrived more than once");
-    assert_eq!(world.mails().len(), kinds.len(), "a mail arrived more than once");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the bed: run tests/run"]
 async fn a_version_that_answers_500_is_rolled_back_and_everybody_hears_of_it_once() {
@@ -40,7 +32,7 @@ async fn a_version_that_answers_500_is_rolled_back_and_everybody_hears_of_it_onc
 
     assert_went_back(&world, "shop:good");
     world.wait_for_notice("all_clear");
-    assert_heard_once(&world, &["detected", "rolling_back", "recovered", "all_clear"]);
+    world.assert_heard_once(&["detected", "rolling_back", "recovered", "all_clear"]);
     assert_eq!(
         rows(&world),
         [("deployed".to_owned(), Some(rolled_back_number(&world))), ("rolled_back".to_owned(), None), ("deployed".to_owned(), None)]
@@ -72,7 +64,7 @@ async fn a_version_that_never_runs(story: &str, image: &str) {
 
     assert_went_back(&world, "shop:good");
     world.wait_for_notice("all_clear");
-    assert_heard_once(&world, &["detected", "rolling_back", "recovered", "all_clear"]);
+    world.assert_heard_once(&["detected", "rolling_back", "recovered", "all_clear"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -199,7 +191,7 @@ async fn a_daemon_killed_between_effect_and_record_has_one_effect() {
 async fn a_daemon_killed_while_it_verifies_goes_on_verifying() {
     let mut world = World::new("verifying", "deployment").await;
     world.begin_with("shop:good");
-    world.traffic(5);
+    world.traffic(40);
     world.start_prometheus();
     world.configure(World::errors_from_prometheus());
     world.start_daemon();
@@ -305,7 +297,7 @@ async fn without_a_known_good_version_nothing_is_done_and_it_is_said() {
 #[ignore = "needs the bed: run tests/run"]
 async fn a_target_that_the_cluster_pruned_comes_from_the_ledgers_own_copy() {
     let mut world = World::new("pruned", "deployment").await;
-    world.begin_with_spec("shop:good", json!({"revisionHistoryLimit": 0}));
+    world.begin_with_spec("shop:good", &json!({"revisionHistoryLimit": 0}));
     world.configure("");
     world.start_daemon();
     world.wait_until_known_good();

@@ -39,7 +39,7 @@ async fn how_long_a_recovery_takes() {
 /// A service with so many replicas that a daemon guards and knows to be good.
 async fn guarded(story: &str, replicas: u32) -> World {
     let mut world = World::new(story, "deployment").await;
-    world.begin_with_spec("shop:good", json!({"replicas": replicas}));
+    world.begin_with_spec("shop:good", &json!({"replicas": replicas}));
     let (address, every) = (world.address(), EVERY.as_millis());
     world.configure(&format!(
         "rollbacks_per_day = 100\n\n[services.web.probes.health]\nhttp = \"http://{address}/healthz\"\nevery = \"{every}ms\"\n\

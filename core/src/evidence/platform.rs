@@ -15,13 +15,13 @@ pub(crate) struct Platform {
     newest: Option<(Workload, Timestamp)>,
     missing: Option<(Missing, Timestamp)>,
     available_until: Option<Timestamp>,
+    complete_since: Option<Timestamp>,
     other_version_until: Option<Timestamp>,
 }
 
 impl Platform {
-    /// Takes in a look, and gives the time since the look before if nothing was out of sight in between. A new version may have been there
-    /// for as long as `notices_within`.
-    pub(crate) fn see(&mut self, workload: &Workload, at: Timestamp, notices_within: SignedDuration) -> SignedDuration {
+    /// Takes in a look, and gives the time since the look before if nothing was out of sight in between.
+    pub(crate) fn see(&mut self, workload: &Workload, at: Timestamp) -> SignedDuration {
         let in_sight = self.missing.take().is_none();
         let before = self.newest.as_ref();
         let elapsed = before.filter(|_| in_sight).map_or(SignedDuration::ZERO, |(_, before)| at.duration_since(*before));
@@ -30,9 +30,11 @@ impl Platform {
             self.available_until = Some(at);
         }
         if let Some((_, looked)) = self.newest.as_ref().filter(|(before, _)| before.version.id != workload.version.id) {
-            let latest = at.checked_sub(notices_within).unwrap_or(Timestamp::MIN);
+            let latest = at.checked_sub(workload.unseen_for).unwrap_or(Timestamp::MIN);
             self.other_version_until = Some(if in_sight { latest.max(*looked) } else { *looked });
         }
+        let was_complete = self.complete_since.filter(|_| in_sight && before.is_some_and(|(before, _)| before.version == workload.version));
+        self.complete_since = (workload.rollout == Rollout::Complete).then(|| was_complete.unwrap_or(at));
         self.newest = Some((workload.clone(), at));
         elapsed.max(SignedDuration::ZERO)
     }
@@ -63,9 +65,23 @@ impl Platform {
         self.missing.is_none() && self.newest().is_some_and(|(workload, _)| workload.rollout == Rollout::Complete)
     }
 
+    /// Whether the rollout has been complete for so long, as far as can be seen. A container that ends again and again is ready for a moment
+    /// after each start.
+    pub(crate) fn is_steady(&self, decision: &Decision, now: Timestamp) -> bool {
+        self.is_complete() && self.complete_since.is_some_and(|since| now.duration_since(since) >= steady(decision))
+    }
+
     fn was_available_since(&self, since: Timestamp) -> bool {
         self.available_until.is_some_and(|until| until >= since)
     }
+}
+
+/// What is ready for less than this is not ready: a container that ends again and again flickers.
+const FLICKER: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long something must last to be believed.
+fn steady(decision: &Decision) -> SignedDuration {
+    FLICKER.min(decision.startup_deadline)
 }
 
 /// Something that is so, since when, and for how long of that it was in sight.
@@ -73,12 +89,15 @@ impl Platform {
 struct Lasting {
     since: Timestamp,
     seen: SignedDuration,
+    /// Since when it is not so; its clock stands.
+    paused: Option<Timestamp>,
 }
 
 /// The hard rules on one deployment. Each is a clock that runs while something is so and in sight.
 #[derive(Clone, Debug)]
 pub(crate) struct HardRules {
     start: Timestamp,
+    flicker: SignedDuration,
     ever_ready: bool,
     was_available: bool,
     crash_loop: Option<Lasting>,
@@ -101,12 +120,13 @@ impl HardRules {
         let shortly_before = start.checked_sub(decision.startup_deadline).unwrap_or(Timestamp::MIN);
         let mut rules = Self {
             start,
+            flicker: steady(decision),
             ever_ready: false,
             was_available: platform.was_available_since(shortly_before),
             crash_loop: None,
             cannot_start: None,
             given_up: None,
-            unready: Some(Lasting { since: start, seen }),
+            unready: Some(Lasting { since: start, seen, paused: None }),
             no_replica: None,
         };
         if let Some((workload, at)) = platform.newest().filter(|(_, at)| *at >= start && platform.missing.is_none()) {
@@ -124,7 +144,7 @@ impl HardRules {
         self.was_available |= available > 0;
         let idle = updated == 0 && available > 0 && workload.troubles.is_empty();
         let is = |this: bool| wanted && this;
-        run(&mut self.crash_loop, is(ready == 0 && crash_loop(workload).is_some()), at, elapsed);
+        pause(&mut self.crash_loop, is(ready == 0 && crash_loop(workload).is_some()), at, elapsed, self.flicker);
         run(&mut self.cannot_start, is(ready == 0 && cannot_start(workload).is_some()), at, elapsed);
         // A version most of whose replicas run is not what a full cluster or a slow node keeps from being rolled out.
         let mostly_unready = ready.saturating_mul(2) < desired;
@@ -160,10 +180,25 @@ impl HardRules {
     }
 }
 
+/// As `run`, but the clock only stands still while it is not so for less than `flicker`.
+fn pause(rule: &mut Option<Lasting>, is_so: bool, at: Timestamp, elapsed: SignedDuration, flicker: SignedDuration) {
+    let Some(lasting) = rule else { return run(rule, is_so, at, elapsed) };
+    match (lasting.paused, is_so) {
+        (Some(paused), _) if at.duration_since(paused) >= flicker => {
+            *rule = None;
+            run(rule, is_so, at, elapsed);
+        }
+        (Some(_), true) => lasting.paused = None,
+        (Some(_), false) => {}
+        (None, true) => lasting.seen = lasting.seen.saturating_add(elapsed),
+        (None, false) => lasting.paused = Some(at),
+    }
+}
+
 fn run(rule: &mut Option<Lasting>, is_so: bool, at: Timestamp, elapsed: SignedDuration) {
     *rule = match *rule {
         _ if !is_so => None,
-        None => Some(Lasting { since: at, seen: SignedDuration::ZERO }),
+        None => Some(Lasting { since: at, seen: SignedDuration::ZERO, paused: None }),
         Some(lasting) => Some(Lasting { seen: lasting.seen.saturating_add(elapsed), ..lasting }),
     };
 }

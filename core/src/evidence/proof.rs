@@ -27,6 +27,8 @@ pub(crate) struct Proof {
     since: Timestamp,
     /// The signal of counters that had fired, with the half of its ratio that must be undercut.
     trigger: Option<(SignalName, f64)>,
+    /// Whether no signal had fired, so that nothing but the platform says that it is well again.
+    pub(crate) by_platform: bool,
     pub(crate) signals: BTreeMap<SignalName, SignalProof>,
 }
 
@@ -71,8 +73,9 @@ impl Proof {
             };
             (name.clone(), proof)
         };
+        let by_platform = trigger.is_none_or(|verdict| !service.signals.contains_key(&verdict.signal));
         let trigger = trigger.and_then(|verdict| errors_trigger(service, verdict));
-        Self { plan, since, trigger, signals: service.signals.iter().map(of).collect() }
+        Self { plan, since, trigger, by_platform, signals: service.signals.iter().map(of).collect() }
     }
 
     /// Takes in what was counted at a signal.

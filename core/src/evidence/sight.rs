@@ -34,8 +34,18 @@ impl Sight {
             return Some((missing.clone(), *since));
         }
         let age = now.duration_since(self.last?);
-        let late = age > every.saturating_mul(3).saturating_add(Self::SLACK);
-        late.then(|| (Missing::Stale { age }, self.last.unwrap_or(now)))
+        Self::late(every, age).then(|| (Missing::Stale { age }, self.last.unwrap_or(now)))
+    }
+
+    /// From here on it is looked at again. Who was not asked for a while has not been silent.
+    pub(crate) fn resume(&mut self, every: SignedDuration, now: Timestamp) {
+        if self.last.is_some_and(|last| Self::late(every, now.duration_since(last))) {
+            *self = Self { last: Some(now), missing: None };
+        }
+    }
+
+    fn late(every: SignedDuration, age: SignedDuration) -> bool {
+        age > every.saturating_mul(3).saturating_add(Self::SLACK)
     }
 
     /// Whether there was any look yet.

@@ -37,6 +37,7 @@ pub(crate) struct Said {
 #[derive(Clone, Debug)]
 pub(crate) struct Window {
     pub(crate) deployment: DeploymentId,
+    pub(crate) start: Timestamp,
     pub(crate) hard_rules: HardRules,
     pub(crate) signals: BTreeMap<SignalName, SignalWindow>,
 }
@@ -58,7 +59,7 @@ impl Window {
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start))),
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(policy))).collect();
-        Self { deployment, hard_rules, signals }
+        Self { deployment, start, hard_rules, signals }
     }
 }
 

@@ -68,15 +68,15 @@ fn settled_before(object: &Object, effect: &Effect) -> Option<Applied> {
     (object.generation != *generation).then_some(Applied::Moved)
 }
 
-/// The template to go back to: the ledger's copy, or the newest kept revision of that version. Either is believed only when its identity
-/// is the one that was asked for.
+/// The template to go back to: the newest kept revision of that version, or else the ledger's copy. The kept one comes first because it
+/// may still have pods: after a restart of the pods the copy is the same version and yet another revision, which would replace pods that
+/// serve well. Either is believed only when its identity is the one that was asked for.
 async fn target(requests: &Requests<'_>, object: &Object, effect: &Effect) -> Result<Option<Template>, Fault> {
-    let copy = effect.artifact.as_ref().and_then(Template::from_artifact);
-    if let Some(copy) = copy.filter(|copy| copy.id() == effect.to.id) {
-        return Ok(Some(copy));
+    let copy = effect.artifact.as_ref().and_then(Template::from_artifact).filter(|copy| copy.id() == effect.to.id);
+    match look::revisions(requests, object).await {
+        Ok(kept) => Ok(revision::of_version(&kept, &effect.to.id).map(|revision| revision.template.clone()).or(copy)),
+        Err(fault) => copy.map(Some).ok_or(fault),
     }
-    let kept = look::revisions(requests, object).await?;
-    Ok(revision::of_version(&kept, &effect.to.id).map(|revision| revision.template.clone()))
 }
 
 /// What is going to be changed, never nothing: a patch that leaves the specification as it is would not move the generation.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
-use crate::config;
+use super::Cluster;
 
 /// A connection that takes longer to make counts as none.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -62,14 +62,14 @@ pub enum KubernetesError {
 ///
 /// # Errors
 /// When no cluster is configured, or its configuration can't be used. The cluster itself is not asked.
-pub async fn clients(config: &config::Kubernetes) -> Result<(Client, Client), KubernetesError> {
+pub async fn clients(config: &Cluster) -> Result<(Client, Client), KubernetesError> {
     let cluster = cluster(config).await?;
     let reads = limited(cluster.clone(), READ_SILENCE);
     let writes = limited(cluster, WRITE_SILENCE);
     Ok((client(reads)?, client(writes)?))
 }
 
-async fn cluster(config: &config::Kubernetes) -> Result<Config, KubernetesError> {
+async fn cluster(config: &Cluster) -> Result<Config, KubernetesError> {
     let options = KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
     if let Some(path) = &config.kubeconfig {
         let unusable = |source| KubernetesError::Kubeconfig { path: path.clone(), source };
@@ -121,7 +121,7 @@ contexts: [{name: here, context: {cluster: one, user: me}}]
     async fn a_kubeconfig_gives_two_clients_and_a_context_that_is_not_in_it_none() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), KUBECONFIG).expect("written");
-        let mut config = config::Kubernetes { kubeconfig: Some(file.path().to_owned()), context: None };
+        let mut config = Cluster { kubeconfig: Some(file.path().to_owned()), context: None };
 
         assert!(clients(&config).await.is_ok());
 
@@ -134,7 +134,7 @@ contexts: [{name: here, context: {cluster: one, user: me}}]
     async fn no_request_is_repeated_or_waits_for_ever() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         std::fs::write(file.path(), KUBECONFIG).expect("written");
-        let config = config::Kubernetes { kubeconfig: Some(file.path().to_owned()), context: None };
+        let config = Cluster { kubeconfig: Some(file.path().to_owned()), context: None };
 
         let limited = limited(cluster(&config).await.expect("usable"), WRITE_SILENCE);
 

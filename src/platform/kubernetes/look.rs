@@ -1,5 +1,6 @@
 //! One look at a workload: the object by a quorum read, and, while it is not settled, its revisions and the pods of the present version.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use rollbackd_core::observation::{Missing, Replicas, Rollout, Workload};
 
@@ -39,6 +40,7 @@ pub(super) async fn look(requests: &Requests<'_>) -> Result<Option<Sight>, Missi
     let settled = rollout == Rollout::Complete && object.status.ready >= object.desired();
     let revisions = if settled { Vec::new() } else { allowed(revisions(requests, &object).await)?.unwrap_or_default() };
     let present = revision::present(&object, &revisions);
+    let rollout = rollout::of_present(rollout, present, &revisions);
     let pods = match present {
         Some(present) => allowed(pods(requests, &object, present).await)?,
         None => None,
@@ -52,6 +54,7 @@ pub(super) async fn look(requests: &Requests<'_>) -> Result<Option<Sight>, Missi
         troubles: if settled { Vec::new() } else { trouble::of(&object, present, pods.as_deref().unwrap_or_default()) },
         record: object.record.clone(),
         change: object.change,
+        unseen_for: SignedDuration::ZERO,
     };
     Ok(Some(Sight { object, workload, revisions }))
 }

@@ -16,6 +16,7 @@ pub(super) const CONTROLLER_REVISION_HASH: &str = "controller-revision-hash";
 /// A kept revision.
 #[derive(Clone, Debug)]
 pub(super) struct Revision {
+    pub name: String,
     /// It grows; the newest has the highest.
     pub number: i64,
     pub template: Template,
@@ -76,6 +77,7 @@ fn replica_set(mut set: DynamicObject) -> Option<Revision> {
     let conditions = set.data.pointer("/status/conditions").cloned().and_then(|raw| serde_json::from_value::<Vec<Condition>>(raw).ok());
     let failure = conditions.unwrap_or_default().into_iter().find(Condition::is_replica_failure);
     Some(Revision {
+        name: set.metadata.name?,
         number: annotations.get("deployment.kubernetes.io/revision").and_then(|number| number.parse().ok()).unwrap_or(0),
         template: Template::parse(set.data.pointer_mut("/spec/template")?.take())?,
         pod_label: (POD_TEMPLATE_HASH, hash),
@@ -87,11 +89,13 @@ fn replica_set(mut set: DynamicObject) -> Option<Revision> {
 
 /// `StatefulSets` put the revision's name on their pods, `DaemonSets` the hash that is a label of the revision.
 fn controller_revision(object: &Object, mut revision: DynamicObject) -> Option<Revision> {
+    let name = revision.metadata.name?;
     let label = match object.kind {
-        Kind::StatefulSet => revision.metadata.name?,
+        Kind::StatefulSet => name.clone(),
         Kind::Deployment | Kind::DaemonSet => revision.metadata.labels.unwrap_or_default().remove(CONTROLLER_REVISION_HASH)?,
     };
     Some(Revision {
+        name,
         number: revision.data.get("revision").and_then(Value::as_i64).unwrap_or(0),
         template: Template::parse(revision.data.pointer_mut("/data/spec/template")?.take())?,
         pod_label: (CONTROLLER_REVISION_HASH, label),

@@ -6,6 +6,7 @@ use rollbackd_core::observation::Rollout;
 
 use super::Kind;
 use super::object::Object;
+use super::revision::Revision;
 use super::words::message;
 
 /// How far the rollout of the present specification is.
@@ -17,6 +18,21 @@ pub(super) fn judge(object: &Object) -> Rollout {
         Kind::Deployment => deployment(object),
         Kind::StatefulSet => complete_if(stateful_set(object)),
         Kind::DaemonSet => complete_if(object.status.updated >= object.desired() && object.status.available >= object.desired()),
+    }
+}
+
+/// Takes back a failure that is another revision's. When a Deployment goes back to a `ReplicaSet` that it kept, an exceeded progress deadline
+/// stays on it until the first progress, and its words (`ReplicaSet "shop-7c47f4dfdf" has timed out progressing.`) name the one that was
+/// left. Seen on Kubernetes 1.36; kubectl reports it, and to judge the version that a person just went back to by it would be wrong.
+pub(super) fn of_present(rollout: Rollout, present: Option<&Revision>, revisions: &[Revision]) -> Rollout {
+    let names = |words: &str, revision: &Revision| words.contains(&format!("\"{}\"", revision.name));
+    match rollout {
+        Rollout::Failed(words)
+            if !present.is_some_and(|present| names(&words, present)) && revisions.iter().any(|revision| names(&words, revision)) =>
+        {
+            Rollout::Progressing
+        }
+        other => other,
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
             json!([{ "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota" }]);
         let object = Object::parse(Kind::Deployment, dynamic(raw)).expect("understood");
         let mut revision = Revision {
+            name: "shop-x".to_owned(),
             number: 2,
             template: object.template.clone(),
             pod_label: ("pod-template-hash", "x".to_owned()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{FutureExt as _, Stream, StreamExt as _};
+use jiff::SignedDuration;
 use kube::Api;
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::runtime::utils::Backoff;
@@ -30,7 +31,7 @@ const BELLS: usize = 100;
 /// Reports for ever.
 pub(super) fn watch(platform: Kubernetes) -> BoxStream<'static, Report> {
     let bells = bells(&platform).boxed();
-    let watch = Watch { platform, bells, next: Instant::now(), pauses: Pauses::new() };
+    let watch = Watch { platform, bells, looked: Instant::now(), next: Instant::now(), pauses: Pauses::new() };
     futures::stream::unfold(watch, |mut watch| async {
         let report = watch.report().await;
         Some((report, watch))
@@ -38,9 +39,20 @@ pub(super) fn watch(platform: Kubernetes) -> BoxStream<'static, Report> {
     .boxed()
 }
 
+/// Why to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Bell {
+    /// The watch failed, or began anew: something may have changed, nobody knows when.
+    Unclear,
+    /// The cluster tells of a change as it happens.
+    Changed,
+}
+
 struct Watch {
     platform: Kubernetes,
-    bells: BoxStream<'static, ()>,
+    bells: BoxStream<'static, Bell>,
+    /// When the last look was.
+    looked: Instant,
     /// When to look if no bell rings.
     next: Instant,
     /// Pauses between looks that fail.
@@ -50,17 +62,22 @@ struct Watch {
 impl Watch {
     async fn report(&mut self) -> Report {
         let due = tokio::time::sleep_until(self.next);
-        tokio::select! {
+        let mut bell = tokio::select! {
             biased;
-            () = pin!(due) => {}
-            _ = self.bells.next() => {}
-        }
+            () = pin!(due) => None,
+            bell = self.bells.next() => bell,
+        };
         for _ in 0..BELLS {
-            if self.bells.next().now_or_never().is_none() {
-                break;
-            }
+            let Some(next) = self.bells.next().now_or_never() else { break };
+            bell = bell.max(next);
         }
-        let report = look(&self.platform).await;
+        let mut report = look(&self.platform).await;
+        let looked = std::mem::replace(&mut self.looked, Instant::now());
+        if let Report::Seen(workload) = &mut report
+            && bell != Some(Bell::Changed)
+        {
+            workload.unseen_for = SignedDuration::try_from(looked.elapsed()).unwrap_or(SignedDuration::MAX);
+        }
         self.next = Instant::now() + self.pause_after(&report);
         report
     }
@@ -90,7 +107,7 @@ fn is_unsettled(workload: &rollbackd_core::observation::Workload) -> bool {
 }
 
 /// One item for each moment at which a look is worth its while: changes, and errors of the watch itself (at the pace of its pauses).
-fn bells(platform: &Kubernetes) -> impl Stream<Item = ()> + Send + use<> {
+fn bells(platform: &Kubernetes) -> impl Stream<Item = Bell> + Send + use<> {
     let settings = &platform.settings;
     let resource = settings.kind.resource();
     let api: Api<PartialObjectMeta<DynamicObject>> = Api::namespaced_with(platform.read_client.clone(), &settings.namespace, &resource);
@@ -99,7 +116,7 @@ fn bells(platform: &Kubernetes) -> impl Stream<Item = ()> + Send + use<> {
     watcher(api, config)
         .filter(|event| std::future::ready(!matches!(event, Ok(watcher::Event::Init | watcher::Event::InitDone))))
         .backoff(Pauses::new())
-        .map(|_changed_or_failed| ())
+        .map(|event| if matches!(event, Ok(watcher::Event::Apply(_) | watcher::Event::Delete(_))) { Bell::Changed } else { Bell::Unclear })
 }
 
 /// Doubling pauses, in a narrow range.

@@ -405,7 +405,8 @@ async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
     let (peer, _) = server(|_| one_series(&json!([[NOW - 75, "1"], [NOW - 60, "1"]]))).await;
     assert_eq!(check(&peer).await, ["http://server/: the newest sample of requests_total is 1m old"]);
     let (peer, _) = server(|_| matrix(&json!([]))).await;
-    assert_eq!(check(&peer).await, ["http://server/: no series match requests_total now"]);
+    let nothing = prometheus(peer.url("/")).examine().await.unwrap_err();
+    assert_eq!(nothing, Missing::NoSeries("requests_total".to_owned()));
     let (peer, _) = server(|query| {
         if query.contains("5..") { matrix(&json!([])) } else { one_series(&json!([[NOW - 120, "1"], [NOW - 60, "1"], [NOW, "1"]])) }
     })

@@ -172,16 +172,24 @@ async fn a_workload_that_is_gone_or_going_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_ledgers_copy_the_newest_kept_revision_of_the_version_is_taken() {
+async fn the_newest_kept_revision_of_the_version_is_taken_before_the_ledgers_copy() {
     let server = Server::with(deployment("shop:v2", 3));
     server.state().revisions = vec![kept("shop:v1", "", 1), kept("shop:v1", "2026-01-01T00:00:00Z", 2), kept("shop:v2", "", 3)];
-    let effect = Effect { artifact: None, ..effect() };
-
-    assert_eq!(applied(&server, &effect).await, Applied::Done(binding(5)));
+    assert_eq!(applied(&server, &effect()).await, Applied::Done(binding(5)));
 
     let restored = object(&server)["spec"]["template"].clone();
     assert_eq!(restored["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"], "2026-01-01T00:00:00Z");
     assert_eq!(restored["metadata"]["labels"], json!({ "app": "shop" }), "the controller's own label is not copied");
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_kept_revisions_cannot_be_listed_the_ledgers_copy_has_to_do() {
+    let server = Server::with(deployment("shop:v2", 3));
+    server.state().forbidden = vec!["replicasets"];
+
+    let without_copy = applied(&server, &Effect { artifact: None, ..effect() }).await;
+    assert!(matches!(without_copy, Applied::Unknown(why) if why.starts_with("cannot list the revisions of deployment shop/shop")));
+    assert_eq!(applied(&server, &effect()).await, Applied::Done(binding(5)));
 }
 
 #[tokio::test(start_paused = true)]

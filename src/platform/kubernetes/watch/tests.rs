@@ -206,6 +206,20 @@ async fn after_a_restart_of_the_pods_the_newest_revision_is_the_present_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_deadline_that_another_revision_exceeded_is_not_held_against_the_one_that_was_gone_back_to() {
+    let server = rolling();
+    let exceeded = |name: &str| {
+        let words = format!("ReplicaSet \"{name}\" has timed out progressing.");
+        json!([{ "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": words }])
+    };
+    server.change(|object| object["status"]["conditions"] = exceeded("shop-old"));
+    assert_eq!(seen(server.platform(Kind::Deployment).look().await).rollout, Rollout::Progressing);
+
+    server.change(|object| object["status"]["conditions"] = exceeded("shop-new"));
+    assert!(matches!(seen(server.platform(Kind::Deployment).look().await).rollout, Rollout::Failed(words) if words.contains("shop-new")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_of_a_daemon_set_are_told_apart_by_the_hash_of_their_revision() {
     let mut raw = deployment("shop:v2", 1);
     raw["status"] = json!({ "observedGeneration": 4, "desiredNumberScheduled": 2, "updatedNumberScheduled": 1, "numberReady": 1, "numberAvailable": 1 });

@@ -1,0 +1,141 @@
+//! One whole notice of each kind as operators read it, so that a change of words is seen.
+
+use std::fmt::Write as _;
+
+use super::{Notice, NoticeKind};
+use crate::command::{Answer, Command};
+use crate::decide::world::{Api, Behaviour, World, minutes, name, seconds};
+use crate::entry::Scope;
+use crate::severity::{Response, Severity};
+use crate::version::ChangeKind;
+use crate::words;
+
+fn text(notice: &Notice) -> String {
+    let mut text = format!("{}\n", notice.headline);
+    for paragraph in &notice.paragraphs {
+        let _ = writeln!(text, "  {paragraph}");
+    }
+    for (label, value) in &notice.facts {
+        let _ = writeln!(text, "  {label}: {value}");
+    }
+    for (words, command) in &notice.next {
+        let _ = writeln!(text, "  > {words} {}", command.as_deref().unwrap_or_default());
+    }
+    text.trim_end().to_owned()
+}
+
+fn newest(world: &World, kind: NoticeKind) -> String {
+    text(world.newest(kind))
+}
+
+fn deployed(behaviour: Behaviour) -> World {
+    let mut world = World::settled();
+    world.deploy("v2", behaviour);
+    world
+}
+
+fn until(world: &mut World, kind: NoticeKind) -> String {
+    world.until(minutes(60), |world| world.kinds().contains(&kind));
+    newest(world, kind)
+}
+
+/// The answer of `rollbackd explain`.
+fn explained(world: &mut World) -> String {
+    match world.ask(Command::Explain { service: name("checkout"), deployment: None }) {
+        Answer::Explanation(view) => {
+            let timeline = view.timeline.iter().map(|(at, words)| format!("  {} {words}", words::time(*at)));
+            let lines: Vec<_> = view.answer.iter().cloned().chain(timeline).collect();
+            format!("explain: {}\n  {}\n{}", view.deployment.version, view.service.summary, lines.join("\n"))
+        }
+        other => panic!("no explanation: {other:?}"),
+    }
+}
+
+fn all() -> Vec<(NoticeKind, String)> {
+    use NoticeKind::{
+        AllClear, ApprovalWanted, Blind, Blocked, Detected, DidNotHelp, Failed, Operator, Recovered, RollingBack, Sighted, Stopped,
+    };
+    let mut told = Vec::new();
+    let mut world = deployed(Behaviour::Failing);
+    told.extend([Detected, RollingBack, Recovered, AllClear].map(|kind| (kind, until(&mut world, kind))));
+    told.push((AllClear, explained(&mut world)));
+
+    let mut world = deployed(Behaviour::Failing);
+    world.until(minutes(5), |world| world.service().open_rollback().is_some());
+    world.checkout().dependency_down = true;
+    told.push((DidNotHelp, until(&mut world, DidNotHelp)));
+
+    let mut world = deployed(Behaviour::Failing);
+    until(&mut world, Recovered);
+    world.pass(minutes(5));
+    world.checkout().dependency_down = true;
+    told.push((DidNotHelp, until(&mut world, DidNotHelp)));
+
+    let mut world = deployed(Behaviour::Failing);
+    world.checkout().api = Api::Rejects("pods \"checkout\" is forbidden: exceeded quota");
+    told.push((Failed, until(&mut world, Failed)));
+
+    let mut world = deployed(Behaviour::Failing);
+    until(&mut world, RollingBack);
+    world.checkout().probes_visible = false;
+    told.push((Failed, until(&mut world, Failed)));
+    told.push((Blind, newest(&world, Blind)));
+
+    let mut world = deployed(Behaviour::Failing);
+    world.checkout().change = Some(ChangeKind::IrreversibleMigration);
+    told.push((Blocked, until(&mut world, Blocked)));
+    told.push((Blocked, explained(&mut world)));
+    told.push((Failed, until(&mut world, Failed)));
+
+    let mut world = World::settled();
+    let matrix = &mut world.policies.get_mut(&name("checkout")).expect("a policy").matrix;
+    for row in [&mut matrix.complete_outage, &mut matrix.error_ratio] {
+        (row.response, row.severity) = (Response::Ask, Severity::P2);
+    }
+    world.deploy("v2", Behaviour::Failing);
+    told.push((ApprovalWanted, until(&mut world, ApprovalWanted)));
+
+    let mut world = deployed(Behaviour::Well);
+    world.pass(minutes(1));
+    world.checkout().probes_visible = false;
+    world.pass(minutes(3));
+    world.checkout().probes_visible = true;
+    told.push((Sighted, until(&mut world, Sighted)));
+
+    let mut world = deployed(Behaviour::Failing);
+    world.checkout().api = Api::Away;
+    until(&mut world, RollingBack);
+    world.deploy("v3", Behaviour::Well);
+    told.push((Stopped, until(&mut world, Stopped)));
+    told.push((Stopped, explained(&mut world)));
+
+    let mut world = deployed(Behaviour::Failing);
+    world.pass(seconds(20));
+    world.deploy("v1", Behaviour::Well);
+    told.push((Operator, until(&mut world, Operator)));
+
+    let fleet = ["cart", "checkout", "search"];
+    let mut world = World::all_settled(&fleet);
+    for of in fleet {
+        world.deploy_at(of, "v2", Behaviour::Failing);
+    }
+    world.until(minutes(5), |world| world.state.brake.is_some());
+    let tripped = world.notices().find(|notice| notice.service.is_none()).map(text);
+    told.push((Blocked, tripped.expect("the brake is told")));
+    world.ask(Command::Resume { scope: Scope::All });
+    told.push((Operator, newest(&world, Operator)));
+
+    let mut world = World::settled();
+    let lasting = Some(seconds(3600));
+    world.ask(Command::Hold { scope: Scope::All, reason: "database maintenance".to_owned(), lasting });
+    told.push((Operator, newest(&world, Operator)));
+    told
+}
+
+#[test]
+fn every_kind_of_notice_says_what_happened_why_and_what_to_do() {
+    let told: Vec<String> = all().into_iter().map(|(kind, text)| format!("{kind:?}\n{text}")).collect();
+    let told = told.join("\n\n");
+    let expected = include_str!("snapshots.txt");
+    assert!(told == expected.trim_end(), "the notices have other words now; if that is meant, this is the new text:\n{told}\n<<<");
+}
