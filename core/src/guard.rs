@@ -281,9 +281,10 @@ fn target<'a>(service: &'a ServiceState, running: &Deployment, asked: Option<&st
 #[must_use]
 pub fn named<'a>(service: &'a ServiceState, asked: &str) -> Option<&'a Deployment> {
     let number = asked.strip_prefix('#').and_then(|number| number.parse().ok()).map(DeploymentId);
-    service
-        .deployments
-        .values()
-        .rev()
-        .find(|deployment| Some(deployment.id) == number || deployment.version.id.0 == asked || deployment.version.name == asked)
+    service.deployments.values().rev().find(|deployment| {
+        Some(deployment.id) == number
+            || deployment.version.id.0 == asked
+            || deployment.version.name == asked
+            || deployment.version.name.split(" #").next() == Some(asked)
+    })
 }

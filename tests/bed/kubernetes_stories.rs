@@ -40,7 +40,7 @@ async fn a_version_that_answers_500_is_rolled_back_and_everybody_hears_of_it_onc
     let detected = world.hooks.lock().unwrap()[0].clone();
     assert!(["P0", "P1"].contains(&detected["severity"].as_str().unwrap()), "{detected}");
     let explained = world.cli_json(&["explain", "web"]);
-    assert!(explained["answer"].to_string().contains("recovered"), "{explained}");
+    assert!(explained["answer"].to_string().contains("helped"), "{explained}");
     let now = world.cli(&["explain", "web"]);
     assert!(now.status.success());
 }

@@ -74,7 +74,8 @@ impl World {
 
     /// Goes to the API server through a way that can be held.
     pub async fn through_a_proxy(mut self) -> Self {
-        let kubeconfig = fs::read_to_string(variable("KUBECONFIG")).expect("the bed wrote it");
+        // In kubectl's own form, whichever form the file has.
+        let kubeconfig = Self::kubectl_anywhere(&["config", "view", "--raw"]);
         let server = kubeconfig.lines().find_map(|line| line.trim().strip_prefix("server: https://")).expect("it names the server");
         let host = server.rsplit_once(':').expect("with a port").0.to_owned();
         let proxy = Proxy::to(server.parse().expect("an address")).await;
