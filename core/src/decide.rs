@@ -440,7 +440,7 @@ impl Turn<'_> {
             return Vec::new();
         }
         let known = current.verdict.as_ref().map(|(_, known)| known);
-        if known.is_none_or(|known| verdict.severity < known.severity) {
+        if known.is_none_or(|known| (verdict.response, verdict.severity) < (known.response, known.severity)) {
             return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict }];
         }
         if verdict.response == Response::RollBack { self.answer(current, verdict) } else { Vec::new() }

@@ -210,7 +210,7 @@ pub enum Entry {
         /// One for each signal that has one by now.
         baselines: BTreeMap<SignalName, Baseline>,
     },
-    /// The judge found something. At most one for each deployment and severity, each worse than the one before.
+    /// The judge found something. Each of a deployment calls for more than the one before, or is more severe.
     VerdictReached {
         /// The service.
         service: ServiceName,

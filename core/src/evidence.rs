@@ -325,12 +325,15 @@ impl Evidence {
         Finding { signal: SignalName::platform(), impact: Impact::CompleteOutage, state, numbers: None }
     }
 
-    /// What the matrix makes of the findings: the worst failing one.
+    /// What the matrix makes of the findings: of the failing ones for which it does most, the worst.
     #[must_use]
     pub fn verdict(&self, service: &Service, now: Timestamp) -> Option<Verdict> {
         let findings = self.findings(service, now);
         let failing = findings.iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
-        let worst = failing.min_by_key(|finding| (service.matrix.row(finding.impact).severity, finding.impact))?;
+        let worst = failing.min_by_key(|finding| {
+            let row = service.matrix.row(finding.impact);
+            (row.response, row.severity, finding.impact)
+        })?;
         let (impact, signal) = (worst.impact, worst.signal.clone());
         let row = *service.matrix.row(impact);
         let onset = worst.numbers.as_ref().and_then(|numbers| numbers.onset).or_else(|| self.broken_since(service, now)).unwrap_or(now);

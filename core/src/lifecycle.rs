@@ -688,7 +688,10 @@ impl ServiceState {
     fn all_clear(&mut self, id: PlanId, at: Timestamp) {
         self.phase(id, Phase::Ended);
         let brought = self.current().filter(|current| matches!(current.arrival, Arrival::Rollback { plan, .. } if plan == id));
-        if let Some(brought) = brought.map(|brought| brought.id) {
+        // A person may go to a version that is not known good: it has yet to pass a window.
+        let target = self.rollback.as_ref().map(|rollback| &rollback.plan.to.id);
+        let proved = brought.filter(|_| target.is_some_and(|target| self.mark(target) == Mark::Good));
+        if let Some(brought) = proved.map(|brought| brought.id) {
             self.end(brought, Status::Deployed, at);
         }
     }

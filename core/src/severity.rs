@@ -24,8 +24,8 @@ impl fmt::Display for Severity {
     }
 }
 
-/// What is done about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What is done about it; what does most comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Response {
     /// Go back to the last known good version, automatically.

@@ -341,6 +341,19 @@ mod refusals {
     }
 
     #[test]
+    fn what_a_person_goes_back_to_becomes_known_good_like_any_version() {
+        let mut world = World::new(&["checkout"]);
+        world.pass(minutes(5));
+        world.deploy("v2", Behaviour::Failing);
+        assert_eq!(refused_with(&mut world), "no-known-good");
+        assert_eq!(answered(&world.roll_back(Some("v1"))), "planned");
+        until_over(&mut world);
+        assert_eq!(mark(&world, "v1"), Mark::Unknown);
+        world.until(minutes(31), |world| mark(world, "v1") == Mark::Good);
+        assert_eq!(world.rows(), "v1 superseded, v2 rolled_back, v1 deployed undoing v2");
+    }
+
+    #[test]
     fn a_pause_stops_the_daemon_and_no_person() {
         let mut world = deployed(Behaviour::Failing);
         hold(&mut world, checkout(), None);
@@ -1066,6 +1079,17 @@ mod tasks {
         assert_eq!(every(&world), Some(seconds(1)));
         until_over(&mut world);
         assert_eq!(every(&world), Some(seconds(5)));
+    }
+
+    #[test]
+    fn a_row_that_only_tells_hides_no_row_that_acts() {
+        let mut world = World::settled();
+        let matrix = &mut world.policies.get_mut(&name("checkout")).expect("a policy").matrix;
+        matrix.complete_outage.response = Response::Notify;
+        world.deploy("v2", Behaviour::Failing);
+        until_planned(&mut world);
+        let (_, verdict) = world.current().verdict.as_ref().expect("a verdict");
+        assert_eq!((verdict.severity, verdict.response), (Severity::P1, Response::RollBack));
     }
 
     #[test]
