@@ -4,6 +4,8 @@
 //!
 //! Every duration is configuration, so that a story takes seconds; the default durations are proved on virtual time (`tests/sim`).
 
+#[path = "bed/account.rs"]
+mod account;
 #[path = "bed/audience.rs"]
 mod audience;
 #[path = "bed/booted.rs"]
@@ -22,6 +24,8 @@ mod measure;
 mod parts;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/rights_stories.rs"]
+mod rights_stories;
 #[path = "bed/systemd_stories.rs"]
 mod systemd_stories;
 #[path = "bed/world.rs"]
