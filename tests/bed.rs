@@ -24,6 +24,8 @@ mod measure;
 mod parts;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/refusal_stories.rs"]
+mod refusal_stories;
 #[path = "bed/rights_stories.rs"]
 mod rights_stories;
 #[path = "bed/systemd_stories.rs"]
