@@ -387,6 +387,32 @@ async fn sigterm_in_the_middle_ends_within_ten_seconds_and_is_carried_on() {
     assert_carried_on(&world, generation);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
+async fn where_only_images_go_back_what_else_a_person_changed_stays() {
+    let mut world = World::new("images", "deployment").await;
+    world.begin_with("shop:good");
+    world.configure(&format!("restore = \"image\"\n{}", world.probe()));
+    world.start_daemon();
+    world.wait_until_known_good();
+
+    let container = json!({"name": "web", "image": "shop:outage", "env": [{"name": "COLOUR", "value": "green"}],
+        "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
+    let change = json!({"spec": {"replicas": 3, "template": {
+        "metadata": {"annotations": {"team": "checkout"}}, "spec": {"terminationGracePeriodSeconds": 2, "containers": [container]}}}});
+    world.kubectl(&["patch", "deployment", "web", "-p", &change.to_string()]);
+    let mut wanted = world.object()["spec"].clone();
+    world.wait_for_notice("all_clear");
+
+    wanted["template"]["spec"]["containers"][0]["image"] = json!("shop:good");
+    assert_eq!(world.object()["spec"], wanted, "only the image went back");
+    world.wait_for("only pods of the good image are ready", |world| world.ready_images() == ["shop:good"; 3]);
+    world.assert_heard_once(&["detected", "rolling_back", "recovered", "all_clear"]);
+    let told = world.notice("rolling_back").to_string();
+    assert!(told.contains("the container images only"), "{told}");
+    assert_eq!(rows(&world)[1].0, "rolled_back");
+}
+
 /// A disk of 2 MiB for the ledger, that can be full.
 #[derive(Debug)]
 struct TinyDisk {
