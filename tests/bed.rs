@@ -16,6 +16,10 @@ mod daemon;
 mod host;
 #[path = "bed/host_stories.rs"]
 mod host_stories;
+#[path = "bed/hostile.rs"]
+mod hostile;
+#[path = "bed/hostile_stories.rs"]
+mod hostile_stories;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
 #[path = "bed/measure.rs"]
