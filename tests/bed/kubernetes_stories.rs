@@ -57,7 +57,7 @@ async fn a_version_that_never_runs(story: &str, image: &str) {
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy(image);
     world.wait_for_notice("recovered");
@@ -300,7 +300,7 @@ async fn a_target_that_the_cluster_pruned_comes_from_the_ledgers_own_copy() {
     world.begin_with_spec("shop:good", &json!({"revisionHistoryLimit": 0}));
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy("shop:good2");
     world.wait_for("the new version was seen", |world| world.history().len() == 2);
@@ -340,7 +340,7 @@ async fn a_stateful_set_stuck_on_a_broken_pod_is_freed() {
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy("shop:crash");
     world.wait_for_notice("recovered");
@@ -355,7 +355,7 @@ async fn a_daemon_set_is_rolled_back() {
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy("shop:crash");
     world.wait_for_notice("recovered");
