@@ -213,7 +213,8 @@ startup_deadline = "4s"
 ready_deadline = "8s"
 hold_p0 = "3s"
 hold_p1 = "3s"
-hold_p2 = "3s"
+# Longer than that of P1: on a loaded machine a few good answers of the leaving version must not ask a person first.
+hold_p2 = "5s"
 {further}
 "#
     )
