@@ -23,7 +23,7 @@ use self::memory::{History, Memory};
 use self::platform::{HardRules, Platform};
 use self::proof::{Proof, ROUNDS, lack_of_rounds};
 use self::rounds::Round;
-use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Window};
+use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Startup, Window};
 use crate::baseline::Baseline;
 use crate::entry::DeploymentId;
 use crate::observation::{Missing, Reading, Scrape, Workload};
@@ -150,11 +150,23 @@ impl Evidence {
         let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
         sight.see(round.at);
         rounds.push(round, policy.every, policy.history(&service.decision));
+        let startup = self.startup(round.at);
         if let Some(SignalWindow::Probe(window)) = self.signal_window(signal) {
-            window.take(round);
+            window.take(round, startup);
         }
         if let Some(proof) = &mut self.proof {
             proof.take_round(signal, &round);
+        }
+    }
+
+    fn startup(&self, now: Timestamp) -> Startup {
+        let waited = self.window.as_ref().is_some_and(|window| window.hard_rules.may_still_start(&self.platform, now));
+        match self.platform.newest() {
+            _ if waited => Startup::Waited,
+            Some((workload, _)) if self.platform.is_complete() && workload.ready_is_checked => Startup::Ready,
+            Some(_) if self.platform.is_complete() => Startup::Running,
+            Some(_) => Startup::Unknown,
+            None => Startup::Running,
         }
     }
 
@@ -247,13 +259,14 @@ impl Evidence {
     }
 
     /// Begins to weigh a deployment that started at `start`; what was weighed before is dropped, what is remembered of each signal stays.
-    pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, now: Timestamp) {
+    /// Where nothing serves while it starts, it may take `patience` to become ready.
+    pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, patience: SignedDuration, now: Timestamp) {
         for (signal, policy) in &service.signals {
             if let Some(memory) = self.memories.get_mut(signal) {
                 memory.sight.resume(policy.every, now);
             }
         }
-        let hard_rules = HardRules::new(&service.decision, &self.platform, start, now);
+        let hard_rules = HardRules::new(&service.decision, &self.platform, start, patience, now);
         self.window = Some(Window::new(service, deployment, start, hard_rules));
     }
 

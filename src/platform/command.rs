@@ -304,6 +304,7 @@ fn workload(version: String, rollout: Rollout, unseen_for: SignedDuration) -> Wo
         binding: Binding::Version(version),
         rollout,
         replicas: Replicas { desired: 1, updated: 1, ready, available: 1 },
+        ready_is_checked: false,
         troubles: Vec::new(),
         record: None,
         change: None,

@@ -120,6 +120,7 @@ impl Place {
                 (false, _) => Rollout::Progressing,
             },
             replicas: Replicas { desired: 2, updated: 2, ready: count, available: count },
+            ready_is_checked: self.generation.is_some(),
             troubles: match behaviour {
                 Behaviour::CrashLoop | Behaviour::Flickers if !ready => {
                     vec![Trouble::CrashLoop { replicas: 2, restarts: 4, reason: "exit code 1".to_owned() }]

@@ -225,7 +225,21 @@ impl ErrorsWindow {
     }
 }
 
-/// Rounds of probes, weighed from the first that passes, at the latest from the startup deadline.
+/// How far a version has come that was just deployed, by the platform's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Startup {
+    /// Nothing serves while it starts, and it may still start: a failing probe says what is known already.
+    Waited,
+    /// It starts while something else serves, or nobody knows: a passing probe may be an answer of the version that leaves.
+    Unknown,
+    /// Nothing but this version runs: the first answer is its own.
+    Running,
+    /// Nothing but this version runs, and it has answered the platform's own check.
+    Ready,
+}
+
+/// Rounds of probes, weighed from when the version is up by the platform's word or by its first answer, at the latest from the startup
+/// deadline, unless nothing can be expected to answer yet.
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeWindow {
     start: Timestamp,
@@ -258,8 +272,13 @@ impl ProbeWindow {
     }
 
     /// Takes in a round.
-    pub(crate) fn take(&mut self, round: Round) {
-        self.begun |= round.at >= self.latest_begin || (round.at >= self.start && round.passed());
+    pub(crate) fn take(&mut self, round: Round, startup: Startup) {
+        self.begun |= match startup {
+            Startup::Waited => false,
+            Startup::Unknown => round.at >= self.latest_begin,
+            Startup::Running => round.at >= self.latest_begin || (round.at >= self.start && round.passed()),
+            Startup::Ready => round.at >= self.start,
+        };
         if !self.begun {
             return;
         }
