@@ -695,7 +695,9 @@ mod tests {
     #[tokio::test]
     async fn the_facts_are_in_the_environment_and_nothing_reads_them_as_a_script() {
         let host = Host::with("$(touch broken-in)");
-        let platform = host.platform("env | grep ^ROLLBACKD_ | sort > facts; printf %s \"$ROLLBACKD_TO\" > version");
+        // Whoever runs the tests may have other variables that begin so.
+        let facts = "env | grep -E '^ROLLBACKD_(SERVICE|ENVIRONMENT|VERSION|PLAN|FROM|TO|REASON)=' | sort > facts";
+        let platform = host.platform(&format!("{facts}; printf %s \"$ROLLBACKD_TO\" > version"));
         let hostile = "v1; touch broken-in".to_owned();
         let effect = Effect {
             from: Version { id: VersionId("$(touch broken-in)".to_owned()), name: String::new() },
