@@ -21,28 +21,24 @@
 //! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
 //! not run again where `current` prints the target already, so `current` should tell what runs rather than what is meant to run.
 
-use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::fmt;
-use std::io;
-use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::{FusedFuture as _, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::SignedDuration;
 use rollbackd_core::observation::{Binding, Missing, Replicas, Rollout, Workload};
 use rollbackd_core::plan::Effect;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::version::{Artifact, Version, VersionId};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep};
 
 use super::{Applied, Platform, Report};
+
+mod program;
+
+use program::{Ended, Flood, NotRun, Tail, Terms};
 
 /// The programs. Each is an argument vector, never given to a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,14 +65,8 @@ const BUSIEST: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How often at least `current` is asked whether it shows what `deploy` has brought.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long output is waited for once a program has ended. What it left running in the background may hold the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Of each of a program's two outputs the last so many bytes are kept.
-const OUTPUT_LIMIT: usize = 64 * 1024;
 /// The longest name of a version, in bytes ([`VersionId`]).
 const VERSION_LIMIT: usize = 256;
-/// So many characters of a program's words go into a message.
-const WORDS_LIMIT: usize = 400;
 /// `EX_TEMPFAIL` of `sysexits.h`: not yet.
 const NOT_YET: i32 = 75;
 /// From here on an exit status is a shell's own: 126 not executable, 127 not found, …
@@ -127,25 +117,6 @@ impl UnderWay {
     }
 }
 
-/// How a program ended.
-#[derive(Debug)]
-struct Ended {
-    status: ExitStatus,
-    output: Tail,
-    complaint: Tail,
-}
-
-/// Why a program did not come to an end of its own.
-#[derive(Debug)]
-enum NotRun {
-    /// It could not be started.
-    NotStarted(io::Error),
-    /// It took too long and was killed.
-    TooLong(Duration),
-    /// It was started, and then lost.
-    Lost(io::Error),
-}
-
 impl Command {
     /// The programs of one service. Nothing is run before the first use.
     #[must_use]
@@ -153,16 +124,25 @@ impl Command {
         Self { settings, service, environment, under_way: UnderWay::default() }
     }
 
-    /// Runs a program to its end, with the facts that all programs get and those.
-    async fn run(&self, program: &[String], facts: &[(&str, &str)], limit: Duration) -> Result<Ended, NotRun> {
-        let common = [("ROLLBACKD_SERVICE", self.service.as_str()), ("ROLLBACKD_ENVIRONMENT", &self.environment)];
-        run(program, common.iter().chain(facts).copied(), limit).await
+    /// The facts that all programs get, and those.
+    fn facts<'a>(&'a self, further: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let common = [("ROLLBACKD_SERVICE", self.service.as_str()), ("ROLLBACKD_ENVIRONMENT", self.environment.as_str())];
+        common.iter().chain(further).copied().collect()
+    }
+
+    /// Runs a program that is asked for a word. `role` says which.
+    async fn ask(&self, role: &str, program: &[String], facts: &[(&str, &str)]) -> Result<Ended, Missing> {
+        let limit = LOOK_LIMIT.min(self.settings.timeout);
+        let terms = Terms { facts: self.facts(facts), limit, input: Stdio::null(), flood: Flood::Kills };
+        program::run(program, terms).await.map_err(|why| {
+            let words = format!("`{role}` {why}");
+            if matches!(why, NotRun::TooMuch) { Missing::TooLarge(words) } else { Missing::Unreachable(words) }
+        })
     }
 
     /// Asks `current`.
     async fn current(&self) -> Result<String, Missing> {
-        let ended = self.run(&self.settings.current, &[], LOOK_LIMIT.min(self.settings.timeout)).await;
-        let ended = ended.map_err(|why| Missing::Unreachable(format!("`current` {why}")))?;
+        let ended = self.ask("current", &self.settings.current, &[]).await?;
         if !ended.status.success() {
             return Err(Missing::Refused(format!("`current` {ended}")));
         }
@@ -172,8 +152,7 @@ impl Command {
     /// Asks `status` how far a version is.
     async fn status(&self, version: &str) -> Result<Rollout, Missing> {
         let Some(program) = &self.settings.status else { return Ok(Rollout::Complete) };
-        let ended = self.run(program, &[("ROLLBACKD_VERSION", version)], LOOK_LIMIT.min(self.settings.timeout)).await;
-        let ended = ended.map_err(|why| Missing::Unreachable(format!("`status` {why}")))?;
+        let ended = self.ask("status", program, &[("ROLLBACKD_VERSION", version)]).await?;
         match ended.status.code() {
             Some(0) => Ok(Rollout::Complete),
             Some(NOT_YET) => Ok(Rollout::Progressing),
@@ -205,10 +184,12 @@ impl Command {
         let deadline = Instant::now() + self.settings.timeout;
         let ended = {
             let _under_way = self.under_way.begin(from, &effect.to.id.0);
-            self.run(&self.settings.deploy, &facts, self.settings.timeout).await
+            let facts = self.facts(&facts);
+            let terms = Terms { facts, limit: self.settings.timeout, input: Stdio::null(), flood: Flood::IsSlowed };
+            program::run(&self.settings.deploy, terms).await
         };
         match ended {
-            Err(NotRun::NotStarted(error)) if is_lasting(&error) => Applied::Rejected(format!("`deploy` {}", NotRun::NotStarted(error))),
+            Err(why) if why.is_lasting() => Applied::Rejected(format!("`deploy` {why}")),
             Err(why) => self.after(effect, from, &format!("`deploy` {why}"), None, Applied::Unknown).await,
             Ok(ended) if ended.status.success() => {
                 let words = "`deploy` ended well, but `current` does not show it";
@@ -329,118 +310,6 @@ fn version(output: &Tail) -> Result<String, Missing> {
     }
 }
 
-/// Whether starting a program again would fail again.
-fn is_lasting(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
-}
-
-/// Variables that systemd means for the daemon alone. A program that spoke on `NOTIFY_SOCKET` would speak as the daemon.
-const NOT_INHERITED: [&str; 6] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
-
-async fn run<'a>(program: &[String], facts: impl Iterator<Item = (&'a str, &'a str)>, limit: Duration) -> Result<Ended, NotRun> {
-    let nothing = || NotRun::NotStarted(io::Error::new(io::ErrorKind::InvalidInput, "no program is configured"));
-    let (name, arguments) = program.split_first().ok_or_else(nothing)?;
-    let mut command = tokio::process::Command::new(OsStr::new(name));
-    command.args(arguments).envs(facts).process_group(0).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
-    let deadline = Instant::now() + limit;
-    let mut child = command.spawn().map_err(NotRun::NotStarted)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Declared after the child, so dropped before it: until the child is waited for, the group's number can't belong to another.
-    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-    let (mut output, mut complaint) = (Tail::default(), Tail::default());
-    let status = {
-        let mut reading = pin!(async { tokio::join!(output.fill(stdout), complaint.fill(stderr)) }.fuse());
-        let waiting = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    status = child.wait() => break status,
-                    _ = &mut reading, if !reading.is_terminated() => {}
-                }
-            }
-        };
-        let status = timeout_at(deadline, waiting).await.map_err(|_elapsed| NotRun::TooLong(limit))?.map_err(NotRun::Lost)?;
-        group.release();
-        if !reading.is_terminated() {
-            drop(timeout(LAST_WORDS, reading).await);
-        }
-        status
-    };
-    Ok(Ended { status, output, complaint })
-}
-
-/// A process group that is killed when it is dropped, unless its leader ended by itself.
-#[derive(Debug)]
-struct Group(Option<Pid>);
-
-impl Group {
-    fn release(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have just ended by itself.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-/// The end of what a program printed.
-#[derive(Debug, Default)]
-struct Tail {
-    bytes: VecDeque<u8>,
-    total: usize,
-}
-
-impl Tail {
-    /// Reads to the end. A pipe that breaks has ended.
-    async fn fill(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
-        let Some(mut pipe) = pipe else { return };
-        let mut buffer = vec![0; 8 * 1024];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-            self.total = self.total.saturating_add(count);
-            self.bytes.extend(&buffer[..count]);
-            let excess = self.bytes.len().saturating_sub(OUTPUT_LIMIT);
-            self.bytes.drain(..excess);
-        }
-    }
-
-    /// The last words, in one line.
-    fn words(&self) -> String {
-        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
-        let excess = line.chars().count().saturating_sub(WORDS_LIMIT);
-        if excess == 0 { line } else { line.chars().skip(excess).fold("…".to_owned(), |words, c| words + c.encode_utf8(&mut [0; 4])) }
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ended with {}", self.status)?;
-        let words = [self.complaint.words(), self.output.words()];
-        words.iter().find(|words| !words.is_empty()).map_or(Ok(()), |words| write!(formatter, ": {words}"))
-    }
-}
-
-impl fmt::Display for NotRun {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotStarted(error) => write!(formatter, "could not be started: {error}"),
-            Self::TooLong(limit) => write!(formatter, "did not end within {} s and was killed", limit.as_secs_f64()),
-            Self::Lost(error) => write!(formatter, "was started and lost: {error}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
@@ -548,7 +417,7 @@ mod tests {
             ("printf 'v1\\033[31m'", "control characters"),
             ("printf '\\377'", "not UTF-8"),
             ("head -c 257 /dev/zero | tr '\\0' x", "too much"),
-            ("head -c 1000000 /dev/zero | tr '\\0' x", "printed 1000000 bytes"),
+            ("head -c 1000 /dev/zero | tr '\\0' x", "printed 1000 bytes"),
             ("echo v1; echo no access >&2; exit 3", "exit status: 3: no access"),
             ("echo v1; kill -TERM $$", "signal: 15"),
         ] {
@@ -561,6 +430,20 @@ mod tests {
             let report = command(settings.clone()).look().await;
             assert!(matches!(&report, Report::Missing(missing) if missing.to_string().contains(words)), "{report:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_current_or_status_that_prints_without_end_is_killed_and_that_is_said() {
+        let host = Host::with("v1");
+        let (_has_begun, gone) = line_to_the_family(&host.path("line"));
+        let endless = format!("exec 3>{}; echo begun >&3; yes", host.path("line").display());
+        let report = command(settings(&endless, "true")).look().await;
+        let Report::Missing(missing @ Missing::TooLarge(_)) = report else { panic!("{report:?}") };
+        assert!(missing.to_string().ends_with("`current` printed more than 64 KiB and was killed"), "{missing}");
+        gone.await.unwrap();
+        let report = rollout_by("yes >&2").await;
+        let Report::Missing(missing @ Missing::TooLarge(_)) = report else { panic!("{report:?}") };
+        assert!(missing.to_string().ends_with("`status` printed more than 64 KiB and was killed"), "{missing}");
     }
 
     #[tokio::test]
@@ -772,6 +655,16 @@ mod tests {
         std::fs::write(host.path("go"), "go\n").unwrap();
         gone.await.unwrap();
         assert_eq!(host.read("served").as_deref(), Some("v1-serves\n"));
+    }
+
+    #[tokio::test]
+    async fn a_talkative_deploy_is_listened_to_slowly_but_to_its_end() {
+        let host = Host::with("v2");
+        let before = Instant::now();
+        let applied = host.platform("head -c 8000000 /dev/zero | tr '\\0' x; echo v1 > version").apply(&effect()).await;
+        assert_eq!(applied, Applied::Done(Binding::Version("v1".to_owned())));
+        // 7 MB in pieces of at most 64 KiB, with a pause of 10 ms after each.
+        assert!(before.elapsed() >= Duration::from_secs(1), "{:?}", before.elapsed());
     }
 
     #[tokio::test]
