@@ -242,6 +242,7 @@ async fn apply(platform: &dyn Platform, effect: &Effect, expires: Timestamp, clo
             Applied::Moved => return Some(EffectOutcome::Moved),
             Applied::Gone => return Some(EffectOutcome::Gone),
             Applied::Rejected(words) => return Some(EffectOutcome::Rejected(words)),
+            Applied::Failed(words) => return Some(EffectOutcome::Failed(words)),
             Applied::TargetGone => return Some(EffectOutcome::TargetGone),
             Applied::Unknown(words) => {
                 tracing::warn!(service = %effect.service, plan = %effect.plan, why = %words, "not known whether the rollback happened, looking again");

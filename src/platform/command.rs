@@ -16,9 +16,11 @@
 //!
 //! Guarantees: `apply` reads `current` first and starts `deploy` only while it prints exactly the version that the effect is bound to; when
 //! it prints the target, the effect is done, whoever brought it. While our own `deploy` runs, its target is not reported: a link is switched
-//! long before the service is restarted. Caveats: between reading and deploying somebody else can deploy, for a
-//! program has no compare-and-swap; and where `deploy` returns before `current` shows it, a second `deploy` of the same plan is possible after
-//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
+//! long before the service is restarted. A `deploy` that says no (it exits with 1 to 127), that outruns its time limit, or that ends well
+//! without `current` showing it within that limit is not run again, and a person is called; one that was ended by a signal, or exits with 75
+//! (`EX_TEMPFAIL`), is tried three times. Caveats: between reading and deploying somebody else can deploy, for a program has no
+//! compare-and-swap; and a `deploy` can run twice for the same plan, so it should want the version rather than add to it
+//! (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
 //! not run again where `current` prints the target already, so `current` should tell what runs rather than what is meant to run.
 
 use std::process::Stdio;
@@ -32,20 +34,23 @@ use rollbackd_core::observation::{Binding, Missing, Replicas, Rollout, Workload}
 use rollbackd_core::plan::Effect;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::version::{Artifact, Version, VersionId};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Applied, Platform, Report};
 
 mod program;
+mod tries;
 
 use program::{Ended, Flood, NotRun, Tail, Terms};
+use tries::{Luck, Tries};
 
 /// The programs. Each is an argument vector, never given to a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Prints the version that is deployed, one line.
     pub current: Vec<String>,
-    /// Deploys `$ROLLBACKD_TO`.
+    /// Deploys `$ROLLBACKD_TO`. Exits with 0 when that is done or ordered, with 75 when it may be tried again, with anything else when it can't
+    /// be done.
     pub deploy: Vec<String>,
     /// Exits with 0 when `$ROLLBACKD_VERSION` is rolled out, with 75 while it is not yet, with 1 to 125 when it failed. From 126 on, when it is
     /// ended by a signal, or when it takes too long, it has said nothing: that is how shells report a program that they could not run.
@@ -81,6 +86,7 @@ pub struct Command {
     service: ServiceName,
     environment: String,
     under_way: UnderWay,
+    tries: Tries,
 }
 
 /// The versions between which our own `deploy` runs at this moment; shared by all clones of an adapter. Until it has ended, what it replaces
@@ -121,7 +127,7 @@ impl Command {
     /// The programs of one service. Nothing is run before the first use.
     #[must_use]
     pub fn new(settings: Settings, service: ServiceName, environment: String) -> Self {
-        Self { settings, service, environment, under_way: UnderWay::default() }
+        Self { settings, service, environment, under_way: UnderWay::default(), tries: Tries::default() }
     }
 
     /// The facts that all programs get, and those.
@@ -181,6 +187,7 @@ impl Command {
             ("ROLLBACKD_TO", &effect.to.id.0),
             ("ROLLBACKD_REASON", &reason),
         ];
+        let program = self.settings.deploy.first().map_or("", String::as_str);
         let deadline = Instant::now() + self.settings.timeout;
         let ended = {
             let _under_way = self.under_way.begin(from, &effect.to.id.0);
@@ -188,42 +195,51 @@ impl Command {
             let terms = Terms { facts, limit: self.settings.timeout, input: Stdio::null(), flood: Flood::IsSlowed };
             program::run(&self.settings.deploy, terms).await
         };
-        match ended {
-            Err(why) if why.is_lasting() => Applied::Rejected(format!("`deploy` {why}")),
-            Err(why) => self.after(effect, from, &format!("`deploy` {why}"), None, Applied::Unknown).await,
+        let (luck, words, patience) = match &ended {
+            Err(why) if why.is_lasting() => return Applied::Rejected(format!("`deploy` ({program}) {why}")),
+            Err(why @ NotRun::TooLong { .. }) => (Luck::None, format!("{why}"), None),
+            Err(why) => (Luck::Bad, format!("{why}"), None),
             Ok(ended) if ended.status.success() => {
-                let words = "`deploy` ended well, but `current` does not show it";
-                self.after(effect, from, words, Some(deadline), Applied::Unknown).await
+                let limit = self.settings.timeout.as_secs_f64();
+                (Luck::None, format!("ended well, but `current` does not show it {limit} s after it was begun"), Some(deadline))
             }
-            Ok(ended) => {
-                // A signal (or a shell's word for one) is no answer of the platform; it may be the machine that shuts down.
-                let refused = ended.status.code().is_some_and(|code| code < SHELL_SIGNAL);
-                let unchanged = if refused { Applied::Rejected } else { Applied::Unknown };
-                self.after(effect, from, &format!("`deploy` {ended}"), None, unchanged).await
+            // A signal (or a shell's word for one) is no answer of the platform; it may be the machine that shuts down.
+            Ok(ended) if ended.status.code().is_none_or(|code| code == NOT_YET || code >= SHELL_SIGNAL) => {
+                (Luck::Bad, format!("{ended}"), None)
             }
+            Ok(ended) => (Luck::None, format!("{ended}"), None),
+        };
+        let words = format!("`deploy` ({program}) {words}");
+        self.tries.ended(&effect.plan, luck, &words);
+        self.judge(effect, from, &words, self.after(&effect.to.id.0, from, patience).await)
+    }
+
+    /// Reads `current` after `deploy`, until it prints something else than before or, where it shall have that `patience`, the deadline is
+    /// over. One that prints nothing that can be understood is asked a little longer than that.
+    async fn after(&self, to: &str, from: &str, patience: Option<Instant>) -> Result<String, Missing> {
+        let pause = SETTLE.min(self.settings.every);
+        let last_question = Instant::now() + LOOK_LIMIT;
+        loop {
+            let printed = self.current().await;
+            let until = match &printed {
+                Ok(now) if now == to || now != from => return printed,
+                Ok(_) => patience,
+                Err(_) => Some(patience.map_or(last_question, |patience| patience.max(last_question))),
+            };
+            if until.is_none_or(|until| Instant::now() + pause > until) {
+                return printed;
+            }
+            sleep(pause).await;
         }
     }
 
-    /// Reads `current` after `deploy`, until it shows the target, something else, or the deadline is over. `unchanged` says what it means
-    /// that it still shows what it showed before.
-    async fn after(
-        &self,
-        effect: &Effect,
-        from: &str,
-        words: &str,
-        deadline: Option<Instant>,
-        unchanged: fn(String) -> Applied,
-    ) -> Applied {
-        let pause = SETTLE.min(self.settings.every);
-        loop {
-            let is_over = deadline.is_none_or(|deadline| Instant::now() + pause > deadline);
-            match self.current().await {
-                Ok(now) if now == effect.to.id.0 => return Applied::Done(Binding::Version(now)),
-                Ok(now) if now != from => return Applied::Unknown(format!("{words}; `current` prints {now}")),
-                Ok(_) if is_over => return unchanged(words.to_owned()),
-                Err(missing) if is_over => return Applied::Unknown(format!("{words}; {missing}")),
-                Ok(_) | Err(_) => sleep(pause).await,
-            }
+    /// What became of an effect by what `current` prints, which counts more than what `deploy` says.
+    fn judge(&self, effect: &Effect, from: &str, words: &str, printed: Result<String, Missing>) -> Applied {
+        match printed {
+            Ok(now) if now == effect.to.id.0 => Applied::Done(Binding::Version(now)),
+            Ok(now) if now != from => Applied::Unknown(format!("{words}; `current` prints {now}")),
+            Ok(_) => self.tries.given_up(&effect.plan).map_or_else(|| Applied::Unknown(words.to_owned()), Applied::Failed),
+            Err(missing) => Applied::Unknown(format!("{words}; {missing}")),
         }
     }
 }
@@ -263,11 +279,17 @@ impl Platform for Command {
 
     async fn apply(&self, effect: &Effect) -> Applied {
         let Binding::Version(bound_to) = &effect.binding else { return Applied::Moved };
+        if let Some(not_before) = self.tries.not_before(&effect.plan) {
+            sleep_until(not_before).await;
+        }
         match self.current().await {
             Err(missing) => Applied::Unknown(missing.to_string()),
             Ok(now) if now == effect.to.id.0 => Applied::Done(Binding::Version(now)),
             Ok(now) if now != *bound_to => Applied::Moved,
-            Ok(now) => self.deploy(effect, &now).await,
+            Ok(now) => match self.tries.given_up(&effect.plan) {
+                Some(why) => Applied::Failed(why),
+                None => self.deploy(effect, &now).await,
+            },
         }
     }
 }
@@ -530,11 +552,11 @@ mod tests {
     #[tokio::test]
     async fn what_deploy_says_counts_less_than_what_current_shows() {
         for (deploy, expected) in [
-            ("echo quota exceeded >&2; exit 1", Applied::Rejected("`deploy` ended with exit status: 1: quota exceeded".to_owned())),
+            ("echo quota exceeded >&2; exit 1", Applied::Failed("`deploy` (/bin/sh) ended with exit status: 1: quota exceeded".to_owned())),
             ("echo v1 > version; exit 1", Applied::Done(Binding::Version("v1".to_owned()))),
-            ("echo v3 > version", Applied::Unknown("`deploy` ended well, but `current` does not show it; `current` prints v3".to_owned())),
-            ("kill -TERM $$", Applied::Unknown("`deploy` ended with signal: 15 (SIGTERM)".to_owned())),
-            ("exit 143", Applied::Unknown("`deploy` ended with exit status: 143".to_owned())),
+            ("echo v3 > version; exit 1", Applied::Unknown("`deploy` (/bin/sh) ended with exit status: 1; `current` prints v3".to_owned())),
+            ("kill -TERM $$", Applied::Unknown("`deploy` (/bin/sh) ended with signal: 15 (SIGTERM)".to_owned())),
+            ("exit 143", Applied::Unknown("`deploy` (/bin/sh) ended with exit status: 143".to_owned())),
         ] {
             let host = Host::with("v2");
             assert_eq!(host.platform(deploy).apply(&effect()).await, expected, "{deploy}");
@@ -542,16 +564,77 @@ mod tests {
         }
     }
 
+    /// As the executor does: again and again, until it is known.
+    async fn apply(platform: &Command, effect: &Effect) -> Applied {
+        for _ in 0..100 {
+            match platform.apply(effect).await {
+                Applied::Unknown(_) => {}
+                known => return known,
+            }
+        }
+        panic!("it is never known");
+    }
+
     #[tokio::test]
-    async fn a_deploy_that_shows_no_effect_in_time_is_unknown() {
+    async fn a_deploy_that_hangs_is_not_repeated_and_calls_for_a_person_with_its_last_words() {
         let host = Host::with("v2");
-        let platform = host.platform("true");
-        let words = "`deploy` ended well, but `current` does not show it";
-        let applied = platform.after(&effect(), "v2", words, Some(Instant::now()), Applied::Unknown).await;
-        assert_eq!(applied, Applied::Unknown(words.to_owned()));
-        std::fs::remove_file(host.path("version")).unwrap();
-        let applied = platform.after(&effect(), "v2", words, None, Applied::Rejected).await;
-        assert!(matches!(applied, Applied::Unknown(_)), "{applied:?}");
+        let mut platform = host.platform("echo 'waiting for the lock of the release'; sleep 60");
+        platform.settings.timeout = Duration::from_secs(1);
+        let words = "`deploy` (/bin/sh) did not end within 1 s and was killed; its last words: waiting for the lock of the release";
+        assert_eq!(apply(&platform, &effect()).await, Applied::Failed(words.to_owned()));
+        assert_eq!(platform.apply(&effect()).await, Applied::Failed(words.to_owned()), "it is asked again");
+        assert_eq!(host.deploys(), 1);
+        let next = Effect { plan: "k3f9a2b1-20".to_owned(), ..effect() };
+        assert!(matches!(apply(&platform, &next).await, Applied::Failed(_)));
+        assert_eq!(host.deploys(), 2, "another plan is another decision");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_hangs_once_it_has_deployed_has_deployed() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("echo v1 > version; sleep 60");
+        platform.settings.timeout = Duration::from_secs(1);
+        assert_eq!(apply(&platform, &effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_shows_no_effect_in_time_is_not_repeated_and_calls_for_a_person() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("true");
+        platform.settings.timeout = Duration::from_secs(1);
+        let applied = apply(&platform, &effect()).await;
+        let words = "`deploy` (/bin/sh) ended well, but `current` does not show it 1 s after it was begun";
+        assert_eq!(applied, Applied::Failed(words.to_owned()));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_asks_to_be_tried_again_or_is_killed_is_tried_three_times() {
+        for (deploy, words) in [
+            ("echo no runner is free; exit 75", "exit status: 75: no runner is free (the last of 3 tries)"),
+            ("kill -TERM $$", "signal: 15 (SIGTERM) (the last of 3 tries)"),
+        ] {
+            let host = Host::with("v2");
+            let platform = host.platform(deploy);
+            // The pauses between them are its own affair.
+            for _ in 1..3 {
+                assert!(matches!(platform.apply(&effect()).await, Applied::Unknown(_)), "{deploy}");
+                tokio::time::pause();
+                sleep_until(platform.tries.not_before("k3f9a2b1-13").unwrap()).await;
+                tokio::time::resume();
+            }
+            let applied = platform.apply(&effect()).await;
+            assert!(matches!(&applied, Applied::Failed(why) if why.ends_with(words)), "{applied:?}");
+            assert_eq!(host.deploys(), 3);
+        }
+        let host = Host::with("v2");
+        let platform = host.platform("test $(wc -l < deploys) = 1 && exit 75; echo v1 > version");
+        assert!(matches!(platform.apply(&effect()).await, Applied::Unknown(_)));
+        tokio::time::pause();
+        sleep_until(platform.tries.not_before("k3f9a2b1-13").unwrap()).await;
+        tokio::time::resume();
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
     }
 
     #[tokio::test]
@@ -625,7 +708,7 @@ mod tests {
         tokio::time::pause();
         let applied = applying.await.unwrap();
         assert!(
-            matches!(&applied, Applied::Unknown(words) if words.starts_with("`deploy` did not end within 30 s and was killed")),
+            matches!(&applied, Applied::Unknown(words) if words.starts_with("`deploy` (/bin/sh) did not end within 30 s and was killed")),
             "{applied:?}"
         );
         gone.await.unwrap();
@@ -671,6 +754,6 @@ mod tests {
     async fn of_a_flood_of_complaints_the_last_words_are_kept() {
         let host = Host::with("v2");
         let applied = host.platform("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo ' the end' >&2; exit 1").apply(&effect()).await;
-        assert!(matches!(&applied, Applied::Rejected(words) if words.ends_with("x the end") && words.len() < 500), "{applied:?}");
+        assert!(matches!(&applied, Applied::Failed(words) if words.ends_with("x the end") && words.len() < 500), "{applied:?}");
     }
 }
