@@ -129,7 +129,7 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     };
     let mut adapters = Adapters::default();
     for (name, service) in &config.services {
-        if let Some(platform) = platform(name, service, cluster.as_ref()) {
+        if let Some(platform) = platform(name, service, cluster.as_ref(), &config.daemon.state_directory) {
             adapters.platforms.insert(name.clone(), platform);
         }
         for (signal, settings) in &service.signals {
@@ -155,13 +155,20 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     })
 }
 
-fn platform(name: &ServiceName, service: &GuardedService, cluster: Option<&(kube::Client, kube::Client)>) -> Option<Arc<dyn Platform>> {
+fn platform(
+    name: &ServiceName,
+    service: &GuardedService,
+    cluster: Option<&(kube::Client, kube::Client)>,
+    state_directory: &Path,
+) -> Option<Arc<dyn Platform>> {
     Some(match &service.platform {
         PlatformSettings::Kubernetes(settings) => {
             let (read, write) = cluster?;
             Arc::new(Kubernetes::new(read.clone(), write.clone(), settings.clone()))
         }
-        PlatformSettings::Command(settings) => Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone())),
+        PlatformSettings::Command(settings) => {
+            Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone(), state_directory))
+        }
     })
 }
 

@@ -10,21 +10,24 @@
 //! | `ROLLBACKD_FROM`, `ROLLBACKD_TO` | `deploy` | what is left and what shall run |
 //! | `ROLLBACKD_REASON` | `deploy` | one line for people |
 //!
-//! It runs in a process group of its own. At its time limit, or when its result is no longer wanted, the whole group is killed (SIGKILL).
-//! That holds for a `deploy` under way when the daemon is stopped, too: the next start reads `current` and resumes from there, so `deploy`
-//! must bear to be killed and run again, as it must bear a power cut. What a program that ended by itself left running stays alone.
+//! It runs in a process group of its own, with nothing to read. At its time limit, or when its result is no longer wanted, the whole group is
+//! killed (SIGKILL). That holds for a `deploy` under way when the daemon is stopped, too: the next start finds that it was cut off (`attempt`)
+//! and runs it again, whatever `current` prints by then, so `deploy` must bear to be killed and run again, as it must bear a power cut. What
+//! a program that ended by itself left running stays alone.
 //!
 //! Guarantees: `apply` reads `current` first and starts `deploy` only while it prints exactly the version that the effect is bound to; when
-//! it prints the target, the effect is done, whoever brought it. While our own `deploy` runs, its target is not reported: a link is switched
-//! long before the service is restarted. A `deploy` that says no (it exits with 1 to 127), that outruns its time limit, or that ends well
-//! without `current` showing it within that limit is not run again, and a person is called; one that was ended by a signal, or exits with 75
-//! (`EX_TEMPFAIL`), is tried three times. Caveats: between reading and deploying somebody else can deploy, for a program has no
-//! compare-and-swap; and a `deploy` can run twice for the same plan, so it should want the version rather than add to it
-//! (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
-//! not run again where `current` prints the target already, so `current` should tell what runs rather than what is meant to run.
+//! it prints the target, the effect is done, whoever brought it, unless a `deploy` to it was cut off. No two `deploy`s of a service run at
+//! once, not even when the daemon was killed alone and the first one lives on: the second waits for it, and a person is called when it takes
+//! longer than it may. While a `deploy` runs, its target is not reported: a link is switched long before the service is restarted. A `deploy`
+//! that says no (it exits with 1 to 127), that outruns its time limit, or that ends well without `current` showing it within that limit is
+//! not run again, and a person is called; one that was ended by a signal, or exits with 75 (`EX_TEMPFAIL`), is tried three times.
+//!
+//! Caveats: between reading and deploying somebody else can deploy, for a program has no compare-and-swap; and a `deploy` can run twice for
+//! the same plan, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). `current` should tell what runs
+//! rather than what is meant to run: only then is a deployment that somebody else left half done not taken for a whole one.
 
+use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -38,9 +41,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Applied, Platform, Report};
 
+mod attempt;
 mod program;
 mod tries;
 
+use attempt::{Attempt, Attempts, Standing, Turn};
 use program::{Ended, Flood, NotRun, Tail, Terms};
 use tries::{Luck, Tries};
 
@@ -70,6 +75,8 @@ const BUSIEST: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How often at least `current` is asked whether it shows what `deploy` has brought.
 const SETTLE: Duration = Duration::from_secs(2);
+/// What was cut off is taken up again within this, if at all: no plan may start later.
+const PLAN_LIFE: Duration = Duration::from_mins(10);
 /// The longest name of a version, in bytes ([`VersionId`]).
 const VERSION_LIMIT: usize = 256;
 /// `EX_TEMPFAIL` of `sysexits.h`: not yet.
@@ -85,49 +92,16 @@ pub struct Command {
     settings: Settings,
     service: ServiceName,
     environment: String,
-    under_way: UnderWay,
+    attempts: Attempts,
     tries: Tries,
 }
 
-/// The versions between which our own `deploy` runs at this moment; shared by all clones of an adapter. Until it has ended, what it replaces
-/// counts as deployed, whatever `current` prints: who took its effect for done would kill it half way.
-#[derive(Clone, Debug, Default)]
-struct UnderWay(Arc<Mutex<Option<Between>>>);
-
-#[derive(Debug)]
-struct Between {
-    from: String,
-    to: String,
-}
-
-impl UnderWay {
-    /// Until the value is dropped.
-    fn begin(&self, from: &str, to: &str) -> impl Drop + use<> {
-        struct End(UnderWay);
-        impl Drop for End {
-            fn drop(&mut self) {
-                *self.0.lock() = None;
-            }
-        }
-        *self.lock() = Some(Between { from: from.to_owned(), to: to.to_owned() });
-        End(self.clone())
-    }
-
-    /// What is deployed when `current` prints this.
-    fn deployed(&self, printed: String) -> String {
-        self.lock().as_ref().filter(|between| between.to == printed).map_or(printed, |between| between.from.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Between>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Command {
-    /// The programs of one service. Nothing is run before the first use.
+    /// The programs of one service. Nothing is run, and nothing touched in the state directory, before the first use.
     #[must_use]
-    pub fn new(settings: Settings, service: ServiceName, environment: String) -> Self {
-        Self { settings, service, environment, under_way: UnderWay::default(), tries: Tries::default() }
+    pub fn new(settings: Settings, service: ServiceName, environment: String, state_directory: &Path) -> Self {
+        let attempts = Attempts::of(&service, state_directory);
+        Self { settings, service, environment, attempts, tries: Tries::default() }
     }
 
     /// The facts that all programs get, and those.
@@ -169,7 +143,7 @@ impl Command {
 
     async fn report(&self) -> Report {
         let look = async {
-            let version = self.under_way.deployed(self.current().await?);
+            let version = self.deployed(self.current().await?)?;
             let rollout = self.status(&version).await?;
             // The programs take their time, too.
             let unseen_for = SignedDuration::try_from(self.settings.every * 2).unwrap_or(SignedDuration::MAX);
@@ -178,8 +152,65 @@ impl Command {
         look.await.map_or_else(Report::Missing, |workload| Report::Seen(Box::new(workload)))
     }
 
-    /// Runs `deploy`, then reads what became of it.
-    async fn deploy(&self, effect: &Effect, from: &str) -> Applied {
+    /// What is deployed when `current` prints this. Until a `deploy` has ended, what it replaces counts as deployed, for a link is switched
+    /// long before the service is restarted: who took its effect for done would kill it half way, and what was cut off would stay so.
+    fn deployed(&self, printed: String) -> Result<String, Missing> {
+        let attempt = match self.standing()? {
+            Standing::Settled | Standing::Running(None) => return Ok(printed),
+            Standing::Running(Some(attempt)) if attempt.is_ours() || self.is_recent(&attempt) => attempt,
+            Standing::Running(Some(_)) => return Ok(printed),
+            Standing::CutOff(attempt) => {
+                let is_between = [&attempt.from, &attempt.to].contains(&&printed);
+                // This process itself ends one only when its plan has lost its ground. Any other is taken up again as long as its plan lives.
+                if attempt.is_ours() || !is_between || !self.is_recent(&attempt) {
+                    let forgotten = self.attempts.forget();
+                    tracing::debug!(service = %self.service, plan = %attempt.plan, ?forgotten, "a `deploy` that was cut off is not taken up again");
+                    return Ok(printed);
+                }
+                attempt
+            }
+        };
+        Ok(if attempt.to == printed { attempt.from } else { printed })
+    }
+
+    fn standing(&self) -> Result<Standing, Missing> {
+        let cannot = |error| Missing::Unreachable(format!("cannot read {}: {error}", self.attempts.path().display()));
+        self.attempts.standing().map_err(cannot)
+    }
+
+    fn is_recent(&self, attempt: &Attempt) -> bool {
+        attempt.age() <= self.settings.timeout.max(PLAN_LIFE)
+    }
+
+    /// Another `deploy` runs, so ours may not begin.
+    fn busy(&self) -> Applied {
+        let file = self.attempts.path().display();
+        match self.standing() {
+            Ok(Standing::Running(Some(attempt))) => {
+                let words = format!(
+                    "a `deploy` that began at {} for plan {} still runs, or what it started holds {file} open; none is started beside it",
+                    attempt.begun, attempt.plan
+                );
+                // The daemon that began it would have killed it by now, so that daemon was killed itself.
+                let is_left = !attempt.is_ours() && attempt.age() > self.settings.timeout;
+                if is_left { Applied::Failed(words) } else { Applied::Unknown(words) }
+            }
+            _ => Applied::Unknown(format!("another `deploy` held {file} a moment ago")),
+        }
+    }
+
+    /// `deploy` did not run or not to its end, which may have been an accident.
+    fn unlucky(&self, effect: &Effect, words: String) -> Applied {
+        self.tries.ended(&effect.plan, Luck::Bad, &words);
+        self.tries.given_up(&effect.plan).map_or(Applied::Unknown(words), Applied::Failed)
+    }
+
+    /// Runs `deploy`, then reads what became of it. `from` is what `current` printed just before.
+    async fn deploy(&self, effect: &Effect, bound_to: &str, from: &str, mut turn: Turn) -> Applied {
+        let input = match turn.begin(&Attempt::begin(&effect.plan, bound_to, &effect.to.id.0)) {
+            Ok(input) => input,
+            Err(error) => return self.unlucky(effect, format!("cannot write {}: {error}", self.attempts.path().display())),
+        };
         let reason: String = effect.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let facts = [
             ("ROLLBACKD_PLAN", effect.plan.as_str()),
@@ -189,12 +220,9 @@ impl Command {
         ];
         let program = self.settings.deploy.first().map_or("", String::as_str);
         let deadline = Instant::now() + self.settings.timeout;
-        let ended = {
-            let _under_way = self.under_way.begin(from, &effect.to.id.0);
-            let facts = self.facts(&facts);
-            let terms = Terms { facts, limit: self.settings.timeout, input: Stdio::null(), flood: Flood::IsSlowed };
-            program::run(&self.settings.deploy, terms).await
-        };
+        let terms = Terms { facts: self.facts(&facts), limit: self.settings.timeout, input, flood: Flood::IsSlowed };
+        let ended = program::run(&self.settings.deploy, terms).await;
+        turn.end();
         let (luck, words, patience) = match &ended {
             Err(why) if why.is_lasting() => return Applied::Rejected(format!("`deploy` ({program}) {why}")),
             Err(why @ NotRun::TooLong { .. }) => (Luck::None, format!("{why}"), None),
@@ -282,13 +310,25 @@ impl Platform for Command {
         if let Some(not_before) = self.tries.not_before(&effect.plan) {
             sleep_until(not_before).await;
         }
+        let mut turn = match self.attempts.turn().await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return self.busy(),
+            Err(error) => return self.unlucky(effect, format!("cannot open {}: {error}", self.attempts.path().display())),
+        };
+        let to = &effect.to.id.0;
+        let was_cut_off = turn.last.as_ref().is_some_and(|last| last.to == *to);
         match self.current().await {
             Err(missing) => Applied::Unknown(missing.to_string()),
-            Ok(now) if now == effect.to.id.0 => Applied::Done(Binding::Version(now)),
-            Ok(now) if now != *bound_to => Applied::Moved,
+            // It may have been cut off between the link and the restart.
+            Ok(now) if now == *to && was_cut_off => self.deploy(effect, bound_to, &now, turn).await,
+            Ok(now) if now == *to => Applied::Done(Binding::Version(now)),
+            Ok(now) if now != *bound_to => {
+                turn.end();
+                Applied::Moved
+            }
             Ok(now) => match self.tries.given_up(&effect.plan) {
                 Some(why) => Applied::Failed(why),
-                None => self.deploy(effect, &now).await,
+                None => self.deploy(effect, bound_to, &now, turn).await,
             },
         }
     }
@@ -335,8 +375,9 @@ fn version(output: &Tail) -> Result<String, Missing> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
+    use jiff::Timestamp;
     use rollbackd_core::service::Restore;
     use tokio::sync::oneshot;
 
@@ -357,7 +398,11 @@ mod tests {
     }
 
     fn command(settings: Settings) -> Command {
-        Command::new(settings, ServiceName::try_from("checkout").unwrap(), "production".to_owned())
+        in_state_directory(settings, Path::new("/nowhere"))
+    }
+
+    fn in_state_directory(settings: Settings, directory: &Path) -> Command {
+        Command::new(settings, ServiceName::try_from("checkout").unwrap(), "production".to_owned(), directory)
     }
 
     /// A directory in which `version` holds what is deployed.
@@ -385,7 +430,22 @@ mod tests {
         /// `deploy` is a script that runs in the directory, and leaves a line in `deploys` first.
         fn platform(&self, deploy: &str) -> Command {
             let directory = self.0.path().display();
-            command(settings(&format!("cd {directory}; cat version"), &format!("cd {directory}; echo once >> deploys; {deploy}")))
+            let settings = settings(&format!("cd {directory}; cat version"), &format!("cd {directory}; echo once >> deploys; {deploy}"));
+            in_state_directory(settings, self.0.path())
+        }
+
+        /// A `deploy` from v2 to v1 began, under a daemon that was killed.
+        fn begin_under_another_daemon(&self, begun: Timestamp) {
+            let attempt = Attempt::of_another_daemon("k3f9a2b1-13", "v2", "v1", begun);
+            std::fs::write(self.path("checkout.deploy"), serde_json::to_string(&attempt).unwrap()).unwrap();
+        }
+
+        /// ... and still runs, until its standard input is closed.
+        fn leave_a_deploy(&self, script: &str) -> std::process::Child {
+            let lock = std::fs::File::open(self.path("checkout.deploy")).unwrap();
+            lock.try_lock().unwrap();
+            let script = format!("cd {}; {script}", self.0.path().display());
+            std::process::Command::new("/bin/sh").args(["-c", &script]).stdin(lock).spawn().unwrap()
         }
 
         fn deploys(&self) -> usize {
@@ -725,6 +785,143 @@ mod tests {
             begun = has_begun => begun.unwrap(),
         }
         gone.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_lives_on_after_its_daemon_was_killed_is_waited_for() {
+        let host = Host::with("v2");
+        let (has_begun, _gone) = line_to_the_family(&host.path("line"));
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        host.begin_under_another_daemon(Timestamp::now());
+        let mut left = host.leave_a_deploy("echo v1 > version; exec 3>line; echo begun >&3; read -r word < go; echo first >> ran");
+        has_begun.await.unwrap();
+        let platform = host.platform("echo second >> ran");
+
+        assert_eq!(seen(platform.look().await).version.name, "v2", "it was reported while `deploy` still ran");
+        let applied = platform.apply(&effect()).await;
+        let Applied::Unknown(words) = applied else { panic!("{applied:?}") };
+        assert!(words.contains("for plan k3f9a2b1-13 still runs") && words.contains("checkout.deploy"), "{words}");
+        assert_eq!(host.deploys(), 0);
+
+        std::fs::write(host.path("go"), "go\n").unwrap();
+        assert!(left.wait().unwrap().success());
+        // Nobody heard how it ended, so it is run once more.
+        assert_eq!(apply(&platform, &effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.read("ran").as_deref(), Some("first\nsecond\n"));
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_lives_on_longer_than_it_may_calls_for_a_person() {
+        let host = Host::with("v2");
+        host.begin_under_another_daemon(Timestamp::now() - SignedDuration::from_hours(1));
+        let mut left = host.leave_a_deploy("exec sleep 60");
+        let platform = host.platform("echo v1 > version");
+        let applied = platform.apply(&effect()).await;
+        assert!(matches!(&applied, Applied::Failed(words) if words.contains("none is started beside it")), "{applied:?}");
+        assert_eq!(host.deploys(), 0);
+        // What a person deploys meanwhile is seen.
+        host.deploy("v1");
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+        left.kill().unwrap();
+        left.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_was_cut_off_after_the_link_was_switched_is_run_again() {
+        let host = Host::with("v1");
+        host.begin_under_another_daemon(Timestamp::now());
+        let platform = host.platform("echo yes > restarted");
+        assert_eq!(seen(platform.look().await).version.name, "v2", "half a deployment counts as none");
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!((host.deploys(), host.read("restarted").as_deref()), (1, Some("yes\n")));
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_was_cut_off_hides_nothing_that_came_after_it() {
+        let host = Host::with("v3");
+        host.begin_under_another_daemon(Timestamp::now());
+        let platform = host.platform("true");
+        assert_eq!(seen(platform.look().await).version.name, "v3");
+        host.deploy("v1");
+        assert_eq!(seen(platform.look().await).version.name, "v1", "somebody has deployed it since");
+        host.begin_under_another_daemon(Timestamp::now() - SignedDuration::from_hours(1));
+        assert_eq!(seen(platform.look().await).version.name, "v1", "nobody takes it up any more");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_was_called_off_hides_nothing_that_came_after_it() {
+        let host = Host::with("v2");
+        let (has_begun, gone) = line_to_the_family(&host.path("line"));
+        let platform = host.platform(FAMILY);
+        let effect = effect();
+        tokio::select! {
+            applied = platform.apply(&effect) => panic!("{applied:?}"),
+            begun = has_begun => begun.unwrap(),
+        }
+        gone.await.unwrap();
+        host.deploy("v1");
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+    }
+
+    #[tokio::test]
+    async fn what_deploy_brings_is_not_reported_by_an_adapter_of_a_new_configuration_either() {
+        let host = Host::with("v2");
+        let (has_begun, _gone) = line_to_the_family(&host.path("line"));
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        let platform = host.platform("echo v1 > version; exec 3>line; echo begun >&3; read -r word < go");
+        let new = host.platform("true");
+        let effect = effect();
+        let looking = async {
+            has_begun.await.unwrap();
+            assert_eq!(seen(new.look().await).version.name, "v2");
+            assert!(matches!(new.apply(&effect).await, Applied::Unknown(_)), "a second one was started");
+            std::fs::write(host.path("go"), "go\n").unwrap();
+        };
+        let (applied, ()) = tokio::join!(platform.apply(&effect), looking);
+        assert_eq!(applied, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!((host.deploys(), seen(new.look().await).version.name.as_str()), (1, "v1"));
+    }
+
+    #[tokio::test]
+    async fn deploy_has_nothing_to_read_and_what_it_leaves_running_keeps_no_later_one_from_its_turn() {
+        let host = Host::with("v2");
+        let (has_begun, gone) = line_to_the_family(&host.path("line"));
+        let leave = "if test ! -e left; then touch left; (exec 3>line; echo begun >&3; read -r word < go) <&0 & fi";
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        let platform = host.platform(&format!("cat > input; {leave}; echo v1 > version"));
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        has_begun.await.unwrap();
+        assert_eq!(host.read("input").as_deref(), Some(""));
+        host.deploy("v2");
+        let next = Effect { plan: "k3f9a2b1-20".to_owned(), ..effect() };
+        assert_eq!(platform.apply(&next).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 2);
+        std::fs::write(host.path("go"), "go\n").unwrap();
+        gone.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_a_place_to_note_it_nothing_is_deployed_and_a_person_is_called() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("echo v1 > version");
+        platform.attempts = Attempts::of(&platform.service, Path::new("/nowhere"));
+        for last in [false, false, true] {
+            match platform.apply(&effect()).await {
+                Applied::Unknown(_) => assert!(!last),
+                Applied::Failed(words) => {
+                    assert!(last && words.starts_with("cannot open /nowhere/checkout.deploy: No such file"), "{words}")
+                }
+                other => panic!("{other:?}"),
+            }
+            tokio::time::pause();
+            sleep_until(platform.tries.not_before("k3f9a2b1-13").unwrap()).await;
+            tokio::time::resume();
+        }
+        assert_eq!(host.deploys(), 0);
     }
 
     #[tokio::test]
