@@ -156,19 +156,14 @@ impl Command {
     /// long before the service is restarted: who took its effect for done would kill it half way, and what was cut off would stay so.
     fn deployed(&self, printed: String) -> Result<String, Missing> {
         let attempt = match self.standing()? {
-            Standing::Settled | Standing::Running(None) => return Ok(printed),
             Standing::Running(Some(attempt)) if attempt.is_ours() || self.is_recent(&attempt) => attempt,
-            Standing::Running(Some(_)) => return Ok(printed),
+            Standing::CutOff(attempt) if self.is_to_be_taken_up(&attempt, &printed) => attempt,
             Standing::CutOff(attempt) => {
-                let is_between = [&attempt.from, &attempt.to].contains(&&printed);
-                // This process itself ends one only when its plan has lost its ground. Any other is taken up again as long as its plan lives.
-                if attempt.is_ours() || !is_between || !self.is_recent(&attempt) {
-                    let forgotten = self.attempts.forget();
-                    tracing::debug!(service = %self.service, plan = %attempt.plan, ?forgotten, "a `deploy` that was cut off is not taken up again");
-                    return Ok(printed);
-                }
-                attempt
+                let forgotten = self.attempts.forget();
+                tracing::debug!(service = %self.service, plan = %attempt.plan, ?forgotten, "a `deploy` that was cut off is not taken up again");
+                return Ok(printed);
             }
+            Standing::Settled | Standing::Running(_) => return Ok(printed),
         };
         Ok(if attempt.to == printed { attempt.from } else { printed })
     }
@@ -176,6 +171,12 @@ impl Command {
     fn standing(&self) -> Result<Standing, Missing> {
         let cannot = |error| Missing::Unreachable(format!("cannot read {}: {error}", self.attempts.path().display()));
         self.attempts.standing().map_err(cannot)
+    }
+
+    /// Whether a `deploy` that was cut off is still to be brought to its end. This process itself ends one only when its plan has lost its
+    /// ground; any other is taken up as long as its plan lives, unless somebody has deployed something else since.
+    fn is_to_be_taken_up(&self, attempt: &Attempt, printed: &str) -> bool {
+        !attempt.is_ours() && self.is_recent(attempt) && [&attempt.from, &attempt.to].into_iter().any(|version| version == printed)
     }
 
     fn is_recent(&self, attempt: &Attempt) -> bool {
@@ -913,7 +914,7 @@ mod tests {
             match platform.apply(&effect()).await {
                 Applied::Unknown(_) => assert!(!last),
                 Applied::Failed(words) => {
-                    assert!(last && words.starts_with("cannot open /nowhere/checkout.deploy: No such file"), "{words}")
+                    assert!(last && words.starts_with("cannot open /nowhere/checkout.deploy: No such file"), "{words}");
                 }
                 other => panic!("{other:?}"),
             }
