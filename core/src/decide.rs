@@ -46,6 +46,8 @@ pub enum EffectOutcome {
     Gone,
     /// The platform refused it for good; its words.
     Rejected(String),
+    /// It was begun, did not bring the target, and is not to be tried again; what it changed is not known. The platform's words.
+    Failed(String),
     /// Nobody has the target any more.
     TargetGone,
 }
@@ -88,6 +90,7 @@ pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: Eff
         EffectOutcome::Moved => ended(Outcome::Void(Void::Moved)),
         EffectOutcome::Gone => ended(Outcome::Void(Void::Gone)),
         EffectOutcome::Rejected(words) => ended(Outcome::Failed(Obstacle::Rejected(words))),
+        EffectOutcome::Failed(words) => ended(Outcome::Failed(Obstacle::NotRolledOut(words))),
         EffectOutcome::TargetGone => ended(Outcome::Failed(Obstacle::TargetGone)),
     }
 }

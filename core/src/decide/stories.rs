@@ -916,10 +916,12 @@ mod bad_days {
     }
 
     #[test]
-    fn a_platform_that_refuses_ends_it() {
-        for (api, obstacle) in
-            [(Api::Rejects("exceeded quota"), Obstacle::Rejected("exceeded quota".to_owned())), (Api::TargetGone, Obstacle::TargetGone)]
-        {
+    fn a_platform_that_refuses_or_gives_up_ends_it() {
+        for (api, obstacle) in [
+            (Api::Rejects("exceeded quota"), Obstacle::Rejected("exceeded quota".to_owned())),
+            (Api::Fails("killed after 300 s"), Obstacle::NotRolledOut("killed after 300 s".to_owned())),
+            (Api::TargetGone, Obstacle::TargetGone),
+        ] {
             let mut world = deployed(Behaviour::Failing);
             world.checkout().api = api;
             world.until(minutes(5), |world| outcome(world).is_some());

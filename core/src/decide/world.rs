@@ -48,6 +48,8 @@ pub(crate) enum Api {
     LosesAnswers,
     /// It refuses.
     Rejects(&'static str),
+    /// It begins, and does not bring it to its end.
+    Fails(&'static str),
     /// It has not got the target.
     TargetGone,
     /// The workload does not exist.
@@ -137,6 +139,7 @@ impl Place {
         match self.api {
             Api::Away => return None,
             Api::Rejects(words) => return Some(EffectOutcome::Rejected(words.to_owned())),
+            Api::Fails(words) => return Some(EffectOutcome::Failed(words.to_owned())),
             Api::TargetGone => return Some(EffectOutcome::TargetGone),
             Api::Gone => return Some(EffectOutcome::Gone),
             Api::Works | Api::LosesAnswers => {}
