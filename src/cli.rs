@@ -176,9 +176,7 @@ enum Command {
     )]
     Run(run::Arguments),
     /// Validate a configuration, with every error at once.
-    #[command(
-        after_help = "Examples:\n  rollbackd check rollbackd.toml\n  rollbackd check --connect      # also tries every platform, source, query and credential\n\nExit code 2: the file has errors. 1: it is valid, but something can't be reached."
-    )]
+    #[command(after_help = check::HELP)]
     Check(check::Arguments),
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]

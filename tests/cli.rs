@@ -738,6 +738,65 @@ fn wrong_arguments_are_a_matter_of_usage() {
     }
 }
 
+/// A file with this text, and its path.
+fn file(text: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rollbackd.toml");
+    std::fs::write(&path, text).unwrap();
+    (directory, path.display().to_string())
+}
+
+#[test]
+fn check_as_json_is_one_flat_object_whether_the_file_is_good_or_not() {
+    let fields = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let (_directory, wrong) = file("[services.a]\nplatform.command = { current = ['a'], deploy = ['b'] }\nwidnow = '1h'\n");
+    let ran = Ran::new(rollbackd(&["check", &wrong, "--output", "json"]).output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));
+    let json = ran.json();
+    let mut expected = vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "valid"];
+    assert_eq!(fields(&json), expected);
+    assert_eq!((&json["valid"], &json["exit_code"], &json["omitted"]), (&json!(false), &json!(2), &json!(0)));
+    let error = json["diagnostics"].as_array().unwrap().iter().find(|diagnostic| diagnostic["level"] == "error").unwrap();
+    assert_eq!((&error["line"], &error["column"], &error["help"]), (&json!(3), &json!(1), &json!("did you mean `window`?")));
+
+    let (_directory, good) = file("[services.a]\nplatform.command = { current = ['a'], deploy = ['b'] }\n");
+    let ran = Ran::new(rollbackd(&["check", &good, "--output", "json"]).output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let json = ran.json();
+    expected.retain(|field| !["error", "exit_code"].contains(field));
+    assert_eq!(fields(&json), expected);
+    assert_eq!((&json["valid"], &json["services"], &json["connections"]), (&json!(true), &json!(["a"]), &Value::Null));
+    assert_eq!(json["diagnostics"][0]["level"], "warning");
+}
+
+#[test]
+fn ten_services_that_never_answer_are_tried_together() {
+    // It takes connections and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let mut text = String::new();
+    for number in 0..10 {
+        text.push_str(&format!("[services.s{number}]\nplatform.command = {{ current = ['true'], deploy = ['true'] }}\n"));
+        text.push_str(&format!("probes.ready = {{ http = 'http://{address}/{number}', timeout = '1s' }}\n"));
+    }
+    let (_directory, path) = file(&text);
+    let began = std::time::Instant::now();
+    let ran = Ran::new(rollbackd(&["check", &path, "--connect", "--output", "json"]).output().unwrap());
+    let took = began.elapsed();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let json = ran.json();
+    let probes: Vec<_> =
+        json["connections"].as_array().unwrap().iter().filter(|tried| tried["what"].as_str().unwrap().contains("probe")).collect();
+    assert_eq!(probes.len(), 10);
+    for (number, probe) in probes.iter().enumerate() {
+        assert!(probe["what"].as_str().unwrap().starts_with(&format!("services.s{number}: probe.ready ")), "{probe}");
+        assert_eq!(probe["ok"], false);
+        assert!(probe["found"].as_str().unwrap().contains("no answer within 1s"), "{probe}");
+    }
+    // One after another they take ten seconds by their own limits.
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
+
 #[test]
 fn help_teaches_the_exit_codes_and_gives_examples() {
     Ran::new(rollbackd(&["--help"]).output().unwrap()).says(0, &["Exit codes:", "3  refused", "At three in the morning:", "rollback"]);
