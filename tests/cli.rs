@@ -425,6 +425,7 @@ fn nothing_is_changed_without_a_terminal_unless_somebody_said_yes() {
 fn a_dry_run_only_looks() {
     let fake = Fake::new(|command| match command {
         Asked::Status { .. } => Answer::Status(status(vec![service()])),
+        Asked::History { .. } => Answer::History(vec![deployment(12, "shop:v2 #7f3a", Status::Watching)]),
         Asked::Rollback { dry_run: true, .. } => planned(true),
         other => panic!("{other:?}"),
     });
@@ -435,7 +436,10 @@ fn a_dry_run_only_looks() {
     fake.run(&["hold", "checkout", "--for", "2h", "--reason", "load test", "--dry-run"])
         .says(0, &["would pause automatic rollbacks of checkout for 2h: load test"]);
     fake.run(&["resume", "--all", "-n"]).says(0, &["would allow automatic rollbacks of all services again, and release the brake"]);
-    fake.run(&["mark-bad", "checkout", "shop:v2", "-n"]).says(0, &["would mark shop:v2 of checkout bad"]);
+    for version in ["shop:v2", "shop:v2 #7f3a", "sha256:shop:v2 #7f3a", "#12"] {
+        fake.run(&["mark-bad", "checkout", version, "-n"]).says(0, &["would mark shop:v2 #7f3a of checkout (deployment 12) bad"]);
+    }
+    fake.run(&["mark-bad", "checkout", "shop:v3", "-n"]).stops(2, &["was never seen in a version \"shop:v3\"", "  #12 shop:v2 #7f3a ("]);
 }
 
 #[test]
@@ -672,6 +676,75 @@ fn a_name_that_does_not_exist_is_a_matter_of_usage() {
     fake.run(&["status", "ghost"]).stops(2, &["error: no service is called ghost; there are: checkout"]);
     let ran = fake.run(&["explain", "ghost", "--output", "json"]);
     assert_eq!((ran.code, &ran.json()["exit_code"]), (Some(2), &json!(2)));
+}
+
+#[test]
+fn a_service_that_does_not_exist_is_told_with_those_that_do() {
+    let fake = Fake::new(|command| match command {
+        Asked::Status { service: None } => Answer::Status(status(vec![service()])),
+        _ => Answer::Unknown("no service is called chekout; there are: checkout".to_owned()),
+    });
+    let commands: [&[&str]; 8] = [
+        &["status", "chekout"],
+        &["history", "chekout"],
+        &["explain", "chekout"],
+        &["deployed", "chekout"],
+        &["rollback", "chekout", "--yes"],
+        &["hold", "chekout", "--reason", "x", "--yes"],
+        &["resume", "chekout", "--yes"],
+        &["mark-good", "chekout", "shop:v1", "--dry-run"],
+    ];
+    for arguments in commands {
+        fake.run(arguments).stops(2, &["error: no service is called chekout: did you mean checkout?\n  checkout\n"]);
+    }
+    let json = fake.run(&["status", "chekout", "--output", "json"]).json();
+    assert_eq!(json, json!({ "error": "no service is called chekout: did you mean checkout?", "exit_code": 2, "known": ["checkout"] }));
+}
+
+#[test]
+fn an_environment_that_does_not_exist_is_no_empty_history() {
+    let fake = Fake::new(|command| match command {
+        Asked::Status { .. } => Answer::Status(status(vec![service()])),
+        Asked::History { environment: None, .. } => {
+            let mut past = deployment(3, "shop:v0", Status::Superseded);
+            past.environment = "staging".to_owned();
+            Answer::History(vec![past])
+        }
+        Asked::History { .. } => Answer::History(Vec::new()),
+        other => panic!("{other:?}"),
+    });
+    fake.run(&["history", "-e", "prodution"])
+        .stops(2, &["error: no environment is called prodution: did you mean production?\n  production\n  staging\n"]);
+    fake.run(&["history", "checkout", "-e", "moon"]).stops(2, &["error: no environment of checkout is called moon\n  production\n"]);
+    fake.run(&["history", "-e", "production"]).says(0, &["no deployment was seen yet"]);
+}
+
+#[test]
+fn a_version_that_was_never_seen_is_told_with_the_newest_ones_that_were() {
+    let fake = Fake::new(|command| match command {
+        Asked::Status { .. } => Answer::Status(status(vec![service()])),
+        Asked::History { .. } => {
+            let again = deployment(30, "shop:v29", Status::RolledBack);
+            Answer::History(
+                std::iter::once(again).chain((1..30).rev().map(|n| deployment(n, &format!("shop:v{n}"), Status::Deployed))).collect(),
+            )
+        }
+        _ => Answer::Refused { guard: "unknown-version".to_owned(), why: "it was never seen at this service".to_owned() },
+    });
+    for arguments in [
+        &["rollback", "checkout", "--to", "shop:v99", "--dry-run"][..],
+        &["mark-good", "checkout", "shop:v99", "--yes"],
+        &["mark-bad", "checkout", "shop:v99", "--dry-run"],
+    ] {
+        let ran = fake.run(arguments);
+        ran.stops(
+            2,
+            &["error: checkout was never seen in a version \"shop:v99\"", "  #30 shop:v29 (rolled_back, marked unknown)\n  #28 shop:v28"],
+        );
+        assert!(ran.stderr.ends_with("  and 19 more\n") && ran.stderr.lines().count() == 12, "{}", ran.stderr);
+    }
+    let json = fake.run(&["rollback", "checkout", "--to", "shop:v99", "--yes", "--output", "json"]).json();
+    assert_eq!((&json["exit_code"], &json["known"][0]), (&json!(2), &json!("#30 shop:v29 (rolled_back, marked unknown)")));
 }
 
 #[test]

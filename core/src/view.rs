@@ -103,6 +103,18 @@ pub struct DeploymentView {
     pub why: String,
 }
 
+impl DeploymentView {
+    /// Whether a person who says this means what was deployed here: the version's name, its image (what stands before ` #`), its identity,
+    /// or the number of the deployment (`#12`).
+    #[must_use]
+    pub fn is_called(&self, asked: &str) -> bool {
+        asked.strip_prefix('#').and_then(|number| number.parse().ok()) == Some(self.deployment)
+            || self.version.id.0 == asked
+            || self.version.name == asked
+            || self.version.name.split(" #").next() == Some(asked)
+    }
+}
+
 /// One rollback.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollbackView {
