@@ -387,6 +387,12 @@ impl Answer {
         self.response.status().as_u16()
     }
 
+    /// How many bytes of the body have come.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// A header, if it is there and plain text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -419,7 +425,7 @@ impl Answer {
     ///
     /// # Errors
     /// As [`Self::chunk`].
-    pub async fn body(mut self, limit: usize) -> Result<Vec<u8>, Fault> {
+    pub async fn body(&mut self, limit: usize) -> Result<Vec<u8>, Fault> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk(limit).await? {
             body.extend_from_slice(chunk.as_ref());

@@ -105,7 +105,7 @@ impl Probe {
 
     async fn ask(&self, client: &reqwest::Client, headers: &HeaderMap, target: &Url) -> Result<SignedDuration, ProbeOutcome> {
         let began = Instant::now();
-        let (answer, lookup) = self.follow(client, headers, target).await?;
+        let (mut answer, lookup) = self.follow(client, headers, target).await?;
         self.judge_status(answer.status())?;
         if self.settings.body_contains.is_some() || self.settings.json.is_some() {
             let body = answer.body(BODY_LIMIT).await.map_err(|fault| blame(fault, target))?;
