@@ -297,7 +297,7 @@ fn status_shows_every_service_in_a_row_and_then_what_stands_in_the_way() {
             "PAUSED    all services, by alice since 2026-11-21 03:00:00 UTC (5m ago), until 2026-11-21 05:05:00 UTC (in 2h): data centre move",
             "PAUSED    checkout, by alice",
             "NOTICES   3 still to be delivered",
-            "ROLLBACK  checkout: shop:v2 to shop:v1: verifying; planned 2026-11-21 03:04:00 UTC (1m ago): asked for by alice",
+            "ROLLBACK  checkout: shop:v2 to shop:v1: verifying; decided 2026-11-21 03:04:00 UTC (1m ago): asked for by alice",
             "BLIND     search: platform: timed out",
             "To see why: rollbackd explain checkout",
         ],
@@ -324,6 +324,35 @@ fn status_of_one_service_says_what_every_check_says() {
         ],
     );
     assert_eq!(fake.asked(), [Asked::Status { service: Some(name("checkout")) }]);
+}
+
+#[test]
+fn a_service_that_runs_its_only_good_version_is_not_said_to_have_none() {
+    let fake = Fake::new(|_| {
+        let mut well = service();
+        (well.known_good, well.summary) = (None, "well, known good".to_owned());
+        let mut runs = deployment(12, "shop:v2", Status::Deployed);
+        runs.mark = Mark::Good;
+        well.deployment = Some(runs);
+        let mut new = well.clone();
+        new.service = name("search");
+        new.deployment = Some(deployment(3, "search:v1", Status::Watching));
+        Answer::Status(status(vec![well, new]))
+    });
+    let ran = fake.run(&["status"]);
+    ran.says(0, &["shop:v2    deployed  -          it runs", "search:v1  watching  5m of 30m  -  "]);
+    fake.run(&["status", "-v"]).says(0, &["known good  what runs; no other version is\n", "known good  none yet: there is no way back\n"]);
+}
+
+#[test]
+fn a_check_that_sees_more_failing_than_is_tolerated_is_not_said_to_pass() {
+    let fake = Fake::new(|_| {
+        let mut suspect = service();
+        let numbers = Numbers { waits_for: Some(rollbackd_core::verdict::Gate::Persistence), ..numbers() };
+        suspect.findings = vec![finding(FindingState::Passing, Some(numbers), "62 % failing; waits", Some("waits"))];
+        Answer::Status(status(vec![suspect]))
+    });
+    fake.run(&["status", "checkout"]).says(0, &["suspect  errors  error ratio too high  62 % failing; waits\n"]);
 }
 
 #[test]
