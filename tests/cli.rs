@@ -686,6 +686,65 @@ fn the_real_daemon_pauses_and_says_who_did_it() {
     run(&["status"]).stops(4, &["no daemon answers"]);
 }
 
+/// What a daemon says on stderr, line by line, each within ten seconds.
+struct Said(std::sync::mpsc::Receiver<String>);
+
+impl Said {
+    fn by(child: &mut std::process::Child) -> Self {
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(stderr).map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self(lines)
+    }
+
+    /// The lines up to one that holds a text.
+    fn until(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while !lines.last().is_some_and(|line: &String| line.contains(text)) {
+            lines.push(self.0.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{text:?} is not in {lines:#?}")));
+        }
+        lines
+    }
+}
+
+#[test]
+fn a_reload_that_is_refused_says_each_mistake_in_a_line_and_in_fields() {
+    const GOOD: &str = "[services.a]\nplatform.command = { current = ['echo', 'v1'], deploy = ['true'] }\n";
+    for format in ["text", "json"] {
+        let (directory, path) = file(GOOD);
+        let socket = directory.path().join("socket").display().to_string();
+        let arguments = ["run", "--config", &path, "--socket", &socket, "--log-format", format];
+        let mut command = rollbackd(&arguments);
+        let mut daemon = command.env("STATE_DIRECTORY", directory.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Said::by(&mut daemon);
+        said.until("ready");
+        std::fs::write(&path, format!("{GOOD}widnow = '1h'\nwindow = 3\n")).unwrap();
+        let process = rustix::process::Pid::from_child(&daemon);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+        let lines = said.until("was not reloaded");
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(daemon.wait().unwrap().code(), Some(0));
+        assert!(!lines.iter().any(|line| line.contains("\\n")), "{lines:#?}");
+        assert!(lines.last().unwrap().contains("2 errors"), "{lines:#?}");
+        let widnow = lines.iter().find(|line| line.contains("widnow")).unwrap_or_else(|| panic!("{lines:#?}"));
+        if format == "json" {
+            let json: Value = serde_json::from_str(widnow).unwrap();
+            assert_eq!(json["message"], "`widnow` is not a key of `services.a`");
+            assert_eq!((&json["level"], &json["line"], &json["column"]), (&json!("ERROR"), &json!(3), &json!(1)));
+            assert_eq!((&json["file"], &json["help"]), (&json!(path), &json!("did you mean `window`?")));
+        } else {
+            assert!(
+                widnow.contains("`widnow` is not a key of `services.a` file=") && widnow.contains(" line=3 column=1 help="),
+                "{widnow}"
+            );
+        }
+    }
+}
+
 // Exit codes and hard circumstances.
 
 #[test]
