@@ -112,7 +112,7 @@ impl Stop {
 fn listed(known: &[String]) -> String {
     match known {
         [] => "\n  there is none yet".to_owned(),
-        known => known.iter().map(|name| format!("\n  {name}")).collect(),
+        known => format!("\n  {}", known.join("\n  ")),
     }
 }
 

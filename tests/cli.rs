@@ -935,11 +935,14 @@ fn ten_services_that_never_answer_are_tried_together() {
     // It takes connections and never says anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    let mut text = String::new();
-    for number in 0..10 {
-        text.push_str(&format!("[services.s{number}]\nplatform.command = {{ current = ['true'], deploy = ['true'] }}\n"));
-        text.push_str(&format!("probes.ready = {{ http = 'http://{address}/{number}', timeout = '1s' }}\n"));
-    }
+    let service = |number| {
+        format!(
+            "[services.s{number}]\n\
+             platform.command = {{ current = ['true'], deploy = ['true'] }}\n\
+             probes.ready = {{ http = 'http://{address}/{number}', timeout = '1s' }}\n"
+        )
+    };
+    let text = (0..10).map(service).collect::<Vec<_>>().concat();
     let (_directory, path) = file(&text);
     let began = std::time::Instant::now();
     let ran = Ran::new(rollbackd(&["check", &path, "--connect", "--output", "json"]).output().unwrap());

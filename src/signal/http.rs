@@ -165,6 +165,16 @@ impl Clients {
         Ok(client)
     }
 
+    /// Finds what is wrong with the files of an access, before it is used. One without files has nothing to find: its client is made when it
+    /// is first asked for, because the system's hundreds of certificate authorities take longer to read than everything else at a start.
+    ///
+    /// # Errors
+    /// When a file can't be read or used; the error names it.
+    pub fn check(&self, access: &Access, connections: Connections) -> Result<(), AccessError> {
+        let has_files = access.ca_file.is_some() || access.client_certificate.is_some();
+        if has_files { self.client(access, connections).map(drop) } else { Ok(()) }
+    }
+
     /// The seats at a server that many signals ask.
     pub(crate) fn seats(&self, server: &str) -> Arc<Semaphore> {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -614,6 +624,18 @@ mod tests {
         assert!(complaint(&showing(&certificate, &wrong_key)).starts_with(&expected));
         assert!(complaint(&showing(&certificate, &empty)).starts_with("cannot use the client certificate "));
         assert!(complaint(&showing(&absent, &wrong_key)).starts_with("cannot read "));
+    }
+
+    #[test]
+    fn a_start_reads_no_authorities_that_nobody_named() {
+        let (clients, files) = (Clients::default(), Files::new());
+        clients.check(&Access::default(), Connections::Fresh).unwrap();
+        assert!(clients.made.lock().unwrap().is_empty());
+        let named = Access { ca_file: Some(files.write("ca.pem", &Authority::new().pem())), ..Access::default() };
+        clients.check(&named, Connections::Fresh).unwrap();
+        assert_eq!(clients.made.lock().unwrap().len(), 1);
+        let broken = Access { ca_file: Some(files.write("broken.pem", "nothing")), ..Access::default() };
+        assert!(clients.check(&broken, Connections::Fresh).is_err());
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Metrics {
         }
         let selector = |text: &String| Selector::parse(text).map_err(|source| MetricsError::Selector { selector: text.clone(), source });
         let (total, failed) = (selector(&settings.total)?, selector(&settings.failed)?);
-        clients.client(&settings.access, Connections::Kept)?;
+        clients.check(&settings.access, Connections::Kept)?;
         let rests = settings.targets.iter().map(|_| Rest::default()).collect();
         Ok(Self { names: unique(&settings.targets), rests, settings, total, failed, clients })
     }

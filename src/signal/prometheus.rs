@@ -106,7 +106,7 @@ impl Prometheus {
         for selector in [&settings.total, &settings.failed] {
             Selector::parse(selector).map_err(|source| PrometheusError::Selector { selector: selector.clone(), source })?;
         }
-        clients.client(&settings.server.access, Connections::Kept)?;
+        clients.check(&settings.server.access, Connections::Kept)?;
         let address = shown(&settings.server.url);
         Ok(Self { seats: clients.seats(&address), address, settings, rest: Rest::default(), clients })
     }
