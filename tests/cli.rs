@@ -931,6 +931,32 @@ fn check_as_json_is_one_flat_object_whether_the_file_is_good_or_not() {
 }
 
 #[test]
+fn a_host_without_certificate_authorities_still_sees_what_is_not_encrypted() {
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = plain.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in plain.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let (_directory, path) = file(&format!(
+        "[services.a]\nplatform.command = {{ current = ['echo', 'v1'], deploy = ['true'] }}\n\
+         probes.plain.http = 'http://{address}/'\nprobes.secure.http = 'https://{address}/'\n"
+    ));
+    let mut command = rollbackd(&["check", &path, "--connect", "--output", "json"]);
+    let ran = Ran::new(command.env("SSL_CERT_FILE", "/no/such/file").env("SSL_CERT_DIR", "/no/such/directory").output().unwrap());
+    let json = ran.json();
+    let of = |name: &str| {
+        let tried = json["connections"].as_array().unwrap().iter();
+        tried.into_iter().find(|tried| tried["what"].as_str().unwrap().contains(name)).unwrap()["ok"].clone()
+    };
+    assert_eq!((of("probe.plain"), of("probe.secure"), ran.code), (json!(true), json!(false), Some(1)), "{json}");
+}
+
+#[test]
 fn ten_services_that_never_answer_are_tried_together() {
     // It takes connections and never says anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -77,7 +77,7 @@ pub enum AccessError {
         /// What is wrong with them.
         why: String,
     },
-    /// The system has no certificate authorities that could be loaded.
+    /// No client could be made at all.
     #[error("cannot make an HTTP client: {0}")]
     Client(String),
     /// A secret can't be read.
@@ -159,7 +159,7 @@ impl Clients {
         if let Some(found) = made.iter().find(|made| made.setup == setup && made.stamps == stamps) {
             return Ok(found.client.clone());
         }
-        let client = setup.build(Arc::clone(&self.resolver))?;
+        let client = setup.build(&self.resolver)?;
         made.retain(|made| made.setup != setup);
         made.push(Made { setup, stamps, client: client.clone() });
         Ok(client)
@@ -188,7 +188,25 @@ impl Setup {
         self.ca_file.iter().chain(pair).map(|path| stamp(path)).collect()
     }
 
-    fn build(&self, resolver: Arc<Resolver>) -> Result<reqwest::Client, AccessError> {
+    /// A host without certificate authorities still asks what is not encrypted; to what is, it then trusts nobody.
+    fn build(&self, resolver: &Arc<Resolver>) -> Result<reqwest::Client, AccessError> {
+        let error = match self.builder(Arc::clone(resolver))?.build() {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        if self.ca_file.is_none()
+            && let Ok(client) = self.builder(Arc::clone(resolver))?.tls_certs_only([]).build()
+        {
+            tracing::warn!(why = %root_cause(&error), "nobody is trusted over TLS who is not named by a ca_file");
+            return Ok(client);
+        }
+        Err(match &self.client_certificate {
+            Some((certificate, key)) => unusable(certificate, key, &error),
+            None => AccessError::Client(root_cause(&error)),
+        })
+    }
+
+    fn builder(&self, resolver: Arc<Resolver>) -> Result<reqwest::ClientBuilder, AccessError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("rollbackd/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -209,10 +227,7 @@ impl Setup {
         if let Some((certificate, key)) = &self.client_certificate {
             builder = builder.identity(identity(certificate, key)?);
         }
-        builder.build().map_err(|error| match &self.client_certificate {
-            Some((certificate, key)) => unusable(certificate, key, &error),
-            None => AccessError::Client(root_cause(&error)),
-        })
+        Ok(builder)
     }
 }
 
