@@ -103,7 +103,7 @@ async fn reload_on_request(path: PathBuf, environment: Environment, handle: Hand
                 systemd::ready(&format!("guarding {services} services"));
             }
             Err(why) => {
-                tracing::error!("the configuration was not reloaded, the one that runs stays:\n{why}");
+                tracing::error!("the configuration was not reloaded, the one that runs stays: {why}");
                 systemd::ready("the configuration was not reloaded: it is wrong");
             }
         }
@@ -111,7 +111,10 @@ async fn reload_on_request(path: PathBuf, environment: Environment, handle: Hand
 }
 
 async fn reloaded(path: &Path, environment: &Environment) -> Result<Setup, String> {
-    let config = config::load(path, environment).map_err(|diagnostics| config::render(&diagnostics, false))?;
+    let config = config::load(path, environment).map_err(|diagnostics| {
+        diagnostics.log();
+        diagnostics.summary()
+    })?;
     setup(&config).await.map_err(|error| format!("{error:#}"))
 }
 

@@ -143,7 +143,7 @@ impl Counter {
         }
         self.remember_target(target, at);
         let Some(mut from) = requests.since else {
-            self.set_apart(target, failed);
+            self.set_apart(target, &failed);
             return None;
         };
         if let Some((since, late)) = self.apart.remove(target) {
@@ -155,8 +155,8 @@ impl Counter {
 
     /// Requests and failures are asked for one after the other, so that a scrape may fall between the questions: then one of them comes a
     /// look late. Failures wait for the next requests of their target; what they happened among is counted there or was counted before.
-    fn set_apart(&mut self, target: &str, failed: Counted) {
-        let Counted { since: Some(since), number } = failed else { return };
+    fn set_apart(&mut self, target: &str, failed: &Counted) {
+        let Counted { since: Some(since), number } = *failed else { return };
         if number <= 0.0 || !self.targets.contains_key(target) {
             return;
         }

@@ -250,7 +250,7 @@ impl Writer<'_> {
     fn rolling_back(&self, plan: &Plan) -> Option<Notice> {
         let deployment = self.state.deployment(&plan.service, plan.deployment)?;
         // It was told that the platform refused the first attempt; how a later one ends is news, that there is one is not.
-        if deployment.rejection.is_some() {
+        if deployment.rejection.is_some() && matches!(plan.cause, Cause::Verdict(_)) {
             return None;
         }
         let mut notice = self.on(
@@ -276,7 +276,8 @@ impl Writer<'_> {
         let plan = &rollback.plan;
         let deployment = self.state.deployment(service, plan.deployment)?;
         let refused = matches!(outcome, Outcome::Failed(Obstacle::Rejected(_)));
-        if refused && deployment.rejection.as_ref().is_some_and(|rejection| rejection.known) {
+        let by_itself = matches!(plan.cause, Cause::Verdict(_));
+        if refused && by_itself && deployment.rejection.as_ref().is_some_and(|rejection| rejection.known) {
             return None;
         }
         let (from, to) = (brief(&plan.from), brief(&plan.to));
@@ -312,9 +313,10 @@ impl Writer<'_> {
         if matches!(outcome, Outcome::Recovered) {
             notice.paragraphs.push(what_stays(&deployment.version.name));
         }
-        if refused && matches!(plan.cause, Cause::Verdict(_)) {
+        if refused && by_itself {
             notice.paragraphs.push(
-                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends.".to_owned(),
+                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends."
+                    .to_owned(),
             );
         }
         notice.next.splice(0..0, next_after(service, outcome));
