@@ -449,7 +449,7 @@ impl State {
                 self.automatic.push_back((record.at, PlanId(record.seq)));
             }
             Entry::RollbackEnded { plan, outcome: Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)), .. } => {
-                self.automatic.retain(|(_, counted)| counted != plan)
+                self.automatic.retain(|(_, counted)| counted != plan);
             }
             _ => {}
         }
