@@ -42,7 +42,7 @@ pub enum Fault {
     PrometheusStale,
     /// Prometheus says itself that its answer is not whole.
     PrometheusPartial,
-    /// Some series are not in the answer.
+    /// Some targets are not in the answer.
     PrometheusGaps,
     /// Samples are NaN, infinite, or absurd.
     PrometheusNan,
