@@ -56,8 +56,10 @@ pub enum Resource {
 pub struct Change {
     pub revision: u64,
     pub resource: Resource,
-    pub kind: &'static str,
-    pub object: Value,
+    /// Of what: the object's name.
+    pub name: String,
+    /// As a line of a watch.
+    pub event: String,
 }
 
 /// A version that was kept.
@@ -406,12 +408,7 @@ impl Cluster {
             id: format!("{what}{{pod=\"{}\"}}", pod.name),
             target: pod.name.clone(),
             process_started: Some(pod.created),
-            samples: pod
-                .series
-                .iter()
-                .filter(|(at, ..)| *at > from && *at <= to)
-                .map(|sample| Sample { at: sample.0, value: of(sample).floor() })
-                .collect(),
+            samples: pod.between(from, to).map(|sample| Sample { at: sample.0, value: of(sample).floor() }).collect(),
         };
         let total = pods().map(|pod| series(pod, "requests", |sample| sample.1)).filter(|series| !series.samples.is_empty()).collect();
         let failed = pods()
@@ -468,8 +465,9 @@ impl Cluster {
         let kind = if workload.published.is_none() { "ADDED" } else { "MODIFIED" };
         workload.published = seen;
         workload.resource_version = revision;
-        let object = workload.object(deadline, now);
-        self.changes.push_back(Change { revision, resource: Resource::Deployments, kind, object });
+        let event = json!({ "type": kind, "object": workload.object(deadline, now) });
+        let change = Change { revision, resource: Resource::Deployments, name: name.to_owned(), event: format!("{event}\n") };
+        self.changes.push_back(change);
         if self.changes.len() > UNCOMPACTED {
             self.changes.pop_front();
         }
@@ -589,6 +587,13 @@ impl Pod {
     fn count(&mut self, requests: f64, failing: f64) {
         self.total += requests;
         self.failed += requests * failing;
+    }
+
+    /// The samples after `from`, up to and with `to`.
+    fn between(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &(Timestamp, f64, f64)> {
+        let first = self.series.partition_point(|(at, ..)| *at <= from);
+        let end = self.series.partition_point(|(at, ..)| *at <= to);
+        self.series.range(first..end.max(first))
     }
 
     fn scrape(&mut self, at: Timestamp) {

@@ -9,6 +9,7 @@ use rollbackd_core::entry::{Entry, Scope};
 use rollbackd_core::guard::Limits;
 use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use super::audit::{Run, Violation, audit};
@@ -81,8 +82,12 @@ pub struct Outcome {
 
 /// Plays a seed, on a runtime of its own.
 pub fn play(seed: u64, asked: Asked) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(story(seed, asked))
+    runtime().block_on(story(seed, asked))
+}
+
+/// Virtual time, and the end of everything that was started on it.
+pub fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
 impl Cast {

@@ -106,7 +106,11 @@ fn refusal(world: &World) -> Option<Response<Body>> {
 }
 
 fn respond(status: u16, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
+    respond_with(status, body.to_string())
+}
+
+fn respond_with(status: u16, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
     response
@@ -145,8 +149,9 @@ fn read(world: &World, asked: &Asked) -> Response<Body> {
         Resource::Pods => "PodList",
     };
     let version = if asked.resource == Resource::Pods { "v1" } else { "apps/v1" };
-    let list = json!({ "kind": kind, "apiVersion": version, "metadata": { "resourceVersion": inner.cluster.revision.to_string() }, "items": found });
-    respond(200, &list)
+    let items = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let metadata = json!({ "resourceVersion": inner.cluster.revision.to_string() });
+    respond_with(200, format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{metadata},"items":[{items}]}}"#))
 }
 
 fn watch(world: &World, asked: &Asked) -> Response<Body> {
@@ -183,14 +188,12 @@ fn watch(world: &World, asked: &Asked) -> Response<Body> {
 
 /// Tells a watcher what is new. False when it is gone.
 pub fn tell(watcher: &mut Watcher, cluster: &Cluster) -> bool {
-    for change in &cluster.changes {
-        let named = watcher.name.as_deref().is_none_or(|name| change.object["metadata"]["name"] == name);
-        if change.revision > watcher.after && change.resource == watcher.resource {
-            watcher.after = change.revision;
-            let event = json!({ "type": change.kind, "object": change.object });
-            if named && watcher.sender.send(format!("{event}\n")).is_err() {
-                return false;
-            }
+    let told = cluster.changes.partition_point(|change| change.revision <= watcher.after);
+    for change in cluster.changes.range(told..) {
+        watcher.after = change.revision;
+        let wanted = change.resource == watcher.resource && watcher.name.as_deref().is_none_or(|name| change.name == name);
+        if wanted && watcher.sender.send(change.event.clone()).is_err() {
+            return false;
         }
     }
     !watcher.sender.is_closed()

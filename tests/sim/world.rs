@@ -172,6 +172,7 @@ pub struct World {
     inner: Arc<Mutex<Inner>>,
     began: Instant,
     died: Arc<Notify>,
+    wrote: Arc<Notify>,
 }
 
 /// When every world begins: 2026-01-01.
@@ -193,7 +194,7 @@ impl World {
             well: BTreeMap::new(),
             stale_since: None,
         };
-        let world = Self { inner: Arc::new(Mutex::new(inner)), began: Instant::now(), died: Arc::new(Notify::new()) };
+        let world = Self { inner: Arc::new(Mutex::new(inner)), began: Instant::now(), died: Arc::default(), wrote: Arc::default() };
         tokio::spawn(world.clone().turn());
         world
     }
@@ -245,9 +246,15 @@ impl World {
         }
     }
 
-    /// How many records are durable.
+    /// So many records are durable from here on.
     pub fn set_durable(&self, durable: u64) {
         self.lock().durable = durable;
+        self.wrote.notify_waiters();
+    }
+
+    /// Waits for the next write to the ledger.
+    pub async fn written(&self) {
+        self.wrote.notified().await;
     }
 
     pub fn durable(&self) -> u64 {
