@@ -29,6 +29,8 @@ pub struct Counter {
     targets: BTreeMap<String, Timestamp>,
     total: BTreeMap<String, Sample>,
     failed: BTreeMap<String, Sample>,
+    /// Failures at a target whose requests of the same time came earlier, or are still to come: since when, and how many.
+    apart: BTreeMap<String, (Timestamp, f64)>,
     discarded: u64,
 }
 
@@ -36,6 +38,20 @@ pub struct Counter {
 enum Kind {
     Total,
     Failed,
+}
+
+/// What the series of one kind counted together, and since when.
+#[derive(Default)]
+struct Counted {
+    since: Option<Timestamp>,
+    number: f64,
+}
+
+impl Counted {
+    fn add(&mut self, since: Timestamp, number: f64) {
+        self.since = Some(self.since.map_or(since, |earlier| earlier.min(since)));
+        self.number += number;
+    }
 }
 
 /// A sample of a scrape, with where it belongs.
@@ -67,6 +83,7 @@ impl Counter {
             targets: BTreeMap::new(),
             total: BTreeMap::new(),
             failed: BTreeMap::new(),
+            apart: BTreeMap::new(),
             discarded: 0,
         }
     }
@@ -116,19 +133,36 @@ impl Counter {
         let Placed { at, target, .. } = *scrape.first()?;
         self.began.get_or_insert(at);
         self.newest = self.newest.max(Some(at));
-        let (mut from, mut requests, mut failed) = (None, 0.0, 0.0);
+        let (mut requests, mut failed) = (Counted::default(), Counted::default());
         for sample in scrape {
             let Some((since, difference)) = self.difference(sample) else { continue };
             match sample.kind {
-                Kind::Total => {
-                    requests += difference;
-                    from = Some(from.map_or(since, |earlier: Timestamp| earlier.min(since)));
-                }
-                Kind::Failed => failed += difference,
+                Kind::Total => requests.add(since, difference),
+                Kind::Failed => failed.add(since, difference),
             }
         }
         self.remember_target(target, at);
-        from.map(|from| Increment { from, at, requests, failed: f64::min(failed, requests) })
+        let Some(mut from) = requests.since else {
+            self.set_apart(target, failed);
+            return None;
+        };
+        if let Some((since, late)) = self.apart.remove(target) {
+            from = from.min(since);
+            failed.number += late;
+        }
+        Some(Increment { from, at, requests: requests.number, failed: f64::min(failed.number, requests.number) })
+    }
+
+    /// Requests and failures are asked for one after the other, so that a scrape may fall between the questions: then one of them comes a
+    /// look late. Failures wait for the next requests of their target; what they happened among is counted there or was counted before.
+    fn set_apart(&mut self, target: &str, failed: Counted) {
+        let Counted { since: Some(since), number } = failed else { return };
+        if number <= 0.0 || !self.targets.contains_key(target) {
+            return;
+        }
+        let (earliest, waiting) = self.apart.entry(target.to_owned()).or_insert((since, 0.0));
+        *earliest = since.min(*earliest);
+        *waiting += number;
     }
 
     /// What a series counted, and since when. `None` for a sample that only is a base for the next one.
@@ -186,6 +220,7 @@ impl Counter {
     fn forget(&mut self, now: Timestamp) {
         let oldest = now.checked_sub(self.forget_after).unwrap_or(Timestamp::MIN);
         self.targets.retain(|_, scraped| *scraped >= oldest);
+        self.apart.retain(|target, _| self.targets.contains_key(target));
         self.total.retain(|_, sample| sample.at >= oldest);
         self.failed.retain(|_, sample| sample.at >= oldest);
     }
@@ -299,10 +334,29 @@ mod tests {
     }
 
     #[test]
-    fn failures_without_the_requests_of_the_same_scrape_do_not_count() {
+    fn failures_that_come_a_look_after_their_requests_count_with_the_next_ones() {
         let mut counter = counter();
         counted(&mut counter, &scrape(&[(0, 0.0)], &[(0, 0.0)]), 0);
-        assert_eq!(counted(&mut counter, &scrape(&[], &[(15, 5.0)]), 15), []);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 10.0)], &[(0, 0.0)]), 15), [(0, 15, 10.0, 0.0)]);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 10.0), (30, 20.0)], &[(15, 6.0), (30, 9.0)]), 30), [(0, 30, 10.0, 9.0)]);
+        assert_eq!(counted(&mut counter, &scrape(&[(45, 30.0)], &[(45, 9.0)]), 45), [(30, 45, 10.0, 0.0)]);
+    }
+
+    #[test]
+    fn failures_that_come_a_look_before_their_requests_wait_for_them() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 0.0)], &[(0, 0.0)]), 0);
+        assert_eq!(counted(&mut counter, &scrape(&[(0, 0.0)], &[(15, 5.0)]), 15), []);
+        assert_eq!(counted(&mut counter, &scrape(&[(15, 10.0)], &[(15, 5.0)]), 30), [(0, 15, 10.0, 5.0)]);
+    }
+
+    #[test]
+    fn failures_of_a_target_that_went_wait_for_nothing() {
+        let mut counter = counter();
+        counted(&mut counter, &scrape(&[(0, 0.0)], &[(0, 0.0)]), 0);
+        counted(&mut counter, &scrape(&[], &[(15, 5.0)]), 15);
+        counter.take(&Scrape::default(), at(700));
+        assert!(counter.apart.is_empty());
     }
 
     #[test]

@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Actor, DeploymentId, Mark};
-use crate::lifecycle::{Deployment, ServiceState, State};
+use crate::lifecycle::{Deployment, Rejection, ServiceState, State};
 use crate::observation::{Binding, Workload};
-use crate::plan::{Cause, Outcome, Phase, Plan, PlanId};
+use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId};
 use crate::service::{Service, ServiceName};
 use crate::version::{ChangeKind, Version};
 
@@ -47,6 +47,11 @@ pub enum Refusal {
     AlreadyRolledBack {
         /// The deployment.
         deployment: DeploymentId,
+    },
+    /// The platform refused the last attempt, and nothing that it said no to has changed since.
+    Rejected {
+        /// Its words.
+        words: String,
     },
     /// What runs was brought by a rollback; a rollback is never rolled back by itself.
     IsRollback {
@@ -107,6 +112,7 @@ impl Refusal {
             Self::TargetGone { .. } => "target-gone",
             Self::RollbackInProgress { .. } => "rollback-in-progress",
             Self::AlreadyRolledBack { .. } => "already-rolled-back",
+            Self::Rejected { .. } => "refused-by-platform",
             Self::IsRollback { .. } => "is-a-rollback",
             Self::Migration { .. } => "migration",
             Self::Held { .. } => "hold",
@@ -146,6 +152,12 @@ impl Default for Limits {
 /// After so many plans that lost their ground a deployment is left to people: somebody else is at work.
 const CONTESTED_AFTER: u32 = 5;
 
+/// A platform that said no is asked again after so long, then after twice as long, and so on.
+const FIRST_REPRIEVE: SignedDuration = SignedDuration::from_mins(1);
+
+/// Whoever changes a workload may have cleared what the platform said no to. After so many attempts only time counts.
+const HOPEFUL_ATTEMPTS: u32 = 10;
+
 /// How long a plan may wait for its effect to start; later only a fresh decision may act.
 const PLAN_LIFE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -180,6 +192,7 @@ pub fn plan(
     let Some(service) = state.service(&policy.name) else { return Err(Refusal::OutOfSight) };
     if by_itself {
         history_allows(service, deployment)?;
+        platform_allows(deployment, workload, now)?;
         operators_allow(state, service, now)?;
         rates_allow(state, service, policy, limits, now)?;
     }
@@ -215,8 +228,10 @@ fn history_allows(service: &ServiceState, deployment: &Deployment) -> Result<(),
         return Err(Refusal::IsRollback { of });
     }
     let ended = service.rollback.as_ref().filter(|rollback| rollback.plan.deployment == deployment.id && !rollback.is_open());
-    if ended.and_then(|rollback| rollback.outcome.as_ref()).is_some_and(|(_, outcome)| !matches!(outcome, Outcome::Void(_))) {
-        return Err(Refusal::AlreadyRolledBack { deployment: deployment.id });
+    match ended.and_then(|rollback| Some((&rollback.plan.to, &rollback.outcome.as_ref()?.1))) {
+        None | Some((_, Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)))) => {}
+        Some((target, Outcome::Failed(Obstacle::TargetGone))) => return Err(Refusal::TargetGone { target: target.clone() }),
+        Some(_) => return Err(Refusal::AlreadyRolledBack { deployment: deployment.id }),
     }
     if deployment.voids >= CONTESTED_AFTER {
         return Err(Refusal::Contested { times: deployment.voids });
@@ -227,6 +242,15 @@ fn history_allows(service: &ServiceState, deployment: &Deployment) -> Result<(),
             Err(Refusal::Migration { change })
         }
     }
+}
+
+/// What the platform said. A refusal changed nothing, so that another attempt is safe: at once when somebody changed the workload (resumed
+/// it, say), else after a while, since quotas and rights change without a trace on it.
+fn platform_allows(deployment: &Deployment, workload: Option<&Workload>, now: Timestamp) -> Result<(), Refusal> {
+    let Some(Rejection { at, times, binding, words, .. }) = &deployment.rejection else { return Ok(()) };
+    let changed = *times < HOPEFUL_ATTEMPTS && workload.is_some_and(|workload| workload.binding != *binding);
+    let reprieve = FIRST_REPRIEVE.saturating_mul(1_i32.checked_shl(times.saturating_sub(1)).unwrap_or(i32::MAX).max(1));
+    if changed || now.duration_since(*at) >= reprieve { Ok(()) } else { Err(Refusal::Rejected { words: words.clone() }) }
 }
 
 /// What people said.

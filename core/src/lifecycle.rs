@@ -12,7 +12,7 @@ use crate::evidence::{Excluded, Lack};
 use crate::guard::Refusal;
 use crate::notice::{self, Notice};
 use crate::observation::{Binding, Missing};
-use crate::plan::{Cause, Outcome, Phase, Plan, PlanId, Void};
+use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{ServiceName, SignalName};
 use crate::severity::Response;
 use crate::verdict::Verdict;
@@ -83,6 +83,8 @@ pub struct Deployment {
     pub ended: Option<Timestamp>,
     /// How many plans to undo it lost their ground.
     pub voids: u32,
+    /// The last attempt to undo it that the platform refused.
+    pub rejection: Option<Rejection>,
     /// ln G when it passed its window.
     pub proof: Option<f64>,
     /// Whether a notice was made of its incident.
@@ -98,6 +100,21 @@ impl Deployment {
             Arrival::FirstSight | Arrival::Deployed => None,
         }
     }
+}
+
+/// The platform refused a rollback; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// When.
+    pub at: Timestamp,
+    /// How often it did by then.
+    pub times: u32,
+    /// What the plan was bound to.
+    pub binding: Binding,
+    /// Its words.
+    pub words: String,
+    /// Whether they are the ones that it said before, too.
+    pub known: bool,
 }
 
 /// A rollback and how far it is.
@@ -188,7 +205,8 @@ pub struct ServiceState {
     pub blind: BTreeMap<SignalName, (Missing, Timestamp)>,
     /// What is known of the next deployment.
     pub announced: Option<Announcement>,
-    /// Times that are no history of this service: from the onset of what was rolled back to its recovery.
+    /// Times that are no history of this service: from the onset of what was rolled back to its recovery, or of what was bad until somebody
+    /// deployed something else.
     pub incidents: VecDeque<Excluded>,
     /// When automatic rollbacks were planned in the last 24 h and not void.
     pub automatic: VecDeque<(Timestamp, PlanId)>,
@@ -418,7 +436,7 @@ impl State {
             Entry::RollbackPlanned { plan } if matches!(plan.cause, Cause::Verdict(_)) => {
                 self.automatic.push_back((record.at, PlanId(record.seq)));
             }
-            Entry::RollbackEnded { plan, outcome: Outcome::Void(_), .. } => self.automatic.retain(|(_, counted)| counted != plan),
+            Entry::RollbackEnded { plan, outcome: Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)), .. } => self.automatic.retain(|(_, counted)| counted != plan),
             _ => {}
         }
     }
@@ -481,7 +499,7 @@ impl ServiceState {
                 self.step(*deployment, |deployment| deployment.extended = Some((*until, lacks.clone())));
             }
             Entry::WindowFailed { deployment, .. } => self.end(*deployment, Status::Failed, at),
-            Entry::Superseded { deployment, .. } => self.end(*deployment, Status::Superseded, at),
+            Entry::Superseded { deployment, .. } => self.superseded(*deployment, at),
             Entry::Marked { version, mark, by, reason, .. } => {
                 self.marks.insert(version.clone(), Marked { mark: *mark, at, by: by.clone(), reason: reason.clone() });
             }
@@ -543,6 +561,7 @@ impl ServiceState {
             extended: None,
             ended: None,
             voids: 0,
+            rejection: None,
             proof: None,
             told: false,
         };
@@ -617,12 +636,23 @@ impl ServiceState {
         }
         let (undone, onset) = (rollback.plan.deployment, rollback.onset());
         let by_verdict = matches!(rollback.plan.cause, Cause::Verdict(_));
+        let nothing_changed = matches!(outcome, Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_) | Obstacle::TargetGone));
         match outcome {
             Outcome::Void(void) => {
                 self.automatic.retain(|(_, counted)| *counted != id);
                 if !matches!(void, Void::Expired) {
                     self.step(undone, |deployment| deployment.voids += 1);
                 }
+            }
+            Outcome::Failed(Obstacle::Rejected(words)) => {
+                self.automatic.retain(|(_, counted)| *counted != id);
+                let binding = rollback.plan.binding.clone();
+                self.step(undone, |deployment| {
+                    let before = deployment.rejection.take();
+                    let times = before.as_ref().map_or(1, |before| before.times.saturating_add(1));
+                    let known = before.is_some_and(|before| before.words == *words);
+                    deployment.rejection = Some(Rejection { at, times, binding, words: words.clone(), known });
+                });
             }
             Outcome::Failed(_) | Outcome::DidNotHelp { .. } | Outcome::Unproven { .. } => {
                 if let Some(current) = self.current().filter(|current| current.rollback_of() == Some(undone)).map(|current| current.id) {
@@ -631,14 +661,27 @@ impl ServiceState {
             }
             Outcome::Recovered | Outcome::Interrupted { .. } => {}
         }
-        if !matches!(outcome, Outcome::Void(_)) {
-            // What never answered is not weighed until it had its time to start, so the onset comes later than the trouble.
-            let started = self.deployments.get(&undone).map(|undone| undone.not_before).filter(|_| by_verdict);
-            let start_up = started.filter(|started| onset.duration_since(*started) <= SignedDuration::from_mins(10));
-            self.incidents.push_back((start_up.map_or(onset, |started| started.min(onset)), at));
-            if self.incidents.len() > 20 {
-                self.incidents.pop_front();
-            }
+        if !nothing_changed {
+            self.incident(undone, onset, by_verdict, at);
+        }
+    }
+
+    /// A deployment that the matrix calls bad made this time what it was, until it was gone or undone.
+    fn incident(&mut self, deployment: DeploymentId, onset: Timestamp, by_verdict: bool, until: Timestamp) {
+        // What never answered is not weighed until it had its time to start, so the onset comes later than the trouble.
+        let started = self.deployments.get(&deployment).map(|deployment| deployment.not_before).filter(|_| by_verdict);
+        let start_up = started.filter(|started| onset.duration_since(*started) <= SignedDuration::from_mins(10));
+        self.incidents.push_back((start_up.map_or(onset, |started| started.min(onset)), until));
+        if self.incidents.len() > 20 {
+            self.incidents.pop_front();
+        }
+    }
+
+    fn superseded(&mut self, id: DeploymentId, at: Timestamp) {
+        self.end(id, Status::Superseded, at);
+        let verdict = self.deployments.get(&id).and_then(|deployment| deployment.verdict.as_ref());
+        if let Some(onset) = verdict.filter(|(_, verdict)| verdict.response != Response::Notify).map(|(_, verdict)| verdict.onset) {
+            self.incident(id, onset, true, at);
         }
     }
 

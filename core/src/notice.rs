@@ -9,7 +9,7 @@ use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
 use crate::guard::Refusal;
 use crate::lifecycle::{Deployment, Rollback, State};
 use crate::observation::Missing;
-use crate::plan::{Cause, Outcome, Plan, PlanId, Void};
+use crate::plan::{Cause, Obstacle, Outcome, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
 use crate::severity::{Response, Severity};
 use crate::verdict::{FindingState, Verdict};
@@ -209,7 +209,7 @@ impl Writer<'_> {
 
     fn blocked(&self, service: &ServiceName, id: DeploymentId, refusal: &Refusal) -> Option<Notice> {
         // How that rollback ended is told already.
-        if matches!(refusal, Refusal::AlreadyRolledBack { .. }) {
+        if matches!(refusal, Refusal::AlreadyRolledBack { .. } | Refusal::Rejected { .. }) {
             return None;
         }
         let deployment = self.state.deployment(service, id)?;
@@ -249,6 +249,10 @@ impl Writer<'_> {
 
     fn rolling_back(&self, plan: &Plan) -> Option<Notice> {
         let deployment = self.state.deployment(&plan.service, plan.deployment)?;
+        // It was told that the platform refused the first attempt; how a later one ends is news, that there is one is not.
+        if deployment.rejection.is_some() {
+            return None;
+        }
         let mut notice = self.on(
             NoticeKind::RollingBack,
             &plan.service,
@@ -270,6 +274,11 @@ impl Writer<'_> {
             return None;
         }
         let plan = &rollback.plan;
+        let deployment = self.state.deployment(service, plan.deployment)?;
+        let refused = matches!(outcome, Outcome::Failed(Obstacle::Rejected(_)));
+        if refused && deployment.rejection.as_ref().is_some_and(|rejection| rejection.known) {
+            return None;
+        }
         let (from, to) = (brief(&plan.from), brief(&plan.to));
         let (kind, headline) = match outcome {
             Outcome::Recovered => (NoticeKind::Recovered, format!("rolled back from {from} to {to}, recovered")),
@@ -280,6 +289,9 @@ impl Writer<'_> {
                 (NoticeKind::DidNotHelp, format!("going back to {to} did NOT help: {from} was probably not the cause, a person is needed"))
             }
             Outcome::Unproven { .. } => (NoticeKind::Failed, format!("went back to {to}, but can't tell whether it helped: please look")),
+            Outcome::Failed(Obstacle::Rejected(_)) => {
+                (NoticeKind::Failed, format!("the platform REFUSED to roll back {from} to {to}: a person is needed"))
+            }
             Outcome::Failed(_) => (NoticeKind::Failed, format!("rollback from {from} to {to} FAILED: a person is needed")),
             Outcome::Void(Void::Moved) => {
                 (NoticeKind::Stopped, format!("rollback of {from} not begun: the workload was changed meanwhile"))
@@ -291,7 +303,6 @@ impl Writer<'_> {
             }
             Outcome::Interrupted { by } => (NoticeKind::Stopped, format!("rollback to {to} interrupted: somebody deployed {}", brief(by))),
         };
-        let deployment = self.state.deployment(service, plan.deployment)?;
         let mut notice = self.on(kind, service, deployment, &headline);
         notice.paragraphs.extend(words::ending(rollback).map(|ending| words::sentence(&ending)));
         notice.paragraphs.push(format!("Why it was to go back: {}.", words::cause(&plan.cause)));
@@ -300,6 +311,11 @@ impl Writer<'_> {
         notice.facts.push(("To".to_owned(), plan.to.to_string()));
         if matches!(outcome, Outcome::Recovered) {
             notice.paragraphs.push(what_stays(&deployment.version.name));
+        }
+        if refused && matches!(plan.cause, Cause::Verdict(_)) {
+            notice.paragraphs.push(
+                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends.".to_owned(),
+            );
         }
         notice.next.splice(0..0, next_after(service, outcome));
         Some(notice)

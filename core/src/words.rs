@@ -201,6 +201,9 @@ pub fn refusal(refusal: &Refusal) -> String {
         Refusal::AlreadyRolledBack { deployment } => {
             format!("one rollback of deployment {deployment} was tried already, and there is only one by itself")
         }
+        Refusal::Rejected { words } => format!(
+            "the platform refused it and nothing was changed: {words}; it is tried again when the workload is changed, and now and then until the window ends"
+        ),
         Refusal::IsRollback { of } => {
             format!("what runs was gone back to (from deployment {of}), and a rollback is never rolled back by itself")
         }

@@ -1,7 +1,8 @@
 //! Stories of services from the first sight to the all-clear, with everything that gets in between.
 
-use super::world::{Api, Behaviour, World, minutes, name, seconds, version};
+use super::world::{Api, Behaviour, World, minutes, name, ready, seconds, version};
 use super::{EffectOutcome, effect_over};
+use crate::baseline::Baseline;
 use crate::command::{Answer, Command};
 use crate::entry::{Arrival, Entry, Mark, Scope};
 use crate::guard::Refusal;
@@ -154,6 +155,49 @@ mod straight_ahead {
     }
 }
 
+mod what_counts_as_history {
+    use super::*;
+
+    fn longest_outage(world: &World) -> u32 {
+        match world.current().baselines.get(&ready()) {
+            Some(Baseline::Probe(probe)) => probe.longest_all_failed,
+            other => panic!("no baseline of probes: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn outage_after_outage_is_found_as_fast_as_the_first() {
+        let mut world = World::settled();
+        let mut found = Vec::new();
+        for version in ["v2", "v3", "v4", "v5"] {
+            world.deploy(version, Behaviour::Failing);
+            found.push(world.until(minutes(10), |world| world.service().open_rollback().is_some()));
+            assert_eq!(longest_outage(&world), 0);
+            until_over(&mut world);
+            world.pass(minutes(2));
+            if found.len() == 3 {
+                world.policies.values_mut().for_each(|policy| policy.rollbacks_per_day = 10);
+            }
+        }
+        assert!(found.iter().all(|time| *time <= found[0] + seconds(5)), "{found:?}");
+    }
+
+    #[test]
+    fn the_time_of_a_bad_version_that_somebody_replaced_is_no_history() {
+        let mut world = World::settled();
+        hold(&mut world, checkout(), None);
+        world.deploy("v2", Behaviour::Failing);
+        world.pass(minutes(6));
+        assert_eq!(refusal(&world), Some("hold"));
+        world.deploy("v3", Behaviour::Failing);
+        world.pass(seconds(30));
+        assert_eq!(longest_outage(&world), 0);
+        world.ask(Command::Resume { scope: checkout() });
+        let found = world.until(minutes(5), |world| world.service().open_rollback().is_some());
+        assert!(found <= minutes(2), "{found:#}");
+    }
+}
+
 mod refusals {
     use super::*;
 
@@ -224,14 +268,59 @@ mod refusals {
     }
 
     #[test]
-    fn one_automatic_rollback_for_each_deployment() {
+    fn what_the_platform_refuses_is_told_once_and_tried_again_now_and_then() {
         let mut world = deployed(Behaviour::Failing);
         world.checkout().api = Api::Rejects("exceeded quota: pods");
         world.until(minutes(5), |world| outcome(world).is_some());
-        world.pass(minutes(2));
-        assert_eq!(refusal(&world), Some("already-rolled-back"));
-        assert_eq!(world.count(|entry| matches!(entry, Entry::RollbackPlanned { .. })), 1);
+        world.pass(minutes(10));
+        assert_eq!(refusal(&world), Some("refused-by-platform"));
+        assert_eq!(world.count(|entry| matches!(entry, Entry::RollbackPlanned { .. })), 4, "at once, after 1, 2 and 4 minutes");
         assert_eq!(world.kinds(), [NoticeKind::Detected, NoticeKind::RollingBack, NoticeKind::Failed]);
+        assert!(world.service().automatic.is_empty(), "what changed nothing counts against no limit");
+        world.checkout().api = Api::Works;
+        world.until(minutes(9), |world| world.checkout_effects() == 1);
+        until_over(&mut world);
+        assert_eq!(world.rows(), "v1 deployed, v2 rolled_back, v1 deployed undoing v2");
+        assert_eq!(
+            world.kinds(),
+            [NoticeKind::Detected, NoticeKind::RollingBack, NoticeKind::Failed, NoticeKind::Recovered, NoticeKind::AllClear]
+        );
+    }
+
+    #[test]
+    fn whoever_changes_the_workload_may_have_cleared_what_the_platform_refused() {
+        let mut world = deployed(Behaviour::Failing);
+        world.checkout().api = Api::Rejects("deployment shop/checkout is paused");
+        world.until(minutes(5), |world| outcome(world).is_some());
+        world.pass(seconds(5));
+        assert_eq!(refusal(&world), Some("refused-by-platform"));
+        let place = world.checkout();
+        (place.api, place.generation) = (Api::Works, Some(9));
+        world.pass(seconds(2));
+        assert_eq!(world.checkout_effects(), 1);
+    }
+
+    #[test]
+    fn a_workload_that_changes_again_and_again_is_not_hammered() {
+        let mut world = deployed(Behaviour::Failing);
+        world.checkout().api = Api::Rejects("denied by admission");
+        world.until(minutes(5), |world| outcome(world).is_some());
+        for generation in 10..300 {
+            world.checkout().generation = Some(generation);
+            world.pass(seconds(2));
+        }
+        let tried = world.count(|entry| matches!(entry, Entry::RollbackPlanned { .. }));
+        assert!((10..=14).contains(&tried), "{tried} attempts");
+    }
+
+    #[test]
+    fn a_target_that_is_gone_is_named_and_not_asked_for_again() {
+        let mut world = deployed(Behaviour::Failing);
+        world.checkout().api = Api::TargetGone;
+        world.until(minutes(5), |world| outcome(world).is_some());
+        world.pass(minutes(10));
+        assert_eq!(refusal(&world), Some("target-gone"));
+        assert_eq!(world.count(|entry| matches!(entry, Entry::RollbackPlanned { .. })), 1);
         world.checkout().api = Api::Works;
         assert_eq!(answered(&world.roll_back(None)), "planned");
     }

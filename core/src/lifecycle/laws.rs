@@ -232,6 +232,7 @@ fn refusal() -> BoxedStrategy<Refusal> {
         version().prop_map(|target| Refusal::TargetGone { target }),
         plan_id().prop_map(|plan| Refusal::RollbackInProgress { plan }),
         deployment().prop_map(|deployment| Refusal::AlreadyRolledBack { deployment }),
+        words().prop_map(|words| Refusal::Rejected { words }),
         deployment().prop_map(|of| Refusal::IsRollback { of }),
         change().prop_map(|change| Refusal::Migration { change }),
         (actor(), words()).prop_map(|(by, reason)| Refusal::Held { by, reason }),
