@@ -436,7 +436,9 @@ impl State {
             Entry::RollbackPlanned { plan } if matches!(plan.cause, Cause::Verdict(_)) => {
                 self.automatic.push_back((record.at, PlanId(record.seq)));
             }
-            Entry::RollbackEnded { plan, outcome: Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)), .. } => self.automatic.retain(|(_, counted)| counted != plan),
+            Entry::RollbackEnded { plan, outcome: Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)), .. } => {
+                self.automatic.retain(|(_, counted)| counted != plan)
+            }
             _ => {}
         }
     }

@@ -314,7 +314,8 @@ impl Writer<'_> {
         }
         if refused && matches!(plan.cause, Cause::Verdict(_)) {
             notice.paragraphs.push(
-                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends.".to_owned(),
+                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends."
+                    .to_owned(),
             );
         }
         notice.next.splice(0..0, next_after(service, outcome));

@@ -59,6 +59,10 @@ impl Counters {
             total.retain(|_| inner.chance.percent(60));
             failed.retain(|failed| total.iter().any(|total| total.target == failed.target));
         }
+        if broken(Fault::PrometheusTorn) {
+            let mut inner = self.world.lock();
+            failed.retain(|_| inner.chance.percent(60));
+        }
         if broken(Fault::PrometheusNan) {
             let values = [f64::NAN, f64::INFINITY, -1.0, 1e300, f64::NEG_INFINITY];
             for sample in total.iter_mut().chain(&mut failed).flat_map(|series| &mut series.samples) {
