@@ -808,3 +808,19 @@ async fn a_broken_past_does_not_make_a_broken_version_known_good() {
     assert_eq!(promoted.len(), 1, "only v1: {}", story.told());
     story.end();
 }
+
+/// Nobody but a person can free it: it is no rollback of ours, so that pod is not ours to delete.
+#[tokio::test(start_paused = true)]
+#[ignore = "a version that never gets a pod of its own is waited for in silence"]
+async fn a_fix_that_waits_for_the_broken_pod_before_it_is_told() {
+    let story = Story::of_kind(measured("shop"), Kind::StatefulSet);
+    story.minutes(60).await;
+    story.deploy("shop", "shop/shop:v2", Behaviour::CrashLoop);
+    sleep(Duration::from_secs(40)).await;
+    story.deploy("shop", "shop/shop:v3", Behaviour::GOOD);
+    story.minutes(60).await;
+
+    assert_eq!((story.running("shop").as_str(), story.effects()), ("shop/shop:v3", 0), "{}", story.told());
+    assert!(!story.notices().is_empty(), "{}", story.told());
+    story.end();
+}
