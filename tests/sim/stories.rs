@@ -787,6 +787,25 @@ async fn a_fix_that_rolls_out_slowly_is_not_blamed_for_what_it_replaces() {
     story.end();
 }
 
+/// As above, where the daemon itself knows that what is replaced was bad, and a person puts it right.
+#[tokio::test(start_paused = true)]
+#[ignore = "errors of pods that the fix replaces are weighed against the fix"]
+async fn a_persons_fix_in_a_pause_is_not_blamed_for_the_incident_that_it_ends() {
+    let story = Story::begin(vec![measured("shop")]);
+    story.minutes(60).await;
+    let hold = Command::Hold { scope: Scope::All, reason: "we fix it".to_owned(), lasting: None };
+    assert!(matches!(story.host.ask(hold).await, Some(Answer::Done(_))));
+    story.deploy("shop", "shop/shop:v2", Behaviour::Failing { share: 1.0, after: Duration::ZERO, probes: false });
+    story.minutes(10).await;
+    assert_eq!(story.refusals(), ["hold"]);
+    story.deploy("shop", "shop/shop:v3", Behaviour::Good { ready_after: Duration::from_secs(90) });
+    assert!(matches!(story.host.ask(Command::Resume { scope: Scope::All }).await, Some(Answer::Done(_))));
+    story.minutes(60).await;
+
+    assert_eq!((story.running("shop").as_str(), story.effects()), ("shop/shop:v3", 0), "{}", story.told());
+    story.end();
+}
+
 /// Who was broken before, as far as the little that is remembered goes, is no measure for who comes after.
 #[tokio::test(start_paused = true)]
 #[ignore = "what failed in the little that is remembered passes for usual"]
