@@ -25,6 +25,7 @@ use self::proof::{Proof, ROUNDS, lack_of_rounds};
 use self::rounds::Round;
 use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Startup, Window};
 use crate::baseline::Baseline;
+use crate::counter::Increment;
 use crate::entry::DeploymentId;
 use crate::observation::{Missing, Reading, Scrape, Workload};
 use crate::plan::PlanId;
@@ -102,6 +103,9 @@ pub struct Blind {
     pub since: Timestamp,
 }
 
+/// What is replaced takes so long to end (the usual grace of Kubernetes), and may be counted as long.
+const LEAVING: SignedDuration = SignedDuration::from_secs(30);
+
 /// Suspicion blocks a promotion for so long.
 const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
 
@@ -138,8 +142,9 @@ impl Evidence {
             Some(missing) => sight.lose(missing, at),
             None => sight.see(at),
         }
+        let own: Vec<Increment> = increments.iter().filter(|increment| self.is_own(service, increment)).copied().collect();
         if let Some(SignalWindow::Errors(window)) = self.signal_window(signal) {
-            window.take(&increments);
+            window.take(&own);
         }
         if let Some(proof) = &mut self.proof {
             proof.take_increments(signal, &increments);
@@ -150,7 +155,7 @@ impl Evidence {
         let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
         sight.see(round.at);
         rounds.push(round, policy.every, policy.history(&service.decision));
-        let startup = self.startup(round.at);
+        let startup = self.startup(service, round.at);
         if let Some(SignalWindow::Probe(window)) = self.signal_window(signal) {
             window.take(round, startup);
         }
@@ -159,8 +164,22 @@ impl Evidence {
         }
     }
 
-    fn startup(&self, now: Timestamp) -> Startup {
-        let waited = self.window.as_ref().is_some_and(|window| window.hard_rules.may_still_start(&self.platform, now));
+    /// Whether the version that is watched counted this, as far as can be told: its process began after anything else was deployed, or
+    /// nothing else has run for a while. What is replaced may be bad, and the version that replaces it the cure.
+    fn is_own(&self, service: &Service, increment: &Increment) -> bool {
+        let Some(window) = &self.window else { return true };
+        if self.platform.newest().is_none() {
+            return true;
+        }
+        let begin = self.platform.other_version_until().map_or(window.start, |until| until.min(window.start));
+        let leaving = LEAVING.min(service.decision.grace);
+        let alone = window.alone_since.and_then(|since| since.checked_add(leaving).ok());
+        increment.process_started.is_some_and(|started| started >= begin) || alone.is_some_and(|alone| increment.from >= alone)
+    }
+
+    fn startup(&self, service: &Service, now: Timestamp) -> Startup {
+        let may_still_start = |window: &Window| window.hard_rules.may_still_start(&service.decision, &self.platform, now);
+        let waited = self.window.as_ref().is_some_and(may_still_start);
         match self.platform.newest() {
             _ if waited => Startup::Waited,
             Some((workload, _)) if self.platform.is_complete() && workload.ready_is_checked => Startup::Ready,
@@ -179,6 +198,7 @@ impl Evidence {
         let elapsed = self.platform.see(workload, at);
         if let Some(window) = &mut self.window {
             window.hard_rules.see(workload, at, elapsed);
+            window.alone_since = window.alone_since.or(self.platform.complete_since());
         }
     }
 
@@ -267,7 +287,13 @@ impl Evidence {
             }
         }
         let hard_rules = HardRules::new(&service.decision, &self.platform, start, patience, now);
-        self.window = Some(Window::new(service, deployment, start, hard_rules));
+        let was_well = |signal: &SignalName| match self.memories.get(signal).map(|memory| &memory.history) {
+            Some(History::Probe(rounds)) => rounds.were_well_before(start),
+            Some(History::Errors(_)) | None => false,
+        };
+        let mut window = Window::new(service, deployment, start, hard_rules, was_well);
+        window.alone_since = self.platform.complete_since();
+        self.window = Some(window);
     }
 
     /// Gives the watched deployment the baselines it lacked; those it has stay.

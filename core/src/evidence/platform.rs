@@ -71,6 +71,11 @@ impl Platform {
         self.is_complete() && self.complete_since.is_some_and(|since| now.duration_since(since) >= steady(decision))
     }
 
+    /// Since when nothing but the newest version runs.
+    pub(crate) fn complete_since(&self) -> Option<Timestamp> {
+        self.complete_since
+    }
+
     fn was_available_since(&self, since: Timestamp) -> bool {
         self.available_until.is_some_and(|until| until >= since)
     }
@@ -159,15 +164,12 @@ impl HardRules {
         run(&mut self.no_replica, is(available == 0), at, elapsed);
     }
 
-    /// Whether the version is starting and nothing serves meanwhile. That is how it is when a Deployment is recreated, or has one replica
-    /// that must go first; and a start takes its time.
-    pub(crate) fn may_still_start(&self, platform: &Platform, now: Timestamp) -> bool {
-        let in_time = now.duration_since(self.start) < self.patience;
-        in_time
-            && !self.ever_ready
-            && platform.newest().is_some_and(|(workload, at)| {
-                at >= self.start && workload.ready_is_checked && workload.replicas.desired > 0 && workload.replicas.available == 0
-            })
+    /// Whether no replica of the version was ready yet, and it is not too late for one: whatever answers is another version. Where nothing
+    /// serves meanwhile (a Deployment that is recreated, a single replica that must go first) it has its patience; else the ready deadline.
+    pub(crate) fn may_still_start(&self, decision: &Decision, platform: &Platform, now: Timestamp) -> bool {
+        let Some((workload, _)) = platform.newest().filter(|(_, at)| *at >= self.start) else { return false };
+        let time = if workload.replicas.available > 0 { decision.ready_deadline } else { self.patience };
+        workload.ready_is_checked && workload.replicas.desired > 0 && !self.ever_ready && now.duration_since(self.start) < time
     }
 
     /// The first rule that fires now.
