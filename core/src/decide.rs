@@ -526,6 +526,10 @@ impl Turn<'_> {
         if standing {
             return vec![Entry::WindowFailed { service: self.name(), deployment: current.id }];
         }
+        // Shortly after a start of the daemon, or of a replica, it can't be told yet.
+        if self.evidence.is_settling(self.policy, self.now) {
+            return Vec::new();
+        }
         match self.evidence.health(self.policy, self.now) {
             Health::Proven { log_evidence } => self.passed(current, log_evidence),
             Health::Unproven(_) if current.extended.as_ref().is_some_and(|(until, _)| self.now < *until) => Vec::new(),

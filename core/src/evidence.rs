@@ -230,6 +230,13 @@ impl Evidence {
         self.platform.newest().is_some() || self.platform.missing().is_some()
     }
 
+    /// Whether it shows within seconds how the workload is: nobody has looked yet, or its rollout was completed just now.
+    #[must_use]
+    pub fn is_settling(&self, service: &Service, now: Timestamp) -> bool {
+        let just_complete = self.platform.is_complete() && !self.platform.is_steady(&service.decision, now);
+        just_complete || !self.looked_at_workload()
+    }
+
     /// The platform gives nothing any more.
     pub fn lose_workload(&mut self, missing: Missing, at: Timestamp) {
         self.platform.lose(missing, at);

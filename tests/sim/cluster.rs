@@ -190,7 +190,7 @@ pub fn template(service: &str, image: &str) -> Value {
     let settings = format!("settings of {image}");
     json!({
         "metadata": { "labels": { "app": service } },
-        "spec": { "containers": [{ "name": "main", "image": image, "env": [{ "name": "SETTINGS", "value": settings }] }] },
+        "spec": { "containers": [{ "name": "main", "image": image, "readinessProbe": { "httpGet": { "path": "/readyz", "port": 8080 } }, "env": [{ "name": "SETTINGS", "value": settings }] }] },
     })
 }
 
