@@ -111,6 +111,14 @@ impl SignalWindow {
         }
     }
 
+    /// Since when it has failed without a break, where nobody can say whether that is new.
+    pub(crate) fn fails_without_measure(&self) -> Option<Timestamp> {
+        match self {
+            Self::Errors(_) => None,
+            Self::Probe(window) => window.outage.as_ref()?.fails_without_measure(),
+        }
+    }
+
     /// Whether the odds against the deployment were high at any time after `since`.
     pub(crate) fn suspect_after(&self, since: Timestamp) -> bool {
         let (ratios, outage) = match self {
