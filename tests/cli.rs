@@ -957,6 +957,26 @@ fn a_host_without_certificate_authorities_still_sees_what_is_not_encrypted() {
 }
 
 #[test]
+fn without_a_cluster_everything_else_is_tried() {
+    let (_directory, path) = file(
+        "[services.here]\nplatform.command = { current = ['echo', 'v1'], deploy = ['true'] }\n\
+         [services.there]\nplatform.kubernetes = { namespace = 'shop', deployment = 'there' }\nprobes.ready.http = 'http://127.0.0.1:9/'\n",
+    );
+    let mut command = rollbackd(&["check", &path, "--connect", "--output", "json"]);
+    command.env("KUBECONFIG", "/no/such/kubeconfig").env_remove("KUBERNETES_SERVICE_HOST");
+    let ran = Ran::new(command.output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{}", ran.stdout);
+    let json = ran.json();
+    let tried: Vec<_> = json["connections"].as_array().unwrap().iter().map(|tried| (&tried["what"], tried["ok"] == true)).collect();
+    assert_eq!((&json["valid"], tried.len(), tried[0].1, tried[1].1), (&json!(true), 3, true, false), "{json}");
+    assert_eq!(tried[1].0, "services.there: kubernetes shop/deployment/there");
+    assert!(tried[2].0.as_str().unwrap().starts_with("services.there: probe.ready "), "{json}");
+    let found = json["connections"][1]["found"].as_str().unwrap();
+    assert!(found.contains("/no/such/kubeconfig"), "{found}");
+    assert_eq!(found.matches("No such file or directory").count(), 1, "{found}");
+}
+
+#[test]
 fn ten_services_that_never_answer_are_tried_together() {
     // It takes connections and never says anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
