@@ -899,6 +899,23 @@ fn wrong_arguments_are_a_matter_of_usage() {
     }
 }
 
+#[test]
+fn wrong_arguments_are_told_to_programs_as_every_error() {
+    for (arguments, expected) in [
+        (&["explode", "--output", "json"][..], "unrecognized subcommand 'explode'"),
+        (&["--output=json", "history", "--limit", "0"], "invalid value '0' for '--limit <LIMIT>'"),
+        (&["--output", "json"], "requires a subcommand"),
+        (&["demo", "--output", "json"], "the demo is a story for people"),
+    ] {
+        let ran = Ran::new(rollbackd(arguments).output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""), "{arguments:?}");
+        let json = ran.json();
+        assert_eq!(json["exit_code"], 2);
+        let error = json["error"].as_str().unwrap();
+        assert!(error.contains(expected) && !error.starts_with("error"), "{error}");
+    }
+}
+
 /// A file with this text, and its path.
 fn file(text: &str) -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
