@@ -916,6 +916,15 @@ fn wrong_arguments_are_told_to_programs_as_every_error() {
     }
 }
 
+#[test]
+fn a_socket_whose_path_is_too_long_is_a_matter_of_usage_and_nothing_was_asked() {
+    let socket = format!("/tmp/{}", "x".repeat(103));
+    let ran = Ran::new(rollbackd(&["status", "--socket", &socket]).output().unwrap());
+    ran.stops(2, &[&format!("error: the path {socket} is too long for a unix socket"), "nothing was asked"]);
+    let longest = &socket[..107];
+    Ran::new(rollbackd(&["status", "--socket", longest]).output().unwrap()).stops(4, &[&format!("no daemon answers at {longest}")]);
+}
+
 /// A file with this text, and its path.
 fn file(text: &str) -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
