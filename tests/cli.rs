@@ -925,6 +925,22 @@ fn a_socket_whose_path_is_too_long_is_a_matter_of_usage_and_nothing_was_asked() 
     Ran::new(rollbackd(&["status", "--socket", longest]).output().unwrap()).stops(4, &[&format!("no daemon answers at {longest}")]);
 }
 
+#[test]
+fn a_demo_that_is_interrupted_leaves_nothing_behind() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let directory = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(directory.path()).unwrap().count();
+        let mut child = rollbackd(&["demo"]).env("TMPDIR", directory.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Once it tells, its stage is set.
+        assert_eq!(child.stdout.as_mut().unwrap().read(&mut [0]).unwrap(), 1);
+        assert_eq!(left(), 1);
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let ran = Ran::new(child.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), "error: interrupted\n"));
+        assert_eq!(left(), 0, "{signal:?}");
+    }
+}
+
 /// A file with this text, and its path.
 fn file(text: &str) -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
