@@ -941,6 +941,25 @@ fn a_demo_that_is_interrupted_leaves_nothing_behind() {
     }
 }
 
+#[test]
+fn an_empty_file_in_place_of_the_ledger_does_not_go_unnoticed() {
+    let (directory, path) = file("[services.a]\nplatform.command = { current = ['echo', 'v1'], deploy = ['true'] }\n");
+    std::fs::write(directory.path().join("ledger.sqlite3"), "").unwrap();
+    let socket = directory.path().join("socket").display().to_string();
+    let begin = || {
+        let mut command = rollbackd(&["run", "--config", &path, "--socket", &socket]);
+        let mut daemon = command.env("STATE_DIRECTORY", directory.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = Said::by(&mut daemon).until("ready").concat();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+        assert_eq!(daemon.wait().unwrap().code(), Some(0));
+        lines
+    };
+    let first = begin();
+    assert!(first.contains("WARN") && first.contains("an empty file was found where the ledger was expected"), "{first}");
+    let second = begin();
+    assert!(!second.contains("an empty file"), "{second}");
+}
+
 /// A file with this text, and its path.
 fn file(text: &str) -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
