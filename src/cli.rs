@@ -140,7 +140,6 @@ At three in the morning:
 /// Guards every deployment: notices it, watches it, goes back to the last known good version by itself, and proves that this helped.
 #[derive(Debug, Parser)]
 #[command(name = "rollbackd", version, max_term_width = 110, after_long_help = EXIT_CODES)]
-#[command(disable_help_subcommand = true)]
 struct Arguments {
     #[command(flatten)]
     common: Common,

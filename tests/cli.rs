@@ -1072,6 +1072,7 @@ fn ten_services_that_never_answer_are_tried_together() {
 fn help_teaches_the_exit_codes_and_gives_examples() {
     Ran::new(rollbackd(&["--help"]).output().unwrap()).says(0, &["Exit codes:", "3  refused", "At three in the morning:", "rollback"]);
     Ran::new(rollbackd(&["rollback", "--help"]).output().unwrap()).says(0, &["Examples:", "--dry-run", "--no-wait"]);
+    Ran::new(rollbackd(&["help", "rollback"]).output().unwrap()).says(0, &["Examples:", "--dry-run", "--no-wait"]);
     Ran::new(rollbackd(&["--version"]).output().unwrap()).says(0, &["rollbackd "]);
 }
 
