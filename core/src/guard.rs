@@ -228,9 +228,10 @@ fn history_allows(service: &ServiceState, deployment: &Deployment) -> Result<(),
         return Err(Refusal::IsRollback { of });
     }
     let ended = service.rollback.as_ref().filter(|rollback| rollback.plan.deployment == deployment.id && !rollback.is_open());
-    match ended.and_then(|rollback| Some((&rollback.plan.to, &rollback.outcome.as_ref()?.1))) {
-        None | Some((_, Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)))) => {}
-        Some((target, Outcome::Failed(Obstacle::TargetGone))) => return Err(Refusal::TargetGone { target: target.clone() }),
+    match ended.and_then(|rollback| Some((&rollback.plan, &rollback.outcome.as_ref()?.1))) {
+        None | Some((_, Outcome::Void(_))) => {}
+        Some((plan, Outcome::Failed(Obstacle::Rejected(_)))) if plan.may_be_tried_again() => {}
+        Some((plan, Outcome::Failed(Obstacle::TargetGone))) => return Err(Refusal::TargetGone { target: plan.to.clone() }),
         Some(_) => return Err(Refusal::AlreadyRolledBack { deployment: deployment.id }),
     }
     if deployment.voids >= CONTESTED_AFTER {
@@ -305,10 +306,5 @@ fn target<'a>(service: &'a ServiceState, running: &Deployment, asked: Option<&st
 #[must_use]
 pub fn named<'a>(service: &'a ServiceState, asked: &str) -> Option<&'a Deployment> {
     let number = asked.strip_prefix('#').and_then(|number| number.parse().ok()).map(DeploymentId);
-    service.deployments.values().rev().find(|deployment| {
-        Some(deployment.id) == number
-            || deployment.version.id.0 == asked
-            || deployment.version.name == asked
-            || deployment.version.name.split(" #").next() == Some(asked)
-    })
+    service.deployments.values().rev().find(|deployment| Some(deployment.id) == number || deployment.version.is_called(asked))
 }

@@ -327,7 +327,7 @@ impl Writer<'_> {
         if matches!(outcome, Outcome::Recovered) {
             notice.paragraphs.push(what_stays(&deployment.version.name));
         }
-        if refused && by_itself {
+        if refused && by_itself && plan.may_be_tried_again() {
             notice.paragraphs.push(
                 "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends."
                     .to_owned(),

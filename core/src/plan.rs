@@ -89,6 +89,15 @@ pub enum Phase {
     Ended,
 }
 
+impl Plan {
+    /// Whether it may be tried again after it was refused. An API that says no has changed nothing; a program that failed has spoken, and
+    /// nobody knows what it did before.
+    #[must_use]
+    pub const fn may_be_tried_again(&self) -> bool {
+        matches!(self.binding, Binding::Object { .. })
+    }
+}
+
 /// How a rollback ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

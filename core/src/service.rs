@@ -127,9 +127,10 @@ pub enum Restore {
 /// The settings of the judge. Durations are positive. Defaults are those of DECISION section 6.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The time after the start of a deployment in which only hard rules speak. Default 60 s.
+    /// The time after the start of a deployment in which counters say nothing yet. Default 60 s.
     pub grace: SignedDuration,
-    /// How long obvious trouble (crash loop, image that can't be pulled, no ready replica) may last. Default 60 s.
+    /// How long obvious trouble (crash loop, image that can't be pulled, no replica left of a version that was ready) may last, and from
+    /// when on probes count that never passed unless the platform says more. Default 60 s.
     pub startup_deadline: SignedDuration,
     /// How long a rollout may take to become ready when nothing else is wrong. Default 10 min.
     pub ready_deadline: SignedDuration,

@@ -25,6 +25,14 @@ pub struct Version {
     pub name: String,
 }
 
+impl Version {
+    /// Whether a person who says this means it: its name, its image (what stands before ` #` in the name), or its identity.
+    #[must_use]
+    pub fn is_called(&self, asked: &str) -> bool {
+        self.id.0 == asked || self.name == asked || self.name.split(" #").next() == Some(asked)
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.name)

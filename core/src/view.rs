@@ -108,10 +108,7 @@ impl DeploymentView {
     /// or the number of the deployment (`#12`).
     #[must_use]
     pub fn is_called(&self, asked: &str) -> bool {
-        asked.strip_prefix('#').and_then(|number| number.parse().ok()) == Some(self.deployment)
-            || self.version.id.0 == asked
-            || self.version.name == asked
-            || self.version.name.split(" #").next() == Some(asked)
+        asked.strip_prefix('#').and_then(|number| number.parse().ok()) == Some(self.deployment) || self.version.is_called(asked)
     }
 }
 

@@ -347,6 +347,19 @@ mod refusals {
     }
 
     #[test]
+    fn a_program_that_failed_is_not_run_again_by_itself() {
+        let mut world = World::settled();
+        (world.checkout().generation, world.checkout().api) = (None, Api::Rejects("`deploy` ended with exit status: 1"));
+        world.pass(seconds(5));
+        world.deploy("v2", Behaviour::Failing);
+        world.until(minutes(5), |world| outcome(world).is_some());
+        world.pass(minutes(20));
+        assert_eq!(refusal(&world), Some("already-rolled-back"));
+        assert_eq!(world.count(|entry| matches!(entry, Entry::RollbackPlanned { .. })), 1);
+        assert!(!world.newest(NoticeKind::Failed).paragraphs.iter().any(|words| words.contains("tried again")));
+    }
+
+    #[test]
     fn whoever_changes_the_workload_may_have_cleared_what_the_platform_refused() {
         let mut world = deployed(Behaviour::Failing);
         world.checkout().api = Api::Rejects("deployment shop/checkout is paused");
