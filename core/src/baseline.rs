@@ -12,6 +12,18 @@ use crate::statistics::kl_upper::kl_upper;
 /// The probability that a limit on the history is wrong.
 const ALPHA: f64 = 1e-4;
 
+/// The same for the short stretches that only guard against "it is always like this at this hour" (DECISION 2.2).
+const ALPHA_LOCAL: f64 = 0.1;
+
+/// A history that covers at least so much has seen every hour of the day.
+const DAY: SignedDuration = SignedDuration::from_hours(22);
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+const HALF_HOUR: SignedDuration = SignedDuration::from_mins(30);
+
+/// One incident of this length, somewhere in a day, must not blind the guard for the rest of it (DECISION 2.2a).
+const INCIDENT: SignedDuration = SignedDuration::from_mins(15);
+
 /// The ratios above which bad intervals are counted. A lens takes the largest that is not above its own level, which can only make it
 /// more careful. The first one stands for "something failed".
 const LEVELS: [f64; 12] = [0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 0.9];
@@ -55,8 +67,12 @@ pub struct ErrorsBaseline {
     pub intervals: u32,
     /// How many failures come together: the cluster size C, at least 1 (DECISION 2.2).
     pub cluster: f64,
-    /// The upper limit on the ratio of failed requests, 0 to 1; 1 when nothing is known.
+    /// The upper limit on the ratio of failed requests, 0 to 1; 1 when nothing is known. The worst of the limits on the whole history, on
+    /// the hour before the deployment, and on the half hour that began one and seven days before it.
     pub upper: f64,
+    /// Whether the history covers a day.
+    #[serde(default)]
+    pub knows_a_day: bool,
     /// How often the service was bad by itself, for several levels of badness.
     pub bad: Vec<BadIntervals>,
 }
@@ -101,20 +117,34 @@ pub struct ProbeBaseline {
 
 impl ErrorsBaseline {
     pub(crate) fn of(intervals: &[Interval], span: Span) -> Self {
-        let busy: Vec<Interval> = intervals.iter().filter(|interval| interval.counts.count > 0.0).copied().collect();
-        let counts: Vec<Counts> = intervals.iter().map(|interval| interval.counts).collect();
-        let requests: f64 = counts.iter().map(|one| one.count).sum();
-        let failed: f64 = counts.iter().map(|one| one.failed).sum();
-        let covered: f64 = intervals.iter().map(|interval| interval.covered.as_secs_f64()).sum();
-        let cluster = cluster(&counts, 30.0 * requests / covered.max(1.0));
+        let known = covered(intervals);
+        let knows_a_day = known >= DAY;
+        let calm = if knows_a_day { without_worst(intervals, INCIDENT) } else { intervals.to_vec() };
+        let busy = |intervals: &[Interval]| -> Vec<Interval> {
+            intervals.iter().filter(|interval| interval.counts.count > 0.0).copied().collect()
+        };
+        let (all_busy, calm_busy) = (busy(intervals), busy(&calm));
         let prior = BAD_STRETCH.as_secs_f64() / span.every.as_secs_f64().max(0.1);
+        let (requests, failed) = sums(intervals);
+        let mut upper = Level::of(&calm).upper(ALPHA);
+        let ago = |time: SignedDuration| span.to.checked_sub(time).unwrap_or(Timestamp::MIN);
+        let local = [(ago(HOUR), span.to)].into_iter().chain(
+            [SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))),
+        );
+        for (from, to) in local {
+            let stretch = between(intervals, from, to);
+            if !stretch.is_empty() && stretch.len() < intervals.len() {
+                upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
+            }
+        }
         Self {
             requests,
             failed,
-            intervals: count(busy.len()),
-            cluster,
-            upper: kl_upper(failed / cluster, requests / cluster, ALPHA),
-            bad: LEVELS.iter().map(|&above| BadIntervals::of(&busy, above, prior)).collect(),
+            intervals: count(calm_busy.len()),
+            cluster: Level::of(&calm).cluster,
+            upper,
+            knows_a_day,
+            bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, above, prior)).collect(),
             span,
         }
     }
@@ -136,15 +166,79 @@ impl ErrorsBaseline {
 }
 
 impl BadIntervals {
-    fn of(busy: &[Interval], above: f64, prior: f64) -> Self {
-        let bad: Vec<Counts> = busy.iter().map(|interval| trial(interval.is_bad(above))).collect();
+    fn of(calm: &[Interval], all: &[Interval], above: f64, prior: f64) -> Self {
+        let bad: Vec<Counts> = calm.iter().map(|interval| trial(interval.is_bad(above))).collect();
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            longest: longest_run(bad.iter().map(|trial| trial.failed > 0.0)),
+            longest: longest_run(all.iter().map(|interval| interval.is_bad(above))),
             cluster: dispersion(&bad, prior, &SCALES),
         }
     }
+}
+
+/// How bad a stretch of intervals was.
+struct Level {
+    requests: f64,
+    failed: f64,
+    cluster: f64,
+}
+
+impl Level {
+    fn of(intervals: &[Interval]) -> Self {
+        let counts: Vec<Counts> = intervals.iter().map(|interval| interval.counts).collect();
+        let (requests, failed) = sums(intervals);
+        let seconds = covered(intervals).as_secs_f64();
+        Self { requests, failed, cluster: cluster(&counts, 30.0 * requests / seconds.max(1.0)) }
+    }
+
+    fn upper(&self, alpha: f64) -> f64 {
+        kl_upper(self.failed / self.cluster, self.requests / self.cluster, alpha)
+    }
+}
+
+fn sums(intervals: &[Interval]) -> (f64, f64) {
+    intervals.iter().fold((0.0, 0.0), |(requests, failed), one| (requests + one.counts.count, failed + one.counts.failed))
+}
+
+fn covered(intervals: &[Interval]) -> SignedDuration {
+    intervals.iter().fold(SignedDuration::ZERO, |sum, interval| sum.saturating_add(interval.covered))
+}
+
+/// The intervals that end after `from` and not after `to`; they are in order of time.
+fn between(intervals: &[Interval], from: Timestamp, to: Timestamp) -> &[Interval] {
+    let begin = intervals.partition_point(|interval| interval.at <= from);
+    let end = intervals.partition_point(|interval| interval.at <= to);
+    &intervals[begin.min(end)..end]
+}
+
+/// All but the worst stretch of the given length: the one with the largest sum of squared excess over what the calmest 95 % predict.
+fn without_worst(intervals: &[Interval], length: SignedDuration) -> Vec<Interval> {
+    let usual = usual_ratio(intervals);
+    let excess = |interval: &Interval| (interval.counts.failed - usual * interval.counts.count).max(0.0).powi(2);
+    let (mut first, mut sum) = (0, 0.0);
+    let mut worst = (0.0, 0..0);
+    for (last, interval) in intervals.iter().enumerate() {
+        sum += excess(interval);
+        while interval.at.duration_since(intervals[first].begin()) > length && first < last {
+            sum -= excess(&intervals[first]);
+            first += 1;
+        }
+        if sum > worst.0 {
+            worst = (sum, first..last + 1);
+        }
+    }
+    let worst = worst.1;
+    intervals.iter().enumerate().filter(|(index, _)| !worst.contains(index)).map(|(_, interval)| *interval).collect()
+}
+
+/// The ratio of failed requests in the calmest 95 % of the intervals with traffic.
+fn usual_ratio(intervals: &[Interval]) -> f64 {
+    let mut busy: Vec<Counts> = intervals.iter().map(|interval| interval.counts).filter(|counts| counts.count > 0.0).collect();
+    busy.sort_by(|a, b| (a.failed * b.count).total_cmp(&(b.failed * a.count)));
+    busy.truncate(busy.len().saturating_mul(95).div_ceil(100));
+    let (count, failed) = busy.iter().fold((0.0, 0.0), |(count, failed), one| (count + one.count, failed + one.failed));
+    if count > 0.0 { failed / count } else { 0.0 }
 }
 
 impl ProbeBaseline {

@@ -80,6 +80,12 @@ impl Class {
         Self { impact: Impact::ErrorRatio, severity, floor: severity / 4.0, drift: 0.3 * severity, testable_below: 0.9 * severity, hold }
     }
 
+    /// Whoever has seen a whole day need not wait as long to tell a burst from a fault.
+    fn well_known(self) -> Self {
+        let hold = if self.impact == Impact::FeatureBroken { self.hold } else { self.hold / 2 };
+        Self { hold, ..self }
+    }
+
     /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
     fn tolerance(&self, upper: f64) -> f64 {
         f64::max(upper + upper.min(self.drift), self.floor).min(1.0)
@@ -138,6 +144,7 @@ struct BadIntervalsLens {
 impl RatioLens {
     /// A lens on request counters.
     pub(crate) fn of_errors(class: Class, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
+        let class = if baseline.knows_a_day { class.well_known() } else { class };
         let tolerance = class.tolerance(baseline.upper);
         let above = class.bad_above(tolerance);
         let bad = baseline.bad(above);
