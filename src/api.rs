@@ -4,6 +4,8 @@
 //! `POST /v1/command`: a [`Command`] as JSON, answered with an [`Answer`] as JSON (200, or 409 refused, 404 unknown, 500 not recorded).
 //! `GET /v1/livez`: 200 while the daemon's loop turns. Anything else that goes wrong is `{"error": "…"}`.
 
+use std::error::Error as _;
+use std::fs::{Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -25,7 +27,7 @@ use rollbackd_core::entry::Actor;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::daemon::Handle;
@@ -36,10 +38,12 @@ mod peer;
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// Somebody answers there already.
-    #[error("another daemon answers at {} already", path.display())]
+    #[error("the socket {} is in use by process {holder}, probably another daemon", path.display())]
     InUse {
         /// The socket.
         path: PathBuf,
+        /// The process's number, or `unknown`.
+        holder: String,
     },
     /// There is something else, which is left alone.
     #[error("{} is not a socket, so it is left alone and nothing can listen there", path.display())]
@@ -76,12 +80,14 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 const CONNECTION_LIMIT: Duration = Duration::from_secs(20);
 /// How long open connections may hold up the end.
 const END_LIMIT: Duration = Duration::from_secs(1);
+/// How often it is looked whether the socket still has its name: one `lstat`.
+const NAME_LOOK: Duration = Duration::from_secs(2);
 
 /// A socket that is listened on. Its file goes when it is dropped.
 #[derive(Debug)]
 pub struct Listening {
     listener: UnixListener,
-    _file: SocketFile,
+    file: SocketFile,
 }
 
 /// The socket's file, to be removed as long as it is ours: device and inode.
@@ -91,10 +97,21 @@ struct SocketFile {
     identity: (u64, u64),
 }
 
+impl SocketFile {
+    fn is_in_place(&self) -> bool {
+        std::fs::symlink_metadata(&self.path).is_ok_and(|found| identity(&found) == self.identity)
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|found| (found.dev(), found.ino()) == self.identity);
-        if ours && let Err(error) = std::fs::remove_file(&self.path) {
+        if self.is_in_place()
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
         }
     }
@@ -110,37 +127,42 @@ pub async fn serve(socket: &Path, handle: Handle, shutdown: CancellationToken) -
 }
 
 impl Listening {
-    /// Begins to listen. A socket file that nobody listens on any more is replaced.
+    /// Begins to listen. A socket file that nobody listens on any more is replaced; one that somebody else makes meanwhile is theirs.
     ///
     /// # Errors
     /// When somebody answers there, when the file is no socket, or when it can't be made.
     pub async fn open(path: &Path) -> Result<Self, ApiError> {
-        make_sure_that_nobody_answers(path).await?;
-        let failed = |attempt| move |source| ApiError::Io { attempt, path: path.to_owned(), source };
+        let deserted = look_for_somebody(path).await?;
+        let failed = |source| ApiError::Io { attempt: "create", path: path.to_owned(), source };
         // It gets its mode before it gets its name, so that nobody else ever finds it open.
         let unnamed = path.with_extension("new");
         let _ = std::fs::remove_file(&unnamed);
-        let listener = UnixListener::bind(&unnamed).map_err(failed("create"))?;
-        let made = std::fs::set_permissions(&unnamed, std::fs::Permissions::from_mode(0o660))
+        let listener = UnixListener::bind(&unnamed).map_err(failed)?;
+        let named = std::fs::set_permissions(&unnamed, Permissions::from_mode(0o660))
             .and_then(|()| std::fs::symlink_metadata(&unnamed))
-            .and_then(|metadata| std::fs::rename(&unnamed, path).map(|()| metadata));
-        let metadata = made.map_err(|source| {
-            let _ = std::fs::remove_file(&unnamed);
-            failed("create")(source)
-        })?;
-        let file = SocketFile { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) };
-        Ok(Self { listener, _file: file })
+            .and_then(|metadata| {
+                drop(deserted);
+                // Unlike a new name, a second one never takes the place of anything.
+                std::fs::hard_link(&unnamed, path).map(|()| metadata)
+            });
+        let _ = std::fs::remove_file(&unnamed);
+        let file = SocketFile { path: path.to_owned(), identity: identity(&named.map_err(failed)?) };
+        Ok(Self { listener, file })
     }
 
-    /// Answers until `shutdown`, and at most a second longer.
-    pub async fn serve(self, handle: Handle, shutdown: CancellationToken) {
+    /// Answers until `shutdown`, and at most a second longer. A socket whose file is removed meanwhile is made anew.
+    pub async fn serve(mut self, handle: Handle, shutdown: CancellationToken) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
+        let mut name_look = interval(NAME_LOOK);
+        name_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = None;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
+                _ = name_look.tick() => self.renew(&mut told).await,
                 (stream, place) = self.accept(&places) => {
                     connections.spawn(connection(stream, place, handle.clone()));
                 }
@@ -148,6 +170,28 @@ impl Listening {
         }
         let all_over = async { while connections.join_next().await.is_some() {} };
         let _ = timeout(END_LIMIT, all_over).await;
+    }
+
+    /// Makes the socket anew where its file is gone. `told` is what was said last of why that can't be done, so that it is said once.
+    async fn renew(&mut self, told: &mut Option<String>) {
+        if self.file.is_in_place() {
+            return;
+        }
+        let path = self.file.path.clone();
+        match Self::open(&path).await {
+            Ok(anew) => {
+                tracing::warn!(path = %path.display(), "the file of the local socket was removed; it was made anew");
+                *self = anew;
+                *told = None;
+            }
+            Err(error) => {
+                let why = error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {source}"));
+                if told.as_ref() != Some(&why) {
+                    tracing::error!(%why, "the local socket is not ours any more, so no command reaches this daemon; looking again");
+                    *told = Some(why);
+                }
+            }
+        }
     }
 
     async fn accept(&self, places: &Arc<Semaphore>) -> (UnixStream, OwnedSemaphorePermit) {
@@ -164,19 +208,25 @@ impl Listening {
     }
 }
 
-async fn make_sure_that_nobody_answers(path: &Path) -> Result<(), ApiError> {
+/// Makes sure that nobody answers at a path. Returns the file that they left, if there is one; it goes when it is dropped.
+async fn look_for_somebody(path: &Path) -> Result<Option<SocketFile>, ApiError> {
     let failed = |source| ApiError::Io { attempt: "look at", path: path.to_owned(), source };
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let found = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
         Ok(found) if !found.file_type().is_socket() => return Err(ApiError::NotASocket { path: path.to_owned() }),
-        Ok(_) => {}
-    }
+        Ok(found) => found,
+    };
+    let in_use = |holder| Err(ApiError::InUse { path: path.to_owned(), holder });
     match timeout(Duration::from_secs(1), UnixStream::connect(path)).await {
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Ok(Some(SocketFile { path: path.to_owned(), identity: identity(&found) }))
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Ok(Err(error)) => Err(failed(error)),
-        // Somebody listens, even if they are too busy to accept.
-        Ok(Ok(_)) | Err(_) => Err(ApiError::InUse { path: path.to_owned() }),
+        Ok(Ok(stream)) => in_use(peer::process(&stream)),
+        // Somebody listens who is too busy to accept.
+        Err(_) => in_use("unknown".to_owned()),
     }
 }
 

@@ -12,10 +12,11 @@ use rollbackd_core::service::ServiceName;
 use rollbackd_core::task::Route;
 use tokio::sync::mpsc;
 
+use crate::api::Listening;
 use crate::config::{self, Config, Environment, GuardedService, NotifierSettings, PlatformSettings, SignalSettings};
 use crate::daemon::{Daemon, Handle, Setup};
 use crate::executor::Adapters;
-use crate::ledger::sqlite::Sqlite;
+use crate::ledger::sqlite::{self, Sqlite};
 use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifier;
 use crate::notify::email::Email;
@@ -29,7 +30,7 @@ use crate::signal::http::Clients;
 use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
-use crate::{api, shutdown, systemd};
+use crate::{shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -41,11 +42,12 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub async fn run(path: PathBuf, config: Config, environment: Environment) -> anyhow::Result<()> {
     let Signals { shutdown, reload } = shutdown::listen().context("cannot listen for signals")?;
     let setup = setup(&config).await?;
+    // Before the ledger, so that who is refused for it leaves nothing behind.
+    let socket = socket(&config.daemon).await?;
     let ledger = ledger(&config)?;
     let services = setup.policies.len();
     let (daemon, handle) = Daemon::open(ledger, Timestamp::now(), &name(), setup)?;
 
-    let socket = api::Listening::open(&config.daemon.socket).await?;
     let socket = tokio::spawn(socket.serve(handle.clone(), shutdown.clone()));
     let reloads = tokio::spawn(reload_on_request(path, environment, handle, reload));
 
@@ -58,6 +60,16 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
     reloads.abort();
     let _ = tokio::time::timeout(LAST_WORDS, socket).await;
     Ok(ended?)
+}
+
+/// The local socket of a configuration.
+async fn socket(settings: &config::Daemon) -> anyhow::Result<Listening> {
+    // It may lie in the state directory, which is not there before the first start.
+    if settings.socket.parent() == Some(settings.state_directory.as_path()) {
+        let cannot = || format!("cannot make the state directory {}", settings.state_directory.display());
+        sqlite::make_directory(&settings.state_directory).with_context(cannot)?;
+    }
+    Ok(Listening::open(&settings.socket).await?)
 }
 
 /// The ledger of a configuration.
@@ -91,7 +103,7 @@ async fn reload_on_request(path: PathBuf, environment: Environment, handle: Hand
                 systemd::ready(&format!("guarding {services} services"));
             }
             Err(why) => {
-                tracing::error!("the configuration was not reloaded, the one that runs stays:\n{why}");
+                tracing::error!("the configuration was not reloaded, the one that runs stays: {why}");
                 systemd::ready("the configuration was not reloaded: it is wrong");
             }
         }
@@ -99,7 +111,10 @@ async fn reload_on_request(path: PathBuf, environment: Environment, handle: Hand
 }
 
 async fn reloaded(path: &Path, environment: &Environment) -> Result<Setup, String> {
-    let config = config::load(path, environment).map_err(|diagnostics| config::render(&diagnostics, false))?;
+    let config = config::load(path, environment).map_err(|diagnostics| {
+        diagnostics.log();
+        diagnostics.summary()
+    })?;
     setup(&config).await.map_err(|error| format!("{error:#}"))
 }
 
@@ -117,7 +132,7 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     };
     let mut adapters = Adapters::default();
     for (name, service) in &config.services {
-        if let Some(platform) = platform(name, service, cluster.as_ref()) {
+        if let Some(platform) = platform(name, service, cluster.as_ref(), &config.daemon.state_directory) {
             adapters.platforms.insert(name.clone(), platform);
         }
         for (signal, settings) in &service.signals {
@@ -143,13 +158,20 @@ pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
     })
 }
 
-fn platform(name: &ServiceName, service: &GuardedService, cluster: Option<&(kube::Client, kube::Client)>) -> Option<Arc<dyn Platform>> {
+fn platform(
+    name: &ServiceName,
+    service: &GuardedService,
+    cluster: Option<&(kube::Client, kube::Client)>,
+    state_directory: &Path,
+) -> Option<Arc<dyn Platform>> {
     Some(match &service.platform {
         PlatformSettings::Kubernetes(settings) => {
             let (read, write) = cluster?;
             Arc::new(Kubernetes::new(read.clone(), write.clone(), settings.clone()))
         }
-        PlatformSettings::Command(settings) => Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone())),
+        PlatformSettings::Command(settings) => {
+            Arc::new(Command::new(settings.clone(), name.clone(), service.policy.environment.clone(), state_directory))
+        }
     })
 }
 
@@ -208,5 +230,57 @@ async fn look(platform: &dyn Platform) -> Result<String, String> {
         }
         crate::platform::Report::Gone => Err("does not exist".to_owned()),
         crate::platform::Report::Missing(missing) => Err(missing.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said when a daemon is started in a directory, with its ledger and its socket there.
+    async fn refusal(directory: &Path, state: &str) -> String {
+        let file = directory.join("rollbackd.toml");
+        let text = format!(
+            "[daemon]\nstate_directory = \"{state}\"\nsocket = \"socket\"\n\
+             [services.web]\nplatform.command = {{ current = [\"/bin/true\"], deploy = [\"/bin/true\"] }}\n\
+             [services.web.probes.ready]\nhttp = \"http://127.0.0.1:9/\"\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let environment = Environment::default();
+        let config = config::load(&file, &environment).unwrap_or_else(|wrong| panic!("{}", config::render(&wrong, false)));
+        let ended = tokio::time::timeout(Duration::from_secs(30), run(file, config, environment)).await;
+        format!("{:#}", ended.expect("it ends at once").expect_err("it is refused"))
+    }
+
+    #[tokio::test]
+    async fn a_daemon_whose_socket_is_taken_leaves_no_ledger_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let taken = Listening::open(&socket).await.unwrap();
+        let said = refusal(directory.path(), "state").await;
+        assert!(said.contains(&format!("{} is in use by process {}", socket.display(), std::process::id())), "{said}");
+        assert!(!directory.path().join("state").exists(), "there is a ledger");
+        drop(taken);
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_in_a_place_that_does_not_exist_is_refused_and_the_place_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let said = refusal(directory.path(), "no/such/state").await;
+        let missing = directory.path().join("no/such");
+        assert!(said.contains(&format!("the directory {} does not exist", missing.display())), "{said}");
+        let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["rollbackd.toml"]);
+    }
+
+    #[tokio::test]
+    async fn a_socket_may_lie_in_a_state_directory_that_is_still_to_be_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let state_directory = directory.path().join("state");
+        let settings =
+            config::Daemon { socket: state_directory.join("socket"), state_directory, blind_after: jiff::SignedDuration::from_mins(2) };
+        let listening = socket(&settings).await.unwrap();
+        assert!(settings.socket.exists());
+        drop(listening);
     }
 }

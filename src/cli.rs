@@ -11,6 +11,7 @@ mod client;
 mod consent;
 mod text;
 mod value;
+mod unknown;
 
 pub mod run;
 pub mod check;
@@ -56,6 +57,14 @@ pub enum Stop {
     /// The arguments are wrong, or name something that does not exist.
     #[error("{0}")]
     Usage(String),
+    /// What was named does not exist.
+    #[error("{words}{}", listed(known))]
+    Unknown {
+        /// What was looked for.
+        words: String,
+        /// What there is instead.
+        known: Vec<String>,
+    },
     /// A guard stands in the way.
     #[error("refused ({guard}): {why}")]
     Refused {
@@ -77,7 +86,7 @@ impl Stop {
     #[must_use]
     pub const fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) => Exit::Usage,
+            Self::Usage(_) | Self::Unknown { .. } => Exit::Usage,
             Self::Refused { .. } => Exit::Refused,
             Self::NoDaemon(_) => Exit::NoDaemon,
             Self::Failed(_) => Exit::Failed,
@@ -87,10 +96,23 @@ impl Stop {
     /// As `--output json` prints it.
     fn json(&self) -> serde_json::Value {
         let mut json = serde_json::json!({ "error": self.to_string(), "exit_code": self.exit().code() });
-        if let Self::Refused { guard, .. } = self {
-            json["guard"] = guard.as_str().into();
+        match self {
+            Self::Refused { guard, .. } => json["guard"] = guard.as_str().into(),
+            Self::Unknown { words, known } => {
+                json["error"] = words.as_str().into();
+                json["known"] = known.as_slice().into();
+            }
+            Self::Usage(_) | Self::NoDaemon(_) | Self::Failed(_) => {}
         }
         json
+    }
+}
+
+/// What there is, a line each.
+fn listed(known: &[String]) -> String {
+    match known {
+        [] => "\n  there is none yet".to_owned(),
+        known => format!("\n  {}", known.join("\n  ")),
     }
 }
 
@@ -106,7 +128,8 @@ Exit codes:
   4  no daemon answers
 
 With `--output json` the answer is one JSON document on stdout, and an error is
-{\"error\": …, \"exit_code\": …}. Times are RFC 3339, ratios are 0 to 1.
+{\"error\": …, \"exit_code\": …}, with the \"guard\" that refused, or the names that are
+\"known\". Times are RFC 3339, ratios are 0 to 1.
 
 At three in the morning:
   rollbackd status                 how things are, and what stands in the way
@@ -176,9 +199,7 @@ enum Command {
     )]
     Run(run::Arguments),
     /// Validate a configuration, with every error at once.
-    #[command(
-        after_help = "Examples:\n  rollbackd check rollbackd.toml\n  rollbackd check --connect      # also tries every platform, source, query and credential\n\nExit code 2: the file has errors. 1: it is valid, but something can't be reached."
-    )]
+    #[command(after_help = check::HELP)]
     Check(check::Arguments),
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]

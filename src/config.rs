@@ -1,8 +1,10 @@
 //! The configuration: TOML text, read into raw tables, validated whole into [`Config`], every error with its place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use rollbackd_core::service::{Decision, Service, ServiceName, SignalName};
@@ -130,17 +132,25 @@ pub enum NotifierSettings {
 /// A longer file is not a configuration. In bytes.
 const LONGEST_FILE: u64 = 1024 * 1024;
 
+/// What is no file, but gives a configuration all the same, has to be done with it by then.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// The tables are read so often at most: again after misspelt keys were corrected, which may bring others to light inside. No table lies
+/// deeper.
+const READINGS: usize = 6;
+
 /// Reads a configuration file and everything that it points to. Relative paths in it begin at its directory.
 ///
 /// # Errors
 /// With everything that is wrong, errors and warnings, in order of place.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Diagnostics> {
     let file = path.display().to_string();
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|opened| opened.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
-    if let Err(error) = read {
+    let bytes = read(path).map_err(|error| {
         let message = format!("cannot read the configuration {file}: {error}");
-        return Err(Diagnostics::of_file(&file, message, Some("name another file with --config")));
+        Diagnostics::of_file(&file, message, Some("name another file with --config"))
+    })?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(too_long(&file));
     }
     match String::from_utf8(bytes) {
         Ok(text) => parse(&text, &file, environment),
@@ -155,20 +165,22 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Diagnostic
 /// With everything that is wrong, errors and warnings, in order of place.
 pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Config, Diagnostics> {
     if text.len() as u64 > LONGEST_FILE {
-        return Err(Diagnostics::of_file(
-            file,
-            format!("{file} is longer than 1 MiB"),
-            Some("a configuration is never that long: is it the right file?"),
-        ));
+        return Err(too_long(file));
     }
-    let (root, syntax_errors) = DeTable::parse_recoverable(text);
+    let (mut root, syntax_errors) = DeTable::parse_recoverable(text);
     let document = Document::new(file, text, environment);
     document.conceal_secrets(root.get_ref());
     if !document.report_syntax(&syntax_errors) {
         return Err(document.into_diagnostics());
     }
     let syntax_errors = document.problems();
-    let config = whole(Table::root(&document, root.get_ref()), environment);
+    let mut config = whole(Table::root(&document, root.get_ref()), environment);
+    for _ in 1..READINGS {
+        if !document.correct(root.get_mut(), syntax_errors) {
+            break;
+        }
+        config = whole(Table::root(&document, root.get_ref()), environment);
+    }
     if syntax_errors > 0 {
         document.forget_consequences(syntax_errors);
     }
@@ -186,13 +198,36 @@ fn whole(root: Table<'_>, environment: &Environment) -> Config {
     policy::edit_decision(&mut common.decision, root.table("decision"));
     policy::check_holds(&root, &common.matrix, &common.decision);
     let destinations = destination::destinations(&root);
-    if root.optional("notify").is_none() {
+    if root.optional("notify").is_none_or(|value| value.is_empty_table()) {
         let problem = Problem::lack(0..0, "nobody is told of anything: there is no `notify`");
         root.report(problem.help("add `[notify.NAME.email]` or `[notify.NAME.webhook]`").of_the_file());
     }
     let services = service::services(&root, &common);
     root.finish();
     Config { daemon, fleet, kubernetes, services, destinations, warnings: Diagnostics::default() }
+}
+
+fn too_long(file: &str) -> Diagnostics {
+    let message = format!("{file} is longer than 1 MiB");
+    Diagnostics::of_file(file, message, Some("a configuration is never that long: is it the right file?"))
+}
+
+/// A byte more than a configuration may have at most. A pipe, such as standard input, is waited for, but not for ever.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let without_waiting = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut file = std::fs::File::options().read(true).custom_flags(without_waiting).open(path)?.take(LONGEST_FILE + 1);
+    let began = Instant::now();
+    let mut bytes = Vec::new();
+    loop {
+        match file.read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            Err(_) if began.elapsed() > LONGEST_WAIT => {
+                return Err(std::io::Error::other(format!("it is no file, and did not end within {LONGEST_WAIT:?}")));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 fn not_utf8(file: &str, bytes: &[u8], valid: usize, environment: &Environment) -> Diagnostics {

@@ -13,6 +13,7 @@ use rollbackd_core::evidence::Evidence;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::lifecycle::State;
 use rollbackd_core::observation::Missing;
+use rollbackd_core::plan::{Phase, PlanId};
 use rollbackd_core::service::{Service, ServiceName};
 use rollbackd_core::task::{self, Route};
 use tokio::sync::{mpsc, oneshot};
@@ -217,7 +218,7 @@ impl Daemon {
     fn quarantine(&mut self, service: &ServiceName) {
         tracing::error!(%service, "judging this service broke; it is not guarded until a restart");
         self.troubles.broken.insert(service.clone());
-        self.executor.set(List::Service(service.clone()), Vec::new());
+        self.executor.set(List::Service(service.clone()), Vec::new(), self.pending(service));
     }
 
     fn turn_all(&mut self) {
@@ -332,12 +333,18 @@ impl Daemon {
 
     fn set_tasks_of(&mut self, service: &ServiceName) {
         if let Some(policy) = self.setup.policies.get(service) {
-            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy));
+            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy), self.pending(service));
         }
     }
 
+    /// The plan whose effect may be under way.
+    fn pending(&self, service: &ServiceName) -> Option<PlanId> {
+        let rollback = self.state.service(service)?.open_rollback()?;
+        (rollback.phase == Phase::Planned).then_some(rollback.id)
+    }
+
     fn set_notices(&mut self) {
-        self.executor.set(List::Notices, task::deliveries(&self.state, &self.setup.routes, NOTICES_AT_ONCE));
+        self.executor.set(List::Notices, task::deliveries(&self.state, &self.setup.routes, NOTICES_AT_ONCE), None);
     }
 
     fn request(&mut self, request: Request) {
@@ -376,7 +383,7 @@ impl Daemon {
         answer
     }
 
-    /// Everything in progress is begun anew under the new configuration; what was seen of a service stays where its policy did not change.
+    /// Everything in progress but effects is begun anew under the new configuration; what was seen of a service stays where its policy did not change.
     fn reload(&mut self, setup: Setup) {
         self.evidence.retain(|name, _| setup.policies.get(name) == self.setup.policies.get(name));
         for (name, policy) in &setup.policies {

@@ -30,6 +30,8 @@ pub enum Applied {
     Gone,
     /// The platform refused it for good; nothing was changed. Its words.
     Rejected(String),
+    /// It was begun, did not bring the target, and is not to be tried again; what it changed on the way is not known. Its words.
+    Failed(String),
     /// Neither the platform nor the effect has what it needs to redeploy; nothing was changed.
     TargetGone,
     /// It is not known whether it happened: the answer was lost. Its words. Ask again: the next attempt reads first.

@@ -10,13 +10,15 @@ pub mod selector;
 pub mod prometheus;
 pub mod metrics;
 pub mod exposition;
+mod rest;
 mod series;
 
 /// A source of readings.
 ///
 /// Guarantees: every call ends within the signal's own time limit, costs a bounded number of bytes, and turns every fault into
 /// `Missing` with its reason. Times in samples are the source's own, shifted to `now` of the caller where the source's clock is known to
-/// differ. Caveat: nothing is remembered between calls; differences of counters are the judge's business.
+/// differ. Caveat: nothing of the samples is remembered between calls, differences of counters are the judge's business; only a source
+/// whose answers are too large is asked less often than it is read, and is missing meanwhile.
 #[async_trait]
 pub trait Signal: Send + Sync {
     /// Looks once. `now` is the caller's time.

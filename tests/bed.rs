@@ -4,6 +4,8 @@
 //!
 //! Every duration is configuration, so that a story takes seconds; the default durations are proved on virtual time (`tests/sim`).
 
+#[path = "bed/account.rs"]
+mod account;
 #[path = "bed/audience.rs"]
 mod audience;
 #[path = "bed/booted.rs"]
@@ -14,6 +16,10 @@ mod daemon;
 mod host;
 #[path = "bed/host_stories.rs"]
 mod host_stories;
+#[path = "bed/hostile.rs"]
+mod hostile;
+#[path = "bed/hostile_stories.rs"]
+mod hostile_stories;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
 #[path = "bed/measure.rs"]
@@ -22,6 +28,10 @@ mod measure;
 mod parts;
 #[path = "bed/proxy.rs"]
 mod proxy;
+#[path = "bed/refusal_stories.rs"]
+mod refusal_stories;
+#[path = "bed/rights_stories.rs"]
+mod rights_stories;
 #[path = "bed/systemd_stories.rs"]
 mod systemd_stories;
 #[path = "bed/world.rs"]

@@ -297,7 +297,7 @@ fn status_shows_every_service_in_a_row_and_then_what_stands_in_the_way() {
             "PAUSED    all services, by alice since 2026-11-21 03:00:00 UTC (5m ago), until 2026-11-21 05:05:00 UTC (in 2h): data centre move",
             "PAUSED    checkout, by alice",
             "NOTICES   3 still to be delivered",
-            "ROLLBACK  checkout: shop:v2 to shop:v1: verifying; planned 2026-11-21 03:04:00 UTC (1m ago): asked for by alice",
+            "ROLLBACK  checkout: shop:v2 to shop:v1: verifying; decided 2026-11-21 03:04:00 UTC (1m ago): asked for by alice",
             "BLIND     search: platform: timed out",
             "To see why: rollbackd explain checkout",
         ],
@@ -324,6 +324,35 @@ fn status_of_one_service_says_what_every_check_says() {
         ],
     );
     assert_eq!(fake.asked(), [Asked::Status { service: Some(name("checkout")) }]);
+}
+
+#[test]
+fn a_service_that_runs_its_only_good_version_is_not_said_to_have_none() {
+    let fake = Fake::new(|_| {
+        let mut well = service();
+        (well.known_good, well.summary) = (None, "well, known good".to_owned());
+        let mut runs = deployment(12, "shop:v2", Status::Deployed);
+        runs.mark = Mark::Good;
+        well.deployment = Some(runs);
+        let mut new = well.clone();
+        new.service = name("search");
+        new.deployment = Some(deployment(3, "search:v1", Status::Watching));
+        Answer::Status(status(vec![well, new]))
+    });
+    let ran = fake.run(&["status"]);
+    ran.says(0, &["shop:v2    deployed  -          it runs", "search:v1  watching  5m of 30m  -  "]);
+    fake.run(&["status", "-v"]).says(0, &["known good  what runs; no other version is\n", "known good  none yet: there is no way back\n"]);
+}
+
+#[test]
+fn a_check_that_sees_more_failing_than_is_tolerated_is_not_said_to_pass() {
+    let fake = Fake::new(|_| {
+        let mut suspect = service();
+        let numbers = Numbers { waits_for: Some(rollbackd_core::verdict::Gate::Persistence), ..numbers() };
+        suspect.findings = vec![finding(FindingState::Passing, Some(numbers), "62 % failing; waits", Some("waits"))];
+        Answer::Status(status(vec![suspect]))
+    });
+    fake.run(&["status", "checkout"]).says(0, &["suspect  errors  error ratio too high  62 % failing; waits\n"]);
 }
 
 #[test]
@@ -425,6 +454,7 @@ fn nothing_is_changed_without_a_terminal_unless_somebody_said_yes() {
 fn a_dry_run_only_looks() {
     let fake = Fake::new(|command| match command {
         Asked::Status { .. } => Answer::Status(status(vec![service()])),
+        Asked::History { .. } => Answer::History(vec![deployment(12, "shop:v2 #7f3a", Status::Watching)]),
         Asked::Rollback { dry_run: true, .. } => planned(true),
         other => panic!("{other:?}"),
     });
@@ -435,7 +465,10 @@ fn a_dry_run_only_looks() {
     fake.run(&["hold", "checkout", "--for", "2h", "--reason", "load test", "--dry-run"])
         .says(0, &["would pause automatic rollbacks of checkout for 2h: load test"]);
     fake.run(&["resume", "--all", "-n"]).says(0, &["would allow automatic rollbacks of all services again, and release the brake"]);
-    fake.run(&["mark-bad", "checkout", "shop:v2", "-n"]).says(0, &["would mark shop:v2 of checkout bad"]);
+    for version in ["shop:v2", "shop:v2 #7f3a", "sha256:shop:v2 #7f3a", "#12"] {
+        fake.run(&["mark-bad", "checkout", version, "-n"]).says(0, &["would mark shop:v2 #7f3a of checkout (deployment 12) bad"]);
+    }
+    fake.run(&["mark-bad", "checkout", "shop:v3", "-n"]).stops(2, &["was never seen in a version \"shop:v3\"", "  #12 shop:v2 #7f3a ("]);
 }
 
 #[test]
@@ -653,6 +686,65 @@ fn the_real_daemon_pauses_and_says_who_did_it() {
     run(&["status"]).stops(4, &["no daemon answers"]);
 }
 
+/// What a daemon says on stderr, line by line, each within ten seconds.
+struct Said(std::sync::mpsc::Receiver<String>);
+
+impl Said {
+    fn by(child: &mut std::process::Child) -> Self {
+        let stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for line in std::io::BufRead::lines(stderr).map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self(lines)
+    }
+
+    /// The lines up to one that holds a text.
+    fn until(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        while !lines.last().is_some_and(|line: &String| line.contains(text)) {
+            lines.push(self.0.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|_| panic!("{text:?} is not in {lines:#?}")));
+        }
+        lines
+    }
+}
+
+#[test]
+fn a_reload_that_is_refused_says_each_mistake_in_a_line_and_in_fields() {
+    const GOOD: &str = "[services.a]\nplatform.command = { current = ['echo', 'v1'], deploy = ['true'] }\n";
+    for format in ["text", "json"] {
+        let (directory, path) = file(GOOD);
+        let socket = directory.path().join("socket").display().to_string();
+        let arguments = ["run", "--config", &path, "--socket", &socket, "--log-format", format];
+        let mut command = rollbackd(&arguments);
+        let mut daemon = command.env("STATE_DIRECTORY", directory.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = Said::by(&mut daemon);
+        said.until("ready");
+        std::fs::write(&path, format!("{GOOD}widnow = '1h'\nwindow = 3\n")).unwrap();
+        let process = rustix::process::Pid::from_child(&daemon);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+        let lines = said.until("was not reloaded");
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        assert_eq!(daemon.wait().unwrap().code(), Some(0));
+        assert!(!lines.iter().any(|line| line.contains("\\n")), "{lines:#?}");
+        assert!(lines.last().unwrap().contains("2 errors"), "{lines:#?}");
+        let widnow = lines.iter().find(|line| line.contains("widnow")).unwrap_or_else(|| panic!("{lines:#?}"));
+        if format == "json" {
+            let json: Value = serde_json::from_str(widnow).unwrap();
+            assert_eq!(json["message"], "`widnow` is not a key of `services.a`");
+            assert_eq!((&json["level"], &json["line"], &json["column"]), (&json!("ERROR"), &json!(3), &json!(1)));
+            assert_eq!((&json["file"], &json["help"]), (&json!(path), &json!("did you mean `window`?")));
+        } else {
+            assert!(
+                widnow.contains("`widnow` is not a key of `services.a` file=") && widnow.contains(" line=3 column=1 help="),
+                "{widnow}"
+            );
+        }
+    }
+}
+
 // Exit codes and hard circumstances.
 
 #[test]
@@ -672,6 +764,75 @@ fn a_name_that_does_not_exist_is_a_matter_of_usage() {
     fake.run(&["status", "ghost"]).stops(2, &["error: no service is called ghost; there are: checkout"]);
     let ran = fake.run(&["explain", "ghost", "--output", "json"]);
     assert_eq!((ran.code, &ran.json()["exit_code"]), (Some(2), &json!(2)));
+}
+
+#[test]
+fn a_service_that_does_not_exist_is_told_with_those_that_do() {
+    let fake = Fake::new(|command| match command {
+        Asked::Status { service: None } => Answer::Status(status(vec![service()])),
+        _ => Answer::Unknown("no service is called chekout; there are: checkout".to_owned()),
+    });
+    let commands: [&[&str]; 8] = [
+        &["status", "chekout"],
+        &["history", "chekout"],
+        &["explain", "chekout"],
+        &["deployed", "chekout"],
+        &["rollback", "chekout", "--yes"],
+        &["hold", "chekout", "--reason", "x", "--yes"],
+        &["resume", "chekout", "--yes"],
+        &["mark-good", "chekout", "shop:v1", "--dry-run"],
+    ];
+    for arguments in commands {
+        fake.run(arguments).stops(2, &["error: no service is called chekout: did you mean checkout?\n  checkout\n"]);
+    }
+    let json = fake.run(&["status", "chekout", "--output", "json"]).json();
+    assert_eq!(json, json!({ "error": "no service is called chekout: did you mean checkout?", "exit_code": 2, "known": ["checkout"] }));
+}
+
+#[test]
+fn an_environment_that_does_not_exist_is_no_empty_history() {
+    let fake = Fake::new(|command| match command {
+        Asked::Status { .. } => Answer::Status(status(vec![service()])),
+        Asked::History { environment: None, .. } => {
+            let mut past = deployment(3, "shop:v0", Status::Superseded);
+            past.environment = "staging".to_owned();
+            Answer::History(vec![past])
+        }
+        Asked::History { .. } => Answer::History(Vec::new()),
+        other => panic!("{other:?}"),
+    });
+    fake.run(&["history", "-e", "prodution"])
+        .stops(2, &["error: no environment is called prodution: did you mean production?\n  production\n  staging\n"]);
+    fake.run(&["history", "checkout", "-e", "moon"]).stops(2, &["error: no environment of checkout is called moon\n  production\n"]);
+    fake.run(&["history", "-e", "production"]).says(0, &["no deployment was seen yet"]);
+}
+
+#[test]
+fn a_version_that_was_never_seen_is_told_with_the_newest_ones_that_were() {
+    let fake = Fake::new(|command| match command {
+        Asked::Status { .. } => Answer::Status(status(vec![service()])),
+        Asked::History { .. } => {
+            let again = deployment(30, "shop:v29", Status::RolledBack);
+            Answer::History(
+                std::iter::once(again).chain((1..30).rev().map(|n| deployment(n, &format!("shop:v{n}"), Status::Deployed))).collect(),
+            )
+        }
+        _ => Answer::Refused { guard: "unknown-version".to_owned(), why: "it was never seen at this service".to_owned() },
+    });
+    for arguments in [
+        &["rollback", "checkout", "--to", "shop:v99", "--dry-run"][..],
+        &["mark-good", "checkout", "shop:v99", "--yes"],
+        &["mark-bad", "checkout", "shop:v99", "--dry-run"],
+    ] {
+        let ran = fake.run(arguments);
+        ran.stops(
+            2,
+            &["error: checkout was never seen in a version \"shop:v99\"", "  #30 shop:v29 (rolled_back, marked unknown)\n  #28 shop:v28"],
+        );
+        assert!(ran.stderr.ends_with("  and 19 more\n") && ran.stderr.lines().count() == 12, "{}", ran.stderr);
+    }
+    let json = fake.run(&["rollback", "checkout", "--to", "shop:v99", "--yes", "--output", "json"]).json();
+    assert_eq!((&json["exit_code"], &json["known"][0]), (&json!(2), &json!("#30 shop:v29 (rolled_back, marked unknown)")));
 }
 
 #[test]
@@ -736,6 +897,94 @@ fn wrong_arguments_are_a_matter_of_usage() {
         assert_eq!(ran.stdout, "", "{arguments:?}");
         assert!(!ran.stderr.is_empty(), "{arguments:?}");
     }
+}
+
+/// A file with this text, and its path.
+fn file(text: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("rollbackd.toml");
+    std::fs::write(&path, text).unwrap();
+    (directory, path.display().to_string())
+}
+
+#[test]
+fn check_as_json_is_one_flat_object_whether_the_file_is_good_or_not() {
+    let fields = |json: &Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let (_directory, wrong) = file("[services.a]\nplatform.command = { current = ['a'], deploy = ['b'] }\nwidnow = '1h'\n");
+    let ran = Ran::new(rollbackd(&["check", &wrong, "--output", "json"]).output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));
+    let json = ran.json();
+    let mut expected = vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "valid"];
+    assert_eq!(fields(&json), expected);
+    assert_eq!((&json["valid"], &json["exit_code"], &json["omitted"]), (&json!(false), &json!(2), &json!(0)));
+    let error = json["diagnostics"].as_array().unwrap().iter().find(|diagnostic| diagnostic["level"] == "error").unwrap();
+    assert_eq!((&error["line"], &error["column"], &error["help"]), (&json!(3), &json!(1), &json!("did you mean `window`?")));
+
+    let (_directory, good) = file("[services.a]\nplatform.command = { current = ['a'], deploy = ['b'] }\n");
+    let ran = Ran::new(rollbackd(&["check", &good, "--output", "json"]).output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let json = ran.json();
+    expected.retain(|field| !["error", "exit_code"].contains(field));
+    assert_eq!(fields(&json), expected);
+    assert_eq!((&json["valid"], &json["services"], &json["connections"]), (&json!(true), &json!(["a"]), &Value::Null));
+    assert_eq!(json["diagnostics"][0]["level"], "warning");
+}
+
+#[test]
+fn a_host_without_certificate_authorities_still_sees_what_is_not_encrypted() {
+    let plain = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = plain.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in plain.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let (_directory, path) = file(&format!(
+        "[services.a]\nplatform.command = {{ current = ['echo', 'v1'], deploy = ['true'] }}\n\
+         probes.plain.http = 'http://{address}/'\nprobes.secure.http = 'https://{address}/'\n"
+    ));
+    let mut command = rollbackd(&["check", &path, "--connect", "--output", "json"]);
+    let ran = Ran::new(command.env("SSL_CERT_FILE", "/no/such/file").env("SSL_CERT_DIR", "/no/such/directory").output().unwrap());
+    let json = ran.json();
+    let of = |name: &str| {
+        let tried = json["connections"].as_array().unwrap().iter();
+        tried.into_iter().find(|tried| tried["what"].as_str().unwrap().contains(name)).unwrap()["ok"].clone()
+    };
+    assert_eq!((of("probe.plain"), of("probe.secure"), ran.code), (json!(true), json!(false), Some(1)), "{json}");
+}
+
+#[test]
+fn ten_services_that_never_answer_are_tried_together() {
+    // It takes connections and never says anything.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let service = |number| {
+        format!(
+            "[services.s{number}]\n\
+             platform.command = {{ current = ['true'], deploy = ['true'] }}\n\
+             probes.ready = {{ http = 'http://{address}/{number}', timeout = '1s' }}\n"
+        )
+    };
+    let text = (0..10).map(service).collect::<Vec<_>>().concat();
+    let (_directory, path) = file(&text);
+    let began = std::time::Instant::now();
+    let ran = Ran::new(rollbackd(&["check", &path, "--connect", "--output", "json"]).output().unwrap());
+    let took = began.elapsed();
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let json = ran.json();
+    let probes: Vec<_> =
+        json["connections"].as_array().unwrap().iter().filter(|tried| tried["what"].as_str().unwrap().contains("probe")).collect();
+    assert_eq!(probes.len(), 10);
+    for (number, probe) in probes.iter().enumerate() {
+        assert!(probe["what"].as_str().unwrap().starts_with(&format!("services.s{number}: probe.ready ")), "{probe}");
+        assert_eq!(probe["ok"], false);
+        assert!(probe["found"].as_str().unwrap().contains("no answer within 1s"), "{probe}");
+    }
+    // One after another they take ten seconds by their own limits.
+    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 #[test]

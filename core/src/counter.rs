@@ -14,6 +14,8 @@ pub struct Increment {
     pub from: Timestamp,
     /// The later scrape.
     pub at: Timestamp,
+    /// When the process that counted began, if that is known.
+    pub process_started: Option<Timestamp>,
     /// Requests; at least 0.
     pub requests: f64,
     /// Failed ones; 0 to `requests`.
@@ -143,20 +145,21 @@ impl Counter {
         }
         self.remember_target(target, at);
         let Some(mut from) = requests.since else {
-            self.set_apart(target, failed);
+            self.set_apart(target, &failed);
             return None;
         };
         if let Some((since, late)) = self.apart.remove(target) {
             from = from.min(since);
             failed.number += late;
         }
-        Some(Increment { from, at, requests: requests.number, failed: f64::min(failed.number, requests.number) })
+        let process_started = scrape.iter().filter_map(|sample| sample.series.process_started).max();
+        Some(Increment { from, at, process_started, requests: requests.number, failed: f64::min(failed.number, requests.number) })
     }
 
     /// Requests and failures are asked for one after the other, so that a scrape may fall between the questions: then one of them comes a
     /// look late. Failures wait for the next requests of their target; what they happened among is counted there or was counted before.
-    fn set_apart(&mut self, target: &str, failed: Counted) {
-        let Counted { since: Some(since), number } = failed else { return };
+    fn set_apart(&mut self, target: &str, failed: &Counted) {
+        let Counted { since: Some(since), number } = *failed else { return };
         if number <= 0.0 || !self.targets.contains_key(target) {
             return;
         }

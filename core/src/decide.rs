@@ -13,7 +13,7 @@ use crate::guard::{self, Limits, Refusal, Wish};
 use crate::lifecycle::{Deployment, Rollback, ServiceState, State, Status};
 use crate::observation::{Binding, Rollout, Scrape, Workload};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
-use crate::service::{Service, ServiceName, SignalName};
+use crate::service::{Decision, Service, ServiceName, SignalName};
 use crate::severity::Response;
 use crate::verdict::{Failure, Finding, FindingState, Verdict};
 use crate::words;
@@ -46,6 +46,8 @@ pub enum EffectOutcome {
     Gone,
     /// The platform refused it for good; its words.
     Rejected(String),
+    /// It was begun, did not bring the target, and is not to be tried again; what it changed is not known. The platform's words.
+    Failed(String),
     /// Nobody has the target any more.
     TargetGone,
 }
@@ -88,6 +90,7 @@ pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: Eff
         EffectOutcome::Moved => ended(Outcome::Void(Void::Moved)),
         EffectOutcome::Gone => ended(Outcome::Void(Void::Gone)),
         EffectOutcome::Rejected(words) => ended(Outcome::Failed(Obstacle::Rejected(words))),
+        EffectOutcome::Failed(words) => ended(Outcome::Failed(Obstacle::NotRolledOut(words))),
         EffectOutcome::TargetGone => ended(Outcome::Failed(Obstacle::TargetGone)),
     }
 }
@@ -116,7 +119,7 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
     match service.current().filter(|current| current.status.in_window()) {
         Some(current) => {
             if evidence.watched() != Some(current.id) || evidence.watched_from() != Some(current.watched_from) {
-                evidence.watch(policy, current.id, current.watched_from, now);
+                evidence.watch(policy, current.id, current.watched_from, patience(service, policy), now);
             }
             evidence.set_baselines(policy, &current.baselines);
         }
@@ -135,6 +138,14 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
     }
+}
+
+/// How long a version may take to become ready where nothing serves meanwhile: three times as long as the slowest that is known, since the
+/// next one may have more to do. As long as none is known, as long as any may take.
+fn patience(service: &ServiceState, policy: &Service) -> SignedDuration {
+    let Decision { startup_deadline, ready_deadline, .. } = policy.decision;
+    let usual = service.slowest_start().map_or(ready_deadline, |slowest| slowest.saturating_mul(3));
+    usual.min(ready_deadline).max(startup_deadline)
 }
 
 /// Whether somebody brought back what the effect had left, before the effect was seen. A platform without generations can't tell that
@@ -282,7 +293,7 @@ impl Turn<'_> {
             version: workload.version.clone(),
             artifact: workload.artifact.clone(),
             arrival,
-            started: self.now,
+            started: self.evidence.workload().map_or(self.now, |(_, looked)| looked.min(self.now)),
             not_before: self.evidence.other_version_until().unwrap_or(self.now),
             change: workload.change.unwrap_or_default(),
         }
@@ -514,6 +525,10 @@ impl Turn<'_> {
         let standing = current.verdict.as_ref().is_some_and(|(_, verdict)| verdict.response == Response::RollBack);
         if standing {
             return vec![Entry::WindowFailed { service: self.name(), deployment: current.id }];
+        }
+        // Shortly after a start of the daemon, or of a replica, it can't be told yet.
+        if self.evidence.is_settling(self.policy, self.now) {
+            return Vec::new();
         }
         match self.evidence.health(self.policy, self.now) {
             Health::Proven { log_evidence } => self.passed(current, log_evidence),

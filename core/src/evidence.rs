@@ -23,8 +23,9 @@ use self::memory::{History, Memory};
 use self::platform::{HardRules, Platform};
 use self::proof::{Proof, ROUNDS, lack_of_rounds};
 use self::rounds::Round;
-use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Window};
+use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Startup, Window};
 use crate::baseline::Baseline;
+use crate::counter::Increment;
 use crate::entry::DeploymentId;
 use crate::observation::{Missing, Reading, Scrape, Workload};
 use crate::plan::PlanId;
@@ -102,6 +103,9 @@ pub struct Blind {
     pub since: Timestamp,
 }
 
+/// What is replaced takes so long to end (the usual grace of Kubernetes), and may be counted as long.
+const LEAVING: SignedDuration = SignedDuration::from_secs(30);
+
 /// Suspicion blocks a promotion for so long.
 const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
 
@@ -138,8 +142,9 @@ impl Evidence {
             Some(missing) => sight.lose(missing, at),
             None => sight.see(at),
         }
+        let own: Vec<Increment> = increments.iter().filter(|increment| self.is_own(service, increment)).copied().collect();
         if let Some(SignalWindow::Errors(window)) = self.signal_window(signal) {
-            window.take(&increments);
+            window.take(&own);
         }
         if let Some(proof) = &mut self.proof {
             proof.take_increments(signal, &increments);
@@ -150,11 +155,37 @@ impl Evidence {
         let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
         sight.see(round.at);
         rounds.push(round, policy.every, policy.history(&service.decision));
+        let startup = self.startup(service, round.at);
         if let Some(SignalWindow::Probe(window)) = self.signal_window(signal) {
-            window.take(round);
+            window.take(round, startup);
         }
         if let Some(proof) = &mut self.proof {
             proof.take_round(signal, &round);
+        }
+    }
+
+    /// Whether the version that is watched counted this, as far as can be told: its process began after anything else was deployed, or
+    /// nothing else has run for a while. What is replaced may be bad, and the version that replaces it the cure.
+    fn is_own(&self, service: &Service, increment: &Increment) -> bool {
+        let Some(window) = &self.window else { return true };
+        if self.platform.newest().is_none() {
+            return true;
+        }
+        let begin = self.platform.other_version_until().map_or(window.start, |until| until.min(window.start));
+        let leaving = LEAVING.min(service.decision.grace);
+        let alone = window.alone_since.and_then(|since| since.checked_add(leaving).ok());
+        increment.process_started.is_some_and(|started| started >= begin) || alone.is_some_and(|alone| increment.from >= alone)
+    }
+
+    fn startup(&self, service: &Service, now: Timestamp) -> Startup {
+        let may_still_start = |window: &Window| window.hard_rules.may_still_start(&service.decision, &self.platform, now);
+        let waited = self.window.as_ref().is_some_and(may_still_start);
+        match self.platform.newest() {
+            _ if waited => Startup::Waited,
+            Some((workload, _)) if self.platform.is_complete() && workload.ready_is_checked => Startup::Ready,
+            Some(_) if self.platform.is_complete() => Startup::Running,
+            Some(_) => Startup::Unknown,
+            None => Startup::Running,
         }
     }
 
@@ -167,6 +198,7 @@ impl Evidence {
         let elapsed = self.platform.see(workload, at);
         if let Some(window) = &mut self.window {
             window.hard_rules.see(workload, at, elapsed);
+            window.alone_since = window.alone_since.or(self.platform.complete_since());
         }
     }
 
@@ -196,6 +228,13 @@ impl Evidence {
     #[must_use]
     pub fn looked_at_workload(&self) -> bool {
         self.platform.newest().is_some() || self.platform.missing().is_some()
+    }
+
+    /// Whether it shows within seconds how the workload is: nobody has looked yet, or its rollout was completed just now.
+    #[must_use]
+    pub fn is_settling(&self, service: &Service, now: Timestamp) -> bool {
+        let just_complete = self.platform.is_complete() && !self.platform.is_steady(&service.decision, now);
+        just_complete || !self.looked_at_workload()
     }
 
     /// The platform gives nothing any more.
@@ -247,14 +286,21 @@ impl Evidence {
     }
 
     /// Begins to weigh a deployment that started at `start`; what was weighed before is dropped, what is remembered of each signal stays.
-    pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, now: Timestamp) {
+    /// Where nothing serves while it starts, it may take `patience` to become ready.
+    pub fn watch(&mut self, service: &Service, deployment: DeploymentId, start: Timestamp, patience: SignedDuration, now: Timestamp) {
         for (signal, policy) in &service.signals {
             if let Some(memory) = self.memories.get_mut(signal) {
                 memory.sight.resume(policy.every, now);
             }
         }
-        let hard_rules = HardRules::new(&service.decision, &self.platform, start, now);
-        self.window = Some(Window::new(service, deployment, start, hard_rules));
+        let hard_rules = HardRules::new(&service.decision, &self.platform, start, patience, now);
+        let was_well = |signal: &SignalName| match self.memories.get(signal).map(|memory| &memory.history) {
+            Some(History::Probe(rounds)) => rounds.were_well_before(start),
+            Some(History::Errors(_)) | None => false,
+        };
+        let mut window = Window::new(service, deployment, start, hard_rules, was_well);
+        window.alone_since = self.platform.complete_since();
+        self.window = Some(window);
     }
 
     /// Gives the watched deployment the baselines it lacked; those it has stay.

@@ -79,6 +79,8 @@ pub struct Deployment {
     pub refusal: Option<Refusal>,
     /// Until when its window was extended, and what lacked.
     pub extended: Option<(Timestamp, Vec<Lack>)>,
+    /// When it was rolled out.
+    pub rolled_out: Option<Timestamp>,
     /// When it left its window.
     pub ended: Option<Timestamp>,
     /// How many plans to undo it lost their ground.
@@ -215,6 +217,8 @@ pub struct ServiceState {
 impl ServiceState {
     /// Deployments that are kept in memory; the ledger keeps all.
     pub const KEPT_DEPLOYMENTS: usize = 50;
+    /// Starts that the time of a start is learned from.
+    const KNOWN_STARTS: usize = 10;
     /// Marks that are kept in memory.
     pub const KEPT_MARKS: usize = 100;
     /// Copies of versions that are kept in memory: the current one, the one before, and three known good ones.
@@ -239,6 +243,14 @@ impl ServiceState {
             .values()
             .rev()
             .find(|deployment| deployment.version.id != *running && self.mark(&deployment.version.id) == Mark::Good)
+    }
+
+    /// The longest that one of the newest deployments took to be rolled out. What was there at the first look says nothing of it.
+    #[must_use]
+    pub fn slowest_start(&self) -> Option<SignedDuration> {
+        let started = self.deployments.values().rev().filter(|deployment| deployment.arrival != Arrival::FirstSight);
+        let took = started.filter_map(|deployment| Some(deployment.rolled_out?.duration_since(deployment.started)));
+        took.take(Self::KNOWN_STARTS).max()
     }
 
     /// The ledger's copy of a version.
@@ -436,7 +448,9 @@ impl State {
             Entry::RollbackPlanned { plan } if matches!(plan.cause, Cause::Verdict(_)) => {
                 self.automatic.push_back((record.at, PlanId(record.seq)));
             }
-            Entry::RollbackEnded { plan, outcome: Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)), .. } => self.automatic.retain(|(_, counted)| counted != plan),
+            Entry::RollbackEnded { plan, outcome: Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_)), .. } => {
+                self.automatic.retain(|(_, counted)| counted != plan);
+            }
             _ => {}
         }
     }
@@ -469,6 +483,7 @@ impl ServiceState {
             Entry::DeploymentSeen { .. } => self.deployment_seen(record),
             Entry::DeploymentAnnounced { deployment, started, change, .. } => self.announced(*deployment, *started, *change, at),
             Entry::RolledOut { deployment, .. } => self.step(*deployment, |deployment| {
+                deployment.rolled_out.get_or_insert(at);
                 if deployment.status == Status::Deploying {
                     deployment.status = Status::Watching;
                 }
@@ -559,6 +574,7 @@ impl ServiceState {
             verdict: None,
             refusal: None,
             extended: None,
+            rolled_out: None,
             ended: None,
             voids: 0,
             rejection: None,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
+use crate::evidence::Lack;
 use crate::guard::Refusal;
 use crate::lifecycle::{Deployment, Rollback, State};
 use crate::observation::Missing;
@@ -45,6 +46,8 @@ pub enum NoticeKind {
     Sighted,
     /// A plan lost its ground, because somebody deployed or changed the workload.
     Stopped,
+    /// A window ended, and the version is not even rolled out.
+    NotRolledOut,
     /// An operator did something that the others should know: hold, resume.
     Operator,
 }
@@ -93,6 +96,9 @@ pub fn of(state: &State, record: &Record) -> Option<Notice> {
         Entry::RollbackPlanned { plan } => writer.rolling_back(plan),
         Entry::RollbackEnded { service, plan, outcome } => writer.rollback_ended(service, *plan, outcome),
         Entry::AllClear { service, plan } => writer.all_clear(service, *plan),
+        Entry::WindowExtended { service, deployment, lacks, until } if lacks.contains(&Lack::Rollout) => {
+            writer.not_rolled_out(service, *deployment, *until)
+        }
         Entry::WindowFailed { service, deployment } => writer.window_failed(service, *deployment),
         Entry::DeploymentSeen { service, arrival: Arrival::Deployed, .. } => writer.gone_back_by_hand(service),
         Entry::Blinded { service, signal, missing, since } => Some(writer.blind(service, signal, missing, *since)),
@@ -250,7 +256,7 @@ impl Writer<'_> {
     fn rolling_back(&self, plan: &Plan) -> Option<Notice> {
         let deployment = self.state.deployment(&plan.service, plan.deployment)?;
         // It was told that the platform refused the first attempt; how a later one ends is news, that there is one is not.
-        if deployment.rejection.is_some() {
+        if deployment.rejection.is_some() && matches!(plan.cause, Cause::Verdict(_)) {
             return None;
         }
         let mut notice = self.on(
@@ -276,7 +282,8 @@ impl Writer<'_> {
         let plan = &rollback.plan;
         let deployment = self.state.deployment(service, plan.deployment)?;
         let refused = matches!(outcome, Outcome::Failed(Obstacle::Rejected(_)));
-        if refused && deployment.rejection.as_ref().is_some_and(|rejection| rejection.known) {
+        let by_itself = matches!(plan.cause, Cause::Verdict(_));
+        if refused && by_itself && deployment.rejection.as_ref().is_some_and(|rejection| rejection.known) {
             return None;
         }
         let (from, to) = (brief(&plan.from), brief(&plan.to));
@@ -312,9 +319,10 @@ impl Writer<'_> {
         if matches!(outcome, Outcome::Recovered) {
             notice.paragraphs.push(what_stays(&deployment.version.name));
         }
-        if refused && matches!(plan.cause, Cause::Verdict(_)) {
+        if refused && by_itself {
             notice.paragraphs.push(
-                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends.".to_owned(),
+                "It is tried again when somebody changes the workload (resumes it, say), and now and then until the window ends."
+                    .to_owned(),
             );
         }
         notice.next.splice(0..0, next_after(service, outcome));
@@ -362,6 +370,19 @@ impl Writer<'_> {
         }
         notice.paragraphs.push("It is not watched any more, and it is not known good.".to_owned());
         notice.next.insert(0, to_go_back(service));
+        Some(notice)
+    }
+
+    /// Nothing failed, but nothing came of the deployment either: somebody wants to know.
+    fn not_rolled_out(&self, service: &ServiceName, id: DeploymentId, until: Timestamp) -> Option<Notice> {
+        let deployment = self.state.deployment(service, id)?;
+        let headline = format!("{} is still not rolled out: please look", brief(&deployment.version));
+        let mut notice = self.on(NoticeKind::NotRolledOut, service, deployment, &headline);
+        notice.paragraphs.push(
+            "Its window ended, and no check failed; but the platform has not finished to roll it out (or was told to wait). It is not known good."
+                .to_owned(),
+        );
+        notice.facts.push(("Watched on until".to_owned(), words::time(until)));
         Some(notice)
     }
 

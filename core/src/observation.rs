@@ -93,6 +93,8 @@ pub struct Workload {
     pub rollout: Rollout,
     /// Counts of replicas.
     pub replicas: Replicas,
+    /// Whether a replica counts as ready only once it answered a check of the platform's own, and not already when it was started.
+    pub ready_is_checked: bool,
     /// What is wrong, by the platform's word.
     pub troubles: Vec<Trouble>,
     /// What a rollback left on the object, if one did.

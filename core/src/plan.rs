@@ -124,7 +124,7 @@ pub enum Obstacle {
     Rejected(String),
     /// Neither the platform nor the ledger has the target any more; nothing was changed.
     TargetGone,
-    /// The effect happened, but the target was not rolled out in time; the platform's words on why.
+    /// The effect was begun, but the target was not rolled out, or not in time; the platform's words on why.
     NotRolledOut(String),
 }
 

@@ -1,7 +1,7 @@
 //! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
 //! Times are RFC 3339, durations are ISO 8601 (`PT2M5S`), ratios are 0 to 1.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::entry::{Arrival, DeploymentId, Mark};
@@ -103,6 +103,18 @@ pub struct DeploymentView {
     pub why: String,
 }
 
+impl DeploymentView {
+    /// Whether a person who says this means what was deployed here: the version's name, its image (what stands before ` #`), its identity,
+    /// or the number of the deployment (`#12`).
+    #[must_use]
+    pub fn is_called(&self, asked: &str) -> bool {
+        asked.strip_prefix('#').and_then(|number| number.parse().ok()) == Some(self.deployment)
+            || self.version.id.0 == asked
+            || self.version.name == asked
+            || self.version.name.split(" #").next() == Some(asked)
+    }
+}
+
 /// One rollback.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RollbackView {
@@ -134,7 +146,7 @@ pub struct FindingView {
     pub finding: Finding,
     /// In words.
     pub words: String,
-    /// The gate that evidence waits for, in words.
+    /// The gate that evidence against the deployment waits for, in words; none where no more fails than is tolerated.
     pub waits_for: Option<String>,
 }
 
@@ -262,7 +274,8 @@ fn hold(hold: &Hold) -> HoldView {
 }
 
 fn finding(finding: Finding) -> FindingView {
-    let gate = finding.numbers.as_ref().and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
+    let numbers = finding.numbers.as_ref().filter(|_| words::is_suspect(&finding));
+    let gate = numbers.and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
     let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
     FindingView { words: words::finding(&finding), waits_for, finding }
 }
@@ -352,7 +365,7 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
 }
 
 fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
-    let watched = sight.now.duration_since(current.started);
+    let watched = SignedDuration::from_secs(sight.now.duration_since(current.started).as_secs());
     if current.extended.is_some() {
         return format!("watched on after {}: nothing proves it good or bad", words::duration(watched));
     }
@@ -366,7 +379,11 @@ fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec
     let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
     match (&explained.verdict, rollback) {
         (_, Some(rollback)) => {
-            let was = if rollback.applied.is_some() { "was" } else { "was to be" };
+            let was = match (&rollback.applied, rollback.is_open()) {
+                (Some(_), _) => "was",
+                (None, true) => "is to be",
+                (None, false) => "was to be",
+            };
             answer.push(format!("{version} {was} rolled back to {}: {}.", rollback.plan.to, words::cause(&rollback.plan.cause)));
             answer.push(match words::ending(rollback) {
                 Some(ending) => words::sentence(&ending),
@@ -374,7 +391,7 @@ fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec
             });
         }
         (Some((_, verdict)), None) => answer.extend(answer_to_verdict(version, verdict, explained)),
-        (None, None) => answer.extend(answer_without_verdict(sight, explained)),
+        (None, None) => answer.extend(answer_without_verdict(sight, known, explained)),
     }
     answer
 }
@@ -393,7 +410,7 @@ fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deploymen
     vec![found, done]
 }
 
-fn answer_without_verdict(sight: Sight<'_>, explained: &Deployment) -> Vec<String> {
+fn answer_without_verdict(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec<String> {
     let Sight { policy, evidence, now, .. } = sight;
     let version = &explained.version;
     if let Some(proof) = explained.proof {
@@ -406,23 +423,48 @@ fn answer_without_verdict(sight: Sight<'_>, explained: &Deployment) -> Vec<Strin
     if !explained.status.in_window() {
         return vec![format!("{version} was not rolled back: no check failed while it was watched ({}).", words::status(explained.status))];
     }
-    let findings = evidence.findings(policy, now);
-    let unclear = findings.iter().filter(|finding| matches!(finding.state, FindingState::Inconclusive(_))).count();
-    let mut answer = vec![format!(
-        "{version} is not rolled back: no check has failed since {}; {unclear} of {} checks can't say anything just now.",
-        words::time(explained.started),
-        findings.len()
-    )];
-    if let Health::Unproven(lacks) = evidence.health(policy, now) {
+    let mut answer = vec![format!("{version} is not rolled back: {}.", no_failure(sight, explained))];
+    if let Health::Unproven(lacks) = evidence.health(policy, now)
+        && !lacks.is_empty()
+    {
         let lacking: Vec<_> = lacks.iter().map(words::lack).collect();
-        answer.push(format!("It is not known good yet: {}.", lacking.join("; ")));
+        let lacks = match known.mark(&version.id) {
+            Mark::Good => "It is marked good, but this deployment has not proved it yet",
+            Mark::Bad | Mark::Unknown => "It is not known good yet",
+        };
+        answer.push(format!("{lacks}: {}.", lacking.join("; ")));
     }
     answer
 }
 
+/// What the checks of a deployment in its window say, when none of them has failed.
+fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
+    let findings = sight.evidence.findings(sight.policy, sight.now);
+    if findings.is_empty() {
+        return "nothing was looked at yet".to_owned();
+    }
+    let count = |is: fn(&Finding) -> bool| findings.iter().filter(|finding| is(finding)).count();
+    let suspect = count(words::is_suspect);
+    let unclear = count(|finding| matches!(finding.state, FindingState::Inconclusive(_)));
+    let checks = findings.len();
+    let mut said = vec![format!("no check has failed since {}", words::time(explained.started))];
+    if suspect > 0 {
+        said.push(format!("{suspect} of {checks} checks see more failing than is tolerated, and wait until it is certain"));
+    }
+    if unclear > 0 {
+        said.push(format!("{unclear} of {checks} checks can't say anything just now"));
+    }
+    said.join("; ")
+}
+
 fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, String)> {
-    let mut timeline = vec![(explained.started, format!("{} was deployed", explained.version))];
-    if explained.seen != explained.started {
+    let came = match explained.arrival {
+        Arrival::FirstSight => "was there when the service was first seen".to_owned(),
+        Arrival::Deployed => "was deployed".to_owned(),
+        Arrival::Rollback { of, .. } => format!("was brought back by the rollback of deployment {of}"),
+    };
+    let mut timeline = vec![(explained.started, format!("{} {came}", explained.version))];
+    if explained.seen.duration_since(explained.started) >= SignedDuration::from_secs(1) {
         timeline.push((explained.seen, "it was seen".to_owned()));
     }
     if let Some((at, verdict)) = &explained.verdict {

@@ -10,6 +10,7 @@ use crate::guard::Refusal;
 use crate::lifecycle::{Rollback, Status};
 use crate::observation::Trouble;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
+use crate::service::SignalName;
 use crate::severity::Response;
 use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Numbers, Verdict};
 use crate::version::ChangeKind;
@@ -75,13 +76,38 @@ pub fn finding(finding: &Finding) -> String {
     match (&finding.state, &finding.numbers) {
         (FindingState::Failing(reason), numbers) => failure(reason, numbers.as_ref()),
         (FindingState::Inconclusive(why), _) => inconclusive(why),
-        (FindingState::Passing, Some(numbers)) => match (numbers.now, numbers.waits_for) {
-            (Some(_), Some(gate)) if numbers.log_evidence > 3.0 => format!("{}; {}", level(numbers), waits_for(gate, numbers)),
-            (Some(now), _) => format!("{} failing, tolerated up to {}", percent(now), percent(numbers.tolerance)),
-            (None, _) => "nothing failing".to_owned(),
-        },
+        (FindingState::Passing, Some(numbers)) if is_above(numbers) => {
+            let waits_for = numbers.waits_for.map(|gate| format!("; {}", waits_for(gate, numbers)));
+            format!("{}{}", level(numbers), waits_for.unwrap_or_default())
+        }
+        (FindingState::Passing, Some(Numbers { now: Some(now), tolerance, .. })) => {
+            format!("{} failing, tolerated up to {}", percent(*now), percent(*tolerance))
+        }
+        (FindingState::Passing, Some(_)) => "nothing failing".to_owned(),
         (FindingState::Passing, None) => "well".to_owned(),
     }
+}
+
+/// How a check stands, in a word. One that passes is suspect as long as more fails than is tolerated: what speaks against the deployment
+/// has not passed every gate yet.
+#[must_use]
+pub fn standing(finding: &Finding) -> &'static str {
+    match &finding.state {
+        FindingState::Failing(_) => "failing",
+        FindingState::Inconclusive(_) => "inconclusive",
+        FindingState::Passing if is_suspect(finding) => "suspect",
+        FindingState::Passing => "passing",
+    }
+}
+
+/// Whether a check passes although more fails than is tolerated.
+#[must_use]
+pub fn is_suspect(finding: &Finding) -> bool {
+    finding.state == FindingState::Passing && finding.numbers.as_ref().is_some_and(is_above)
+}
+
+fn is_above(numbers: &Numbers) -> bool {
+    numbers.now.is_some_and(|now| now > numbers.tolerance)
 }
 
 /// The level now against the level before.
@@ -101,7 +127,7 @@ pub fn level(numbers: &Numbers) -> String {
 #[must_use]
 pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
     match gate {
-        Gate::Evidence => format!("waits for more evidence ({} of {})", odds(numbers.log_evidence), odds(numbers.log_threshold)),
+        Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
         Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
         Gate::Severity => format!("not bad enough since it began: {} would be", percent(numbers.severity)),
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
@@ -140,7 +166,7 @@ pub fn inconclusive(why: &Inconclusive) -> String {
         Inconclusive::Missing(missing) => format!("nothing can be said: {missing}"),
         Inconclusive::WarmingUp { until } => format!("warming up until {}", until.strftime("%H:%M:%S UTC")),
         Inconclusive::NoTraffic => "no traffic, so nothing can be said".to_owned(),
-        Inconclusive::NoBaseline => "nothing is known of the time before the deployment, so nothing can be called worse".to_owned(),
+        Inconclusive::NoBaseline => "too little is known of the time before the deployment to call anything worse".to_owned(),
         Inconclusive::NotTestable { tolerance } => {
             format!("it was so bad before the deployment (up to {} must be taken for granted) that this can't be told", percent(*tolerance))
         }
@@ -154,21 +180,25 @@ pub fn lack(lack: &Lack) -> String {
     match lack {
         Lack::Missing(signal, missing) => format!("{signal}: {missing}"),
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence < 0.0 => {
-            format!("{signal}: too many of {count:.0} looks or requests fail")
+            format!("{signal}: too many of {} fail", counted(signal, *count))
         }
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence <= 0.0 => {
-            format!("{signal}: {count:.0} looks or requests are too few to tell")
+            format!("{signal}: {} are too few to tell", counted(signal, *count))
         }
         Lack::Evidence { signal, count, log_evidence, log_threshold } => {
-            format!(
-                "{signal}: {count:.0} looks or requests prove too little (odds {}, needed {})",
-                odds(*log_evidence),
-                odds(*log_threshold)
-            )
+            let counted = counted(signal, *count);
+            format!("{signal}: {counted} prove too little (odds {}, needed {})", odds(*log_evidence), odds(*log_threshold))
         }
         Lack::Suspect(signal) => format!("{signal} is not well"),
-        Lack::Rollout => "the rollout is not complete".to_owned(),
+        Lack::Rollout => "the rollout is not complete, or not yet for long enough".to_owned(),
     }
+}
+
+/// What a signal counts.
+fn counted(signal: &SignalName, count: f64) -> String {
+    let what = if signal.0.starts_with("probe.") { "round" } else { "request" };
+    let plural = if format!("{count:.0}") == "1" { "" } else { "s" };
+    format!("{count:.0} {what}{plural}")
 }
 
 /// What the judge found.
@@ -366,10 +396,63 @@ pub fn baseline(baseline: &Baseline) -> String {
             percent(errors.upper)
         ),
         Baseline::Probe(probe) => format!(
-            "all targets failed in {} of {} rounds in {}",
+            "all targets failed in {} of {} round{} in {}",
             probe.all_failed,
             probe.rounds,
+            if probe.rounds == 1 { "" } else { "s" },
             duration(probe.span.every.saturating_mul(i32::try_from(probe.rounds).unwrap_or(i32::MAX)))
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::severity::Impact;
+
+    fn errors(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
+        let numbers = Numbers {
+            before: 0.01,
+            tolerance: 0.05,
+            severity: 0.5,
+            now: Some(now),
+            count: 100.0,
+            failed: 100.0 * now,
+            onset: None,
+            log_evidence,
+            log_threshold: 9.2,
+            hold: SignedDuration::from_mins(2),
+            waits_for,
+        };
+        let state = if waits_for.is_some() { FindingState::Passing } else { FindingState::Failing(Failure::Evidence) };
+        Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state, numbers: Some(numbers) }
+    }
+
+    #[test]
+    fn a_check_is_called_passing_only_where_no_more_fails_than_is_tolerated() {
+        for (now, log_evidence, waits_for, expected) in [
+            (0.0, 0.0, Some(Gate::Evidence), "passing"),
+            (0.04, 2.0, Some(Gate::Evidence), "passing"),
+            (0.04, 20.0, Some(Gate::Persistence), "passing"),
+            (0.06, 0.1, Some(Gate::Evidence), "suspect"),
+            (1.0, 2.0, Some(Gate::Evidence), "suspect"),
+            (1.0, 50.0, Some(Gate::Persistence), "suspect"),
+            (1.0, 50.0, None, "failing"),
+        ] {
+            assert_eq!(standing(&errors(now, log_evidence, waits_for)), expected, "{now} {log_evidence} {waits_for:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_check_waits_for_is_said_only_where_something_speaks_against_the_deployment() {
+        assert_eq!(finding(&errors(0.0, 0.0, Some(Gate::Evidence))), "0 % failing, tolerated up to 5.0 %");
+        let suspect = finding(&errors(1.0, 50.0, Some(Gate::Persistence)));
+        assert!(suspect.starts_with("100 % failing, ") && suspect.ends_with("; waits until it has persisted for 2m"), "{suspect}");
+    }
+
+    #[test]
+    fn too_little_before_is_not_called_nothing() {
+        let words = inconclusive(&Inconclusive::NoBaseline);
+        assert!(words.starts_with("too little is known of the time before"), "{words}");
     }
 }

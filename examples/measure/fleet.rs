@@ -204,6 +204,7 @@ fn report(number: usize) -> Report {
         binding: Binding::Object { uid: "c0ffee00-0000-4000-8000-000000000000".to_owned(), generation: 7 },
         rollout: Rollout::Complete,
         replicas: Replicas { desired: 3, updated: 3, ready: 3, available: 3 },
+        ready_is_checked: true,
         troubles: Vec::new(),
         record: None,
         change: None,

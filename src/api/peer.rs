@@ -1,9 +1,10 @@
-//! Who is at the other end of the local socket: the user's name from `/etc/passwd`. Users that are known elsewhere only (LDAP and the like)
+//! Who is at the other end of the local socket: its process, and its user's name from `/etc/passwd`. Users that are known elsewhere only (LDAP and the like)
 //! are called by their number; asking for their names could block the daemon on a network.
 
 use std::io::Read as _;
 
 use rollbackd_core::entry::Actor;
+use tokio::net::UnixStream;
 
 /// No host's list of its own users is longer: 1 MiB.
 const LIMIT: u64 = 1024 * 1024;
@@ -14,6 +15,12 @@ pub fn actor(uid: u32) -> Actor {
     let read = std::fs::File::open("/etc/passwd").and_then(|file| file.take(LIMIT).read_to_string(&mut users));
     let name = read.ok().and_then(|_| name(&users, uid));
     Actor::Operator(name.map_or_else(|| format!("uid {uid}"), ToOwned::to_owned))
+}
+
+/// The number of the process that listens at the other end, or `unknown` where it is none of this host's as we see it.
+pub fn process(stream: &UnixStream) -> String {
+    let process = stream.peer_cred().ok().and_then(|credentials| credentials.pid()).filter(|process| *process > 0);
+    process.map_or_else(|| "unknown".to_owned(), |process| process.to_string())
 }
 
 /// `passwd(5)`: name, password, number, … with colons between.

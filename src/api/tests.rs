@@ -186,9 +186,48 @@ async fn a_socket_that_somebody_listens_on_is_left_to_them() {
     let first = Listening::open(&path).await.unwrap();
     let error = Listening::open(&path).await.unwrap_err();
     assert!(matches!(error, ApiError::InUse { .. }), "{error}");
-    assert!(error.to_string().contains(&path.display().to_string()));
+    let words = format!("the socket {} is in use by process {}", path.display(), std::process::id());
+    assert!(error.to_string().starts_with(&words), "{error}");
     assert!(UnixStream::connect(&path).await.is_ok());
     drop(first);
+}
+
+/// Lets virtual time go on until the socket answers; fails after a minute of it.
+async fn wait_until_it_answers(world: &World) {
+    let before = tokio::time::Instant::now();
+    while UnixStream::connect(world.socket()).await.is_err() {
+        assert!(before.elapsed() < Duration::from_mins(1), "nobody answers at the socket");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_somebody_removes_is_made_anew_within_seconds() {
+    let world = World::begin().await;
+    for _ in 0..2 {
+        std::fs::remove_file(world.socket()).unwrap();
+        let before = tokio::time::Instant::now();
+        wait_until_it_answers(&world).await;
+        assert!(before.elapsed() <= NAME_LOOK + Duration::from_secs(1), "{:?}", before.elapsed());
+        assert_eq!(world.send("GET", "/v1/livez", b"").await.0, 200);
+        assert_eq!(std::fs::metadata(world.socket()).unwrap().permissions().mode() & 0o777, 0o660);
+    }
+    world.shutdown.cancel();
+    world.server.await.unwrap();
+    assert_eq!(std::fs::read_dir(world.directory.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_somebody_else_has_made_there_meanwhile_is_theirs_until_they_end() {
+    let world = World::begin().await;
+    std::fs::remove_file(world.socket()).unwrap();
+    let theirs = UnixListener::bind(world.socket()).unwrap();
+    sleep(NAME_LOOK * 3).await;
+    let (_accepted, _client) = tokio::join!(theirs.accept(), world.connect());
+    // They end and leave their file behind.
+    drop(theirs);
+    wait_until_it_answers(&world).await;
+    assert_eq!(world.send("GET", "/v1/livez", b"").await.0, 200);
 }
 
 #[tokio::test]

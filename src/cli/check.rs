@@ -1,5 +1,6 @@
 //! `check`: validates a configuration with every error at once, and with `--connect` everything that it points to.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::builder::styling::AnsiColor;
@@ -8,8 +9,31 @@ use serde::Serialize;
 
 use super::text::{self, Screen};
 use super::{Exit, Stop};
-use crate::app::{self, Tried};
-use crate::config::{self, Config, Diagnostics};
+use crate::app;
+use crate::config::{self, Config, Diagnostic, Diagnostics};
+
+mod connections;
+
+use connections::Tried;
+
+/// What stands behind `--help`.
+pub(super) const HELP: &str = "\
+Examples:
+  rollbackd check rollbackd.toml
+  rollbackd check --connect      # also tries every platform, source, query and credential, for 2 minutes at most
+
+Exit code 2: the file has errors. 1: it is valid, but something can't be reached.
+
+With `--output json`, one object:
+  file          as it was named
+  valid         whether it can be run with
+  diagnostics   what is wrong, errors and warnings, in order of place: a list of {level, message, line, column, source, label, help};
+                without a line and a column where the file as a whole is meant
+  omitted       how many more there are
+  services      their names; none of a file with errors
+  destinations  likewise
+  connections   null without --connect; else a list of {what, ok, found}
+  error, exit_code   only of a file with errors, as every command prints them";
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -26,10 +50,19 @@ pub struct Arguments {
 struct Report<'a> {
     file: &'a Path,
     valid: bool,
+    diagnostics: &'a [Diagnostic],
+    omitted: usize,
     services: Vec<String>,
     destinations: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    connections: Option<&'a [Tried]>,
+    connections: Option<Vec<Tried>>,
+    #[serde(flatten)]
+    refusal: Option<Refusal>,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    error: String,
+    exit_code: u8,
 }
 
 /// Checks and shows.
@@ -39,42 +72,74 @@ pub(super) fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Resu
         Ok(checked) => checked,
         Err(invalid) => return refuse(file, &invalid, screen),
     };
-    if !checked.warnings.is_empty() {
-        screen.tell(config::render(&checked.warnings, screen.is_colored()).trim_end());
-    }
-    let connections = if arguments.connect { Some(connect(&checked)?) } else { None };
-    show(file, &checked, connections.as_deref(), screen)
-}
-
-/// Tries everything that a valid configuration points to.
-fn connect(config: &Config) -> Result<Vec<Tried>, Stop> {
-    let failed = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot try the connections: {error:#}"));
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
-    runtime.block_on(app::connect_check(config)).map_err(|error| failed(&format!("{error:#}")))
+    tell(&checked.warnings, screen);
+    let connections = if arguments.connect { Some(connect(&checked, screen)?) } else { None };
+    let report = Report {
+        file,
+        valid: true,
+        diagnostics: &checked.warnings.diagnostics,
+        omitted: checked.warnings.omitted,
+        services: checked.services.keys().map(ToString::to_string).collect(),
+        destinations: checked.destinations.keys().cloned().collect(),
+        connections,
+        refusal: None,
+    };
+    screen.show(&report, || in_words(&report))?;
+    Ok(outcome(report.connections.as_deref()))
 }
 
 fn refuse(file: &Path, invalid: &Diagnostics, screen: &Screen) -> Result<Exit, Stop> {
-    if screen.is_json() {
-        let words = format!("{} has errors", file.display());
-        let code = Exit::Usage.code();
-        screen.show(&serde_json::json!({ "error": words, "exit_code": code, "diagnostics": invalid.to_json() }), String::new)?;
-    } else {
-        screen.tell(config::render(invalid, screen.is_colored()).trim_end());
+    let exit = Exit::Usage;
+    if !screen.is_json() {
+        tell(invalid, screen);
+        return Ok(exit);
     }
-    Ok(Exit::Usage)
+    let report = Report {
+        file,
+        valid: false,
+        diagnostics: &invalid.diagnostics,
+        omitted: invalid.omitted,
+        services: Vec::new(),
+        destinations: Vec::new(),
+        connections: None,
+        refusal: Some(Refusal { error: format!("{} has errors", file.display()), exit_code: exit.code() }),
+    };
+    screen.show(&report, String::new)?;
+    Ok(exit)
 }
 
-fn show(file: &Path, checked: &Config, connections: Option<&[Tried]>, screen: &Screen) -> Result<Exit, Stop> {
-    let services = checked.services.keys().map(ToString::to_string).collect();
-    let destinations = checked.destinations.keys().cloned().collect();
-    let report = Report { file, valid: true, services, destinations, connections };
-    screen.show(&report, || in_words(&report))?;
-    Ok(outcome(connections))
+/// For people: programs have it in the answer.
+fn tell(diagnostics: &Diagnostics, screen: &Screen) {
+    if !diagnostics.is_empty() && !screen.is_json() {
+        screen.tell(config::render(diagnostics, screen.is_colored()).trim_end());
+    }
+}
+
+/// Tries everything that a valid configuration points to.
+fn connect(config: &Config, screen: &Screen) -> Result<Vec<Tried>, Stop> {
+    let failed = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot try the connections: {error}"));
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
+    let tried = runtime.block_on(async {
+        let setup = app::setup(config).await.map_err(|error| failed(&format!("{error:#}")))?;
+        Ok(connections::tried(&setup, |over, of| progress(over, of, screen)).await)
+    });
+    // What hangs is not waited for.
+    runtime.shutdown_background();
+    tried
+}
+
+/// A line that counts, where somebody watches; it goes away at the end.
+fn progress(over: usize, of: usize, screen: &Screen) {
+    if text::is_watched() && !screen.is_json() {
+        let line = if over < of { format!("\r{over} of {of} tried") } else { format!("\r{:40}\r", "") };
+        let mut messages = std::io::stderr();
+        let _ = messages.write_all(line.as_bytes());
+        let _ = messages.flush();
+    }
 }
 
 fn outcome(connections: Option<&[Tried]>) -> Exit {
-    let all_work = connections.into_iter().flatten().all(|connection| connection.outcome.is_ok());
-    if all_work { Exit::Done } else { Exit::Failed }
+    if connections.into_iter().flatten().all(|tried| tried.ok) { Exit::Done } else { Exit::Failed }
 }
 
 fn in_words(report: &Report<'_>) -> String {
@@ -86,14 +151,10 @@ fn in_words(report: &Report<'_>) -> String {
         counted(services, "service"),
         counted(destinations, "destination")
     );
-    if let Some(connections) = report.connections {
-        let rows = connections.iter().map(|connection| {
-            let (state, color) = if connection.outcome.is_ok() { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
-            [
-                text::cell(state, Some(color)),
-                Cell::new(&connection.what),
-                Cell::new(connection.outcome.as_ref().unwrap_or_else(|wrong| wrong)),
-            ]
+    if let Some(connections) = &report.connections {
+        let rows = connections.iter().map(|tried| {
+            let (state, color) = if tried.ok { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
+            [text::cell(state, Some(color)), Cell::new(&tried.what), Cell::new(&tried.found)]
         });
         shown.push('\n');
         shown.push_str(&text::table(["STATE", "WHAT", "WHAT WAS FOUND"], rows));
@@ -109,28 +170,28 @@ fn counted(count: usize, noun: &str) -> String {
 mod tests {
     use super::*;
 
-    fn connection(ok: bool) -> Tried {
-        let words = "timed out".to_owned();
-        Tried { what: "checkout: errors".to_owned(), outcome: if ok { Ok(words) } else { Err(words) } }
+    fn tried(ok: bool) -> Tried {
+        Tried { what: "checkout: errors".to_owned(), ok, found: "timed out".to_owned() }
     }
 
     #[test]
     fn a_valid_file_that_points_to_something_dead_failed() {
         assert_eq!(outcome(None), Exit::Done);
-        assert_eq!(outcome(Some(&[connection(true)])), Exit::Done);
-        assert_eq!(outcome(Some(&[connection(true), connection(false)])), Exit::Failed);
+        assert_eq!(outcome(Some(&[tried(true)])), Exit::Done);
+        assert_eq!(outcome(Some(&[tried(true), tried(false)])), Exit::Failed);
     }
 
     #[test]
     fn a_report_counts_what_there_is_and_names_what_failed() {
-        let names = ["checkout".to_owned()];
-        let connections = [connection(false)];
         let report = Report {
             file: Path::new("x.toml"),
             valid: true,
-            services: names.to_vec(),
+            diagnostics: &[],
+            omitted: 0,
+            services: vec!["checkout".to_owned()],
             destinations: Vec::new(),
-            connections: Some(&connections),
+            connections: Some(vec![tried(false)]),
+            refusal: None,
         };
         let shown = in_words(&report);
         assert!(shown.contains("x.toml is valid: 1 service, 0 destinations\n"), "{shown}");

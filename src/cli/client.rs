@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rollbackd_core::command::{Answer, Command};
+use rollbackd_core::entry::Scope;
+use rollbackd_core::service::ServiceName;
 use serde_json::Value;
 
-use super::Stop;
 use super::text::{self, Screen};
+use super::{Stop, unknown};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer: a history of a thousand rows is a few hundred KiB.
 const ANSWER_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The guard that refuses a version that was never seen (`Refusal::UnknownVersion`): a name that does not exist.
+const NO_SUCH_VERSION: &str = "unknown-version";
 
 /// Asks the daemon.
 pub struct Client {
@@ -48,8 +53,14 @@ impl Client {
             Err(fault) => return Err(self.explain(&fault)),
         };
         match self.read(answer)? {
-            Answer::Refused { guard, why } => Err(Stop::Refused { guard, why }),
-            Answer::Unknown(words) => Err(Stop::Usage(words)),
+            Answer::Refused { guard, why } => match version(command).filter(|_| guard == NO_SUCH_VERSION) {
+                Some((service, version)) => Err(Box::pin(unknown::version(service, version, self)).await),
+                None => Err(Stop::Refused { guard, why }),
+            },
+            Answer::Unknown(words) => match service(command) {
+                Some(service) => Err(Box::pin(unknown::service(service, words, self)).await),
+                None => Err(Stop::Usage(words)),
+            },
             Answer::Failed(words) => Err(Stop::Failed(words)),
             answer => Ok(answer),
         }
@@ -97,6 +108,30 @@ impl Client {
             }
             Fault::Broken(words) => format!("what answers at {socket} is no rollbackd: {words}"),
         })
+    }
+}
+
+/// The service that a command names.
+fn service(command: &Command) -> Option<&ServiceName> {
+    match command {
+        Command::Status { service } | Command::History { service, .. } => service.as_ref(),
+        Command::Explain { service, .. }
+        | Command::Deployed { service, .. }
+        | Command::Rollback { service, .. }
+        | Command::Mark { service, .. } => Some(service),
+        Command::Hold { scope, .. } | Command::Resume { scope } => match scope {
+            Scope::Service(service) => Some(service),
+            Scope::All => None,
+        },
+    }
+}
+
+/// The version that a command names, and whose it is.
+fn version(command: &Command) -> Option<(&ServiceName, &str)> {
+    match command {
+        Command::Rollback { service, to, .. } => Some((service, to.as_deref()?)),
+        Command::Mark { service, version, .. } => Some((service, version)),
+        _ => None,
     }
 }
 
@@ -149,6 +184,12 @@ fn chain(error: &dyn Error) -> String {
 mod tests {
     use super::super::{Color, Output};
     use super::*;
+
+    #[test]
+    fn a_version_that_does_not_exist_is_known_by_the_guards_own_name() {
+        let refusal = rollbackd_core::guard::Refusal::UnknownVersion { asked: "shop:v9".to_owned() };
+        assert_eq!(refusal.name(), NO_SUCH_VERSION);
+    }
 
     #[test]
     fn who_may_not_open_the_socket_is_told_which_group_may() {

@@ -58,7 +58,7 @@ fn shown(view: &ExplainView) -> String {
         page.line(format_args!("\n{}", text::heading(title)));
         page.block(&text::findings(&view.findings));
     }
-    if deployment.status.in_window() {
+    if deployment.status.in_window() && view.service.rollback.is_none() && view.service.known_good.is_some() {
         page.line(format_args!("\nTo go back by hand: rollbackd rollback {}", deployment.service));
     } else {
         page.line(format_args!("\nTo see how it is now: rollbackd status {}", deployment.service));

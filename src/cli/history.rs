@@ -9,7 +9,7 @@ use rollbackd_core::words;
 
 use super::client::Client;
 use super::text::{self, Screen};
-use super::{Exit, Stop, value};
+use super::{Exit, Stop, unknown, value};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -28,9 +28,14 @@ pub struct Arguments {
 /// Asks and shows.
 pub async fn run(arguments: Arguments, client: &Client, screen: &Screen) -> Result<Exit, Stop> {
     let Arguments { service, environment, limit } = arguments;
-    let command = Command::History { service, environment, limit: limit.into() };
+    let command = Command::History { service: service.clone(), environment: environment.clone(), limit: limit.into() };
     match client.ask(&command).await? {
-        Answer::History(rows) => screen.show(&rows, || shown(&rows, Timestamp::now())),
+        Answer::History(rows) => {
+            if let Some(environment) = environment.filter(|_| rows.is_empty()) {
+                unknown::environment(service.as_ref(), &environment, client).await?;
+            }
+            screen.show(&rows, || shown(&rows, Timestamp::now()))
+        }
         other => Err(Stop::Failed(format!("the daemon answered something else: {other:?}"))),
     }
 }

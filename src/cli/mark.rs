@@ -9,7 +9,7 @@ use super::client::Client;
 use super::consent::Consent;
 use super::deployed::{done, would};
 use super::text::Screen;
-use super::{Exit, Stop, status, value};
+use super::{Exit, Stop, unknown, value};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub struct Arguments {
     /// The service.
     #[arg(value_parser = value::service)]
     service: ServiceName,
-    /// The version: its name, its identity, or `#12` for what deployment 12 brought.
+    /// The version: its name, its image, its identity, or `#12` for what deployment 12 brought.
     version: String,
     /// Why.
     #[arg(long, short, value_parser = value::reason, default_value = "no reason given")]
@@ -35,13 +35,13 @@ pub async fn run(arguments: Arguments, mark: Mark, client: &Client, screen: &Scr
         Mark::Bad => "no rollback goes to it",
         Mark::Unknown => "as if it had never been watched",
     };
-    let what = format!("mark {version} of {service} {}: {effect}", words::mark(mark));
     if !consent.yes {
-        status::ask(Some(service.clone()), client).await?;
+        let meant = unknown::deployment_of(&service, &version, client).await?;
+        let what = format!("mark {} of {service} (deployment {}) {}: {effect}", meant.version, meant.deployment, words::mark(mark));
+        if consent.dry_run {
+            return would(&what, screen);
+        }
+        consent.obtain(screen, &what, &[])?;
     }
-    if consent.dry_run {
-        return would(&what, screen);
-    }
-    consent.obtain(screen, &what, &[])?;
     done(client.ask(&Command::Mark { service, version, mark, reason }).await?, screen)
 }

@@ -24,7 +24,8 @@ pub struct Arguments {
     /// The service.
     #[arg(value_parser = value::service)]
     service: ServiceName,
-    /// The version to go to: its name, its identity, or `#12` for what deployment 12 brought. The last known good one unless said.
+    /// The version to go to: its name, its image, its identity, or `#12` for what deployment 12 brought. The last known good one unless
+    /// said.
     #[arg(long, value_name = "VERSION")]
     to: Option<String>,
     /// Why; it is recorded and told.

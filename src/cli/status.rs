@@ -6,6 +6,7 @@ use clap::builder::styling::AnsiColor;
 use comfy_table::{Cell, Color};
 use jiff::Timestamp;
 use rollbackd_core::command::{Answer, Command};
+use rollbackd_core::entry::Mark;
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::severity::Severity;
@@ -73,9 +74,15 @@ fn row(service: &ServiceView, now: Timestamp) -> [Cell; 7] {
             |deployment| text::cell(words::status(deployment.status), text::status_color(deployment.status)),
         ),
         Cell::new(deployment.and_then(|deployment| progress(deployment, now)).unwrap_or_else(dash)),
-        Cell::new(service.known_good.as_ref().map_or_else(dash, ToString::to_string)),
+        Cell::new(known_good(service).unwrap_or_else(dash)),
         text::cell(&service.summary, color),
     ]
+}
+
+/// The last known good version, or that it is what runs.
+fn known_good(service: &ServiceView) -> Option<String> {
+    let runs = || service.deployment.as_ref().filter(|deployment| deployment.mark == Mark::Good).map(|_| "it runs".to_owned());
+    service.known_good.as_ref().map(ToString::to_string).or_else(runs)
 }
 
 /// Whether a person should look.
@@ -137,7 +144,7 @@ fn section(page: &mut Page, color: AnsiColor, label: &str, says: impl Display) {
 /// A rollback in a line.
 fn rollback_line(rollback: &RollbackView, now: Timestamp) -> String {
     let planned = text::when(rollback.planned, now);
-    format!("{} to {}: {}; planned {planned}: {}", rollback.from, rollback.to, rollback.phase, rollback.cause)
+    format!("{} to {}: {}; decided {planned}: {}", rollback.from, rollback.to, rollback.phase, rollback.cause)
 }
 
 fn in_detail(view: &StatusView) -> String {
@@ -161,7 +168,14 @@ fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
         Some(deployment) => deployment_facts(deployment, now, page),
         None => page.fact("version", "nothing was seen of it yet"),
     }
-    page.fact("known good", service.known_good.as_ref().map_or_else(|| "none: there is no way back".to_owned(), ToString::to_string));
+    page.fact(
+        "known good",
+        match (&service.known_good, known_good(service)) {
+            (Some(version), _) => version.to_string(),
+            (None, Some(_)) => "what runs; no other version is".to_owned(),
+            (None, None) => "none yet: there is no way back".to_owned(),
+        },
+    );
     if let Some(rollback) = &service.rollback {
         page.fact("rollback", rollback_line(rollback, now));
     }

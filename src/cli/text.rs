@@ -266,14 +266,15 @@ pub fn hold(hold: &HoldView, now: Timestamp) -> String {
 /// What the checks say, a row each.
 pub fn findings(findings: &[FindingView]) -> String {
     let rows = findings.iter().map(|view| {
-        let (state, color) = match view.finding.state {
-            FindingState::Passing => ("passing", Some(comfy_table::Color::DarkGreen)),
-            FindingState::Failing(_) => ("failing", Some(comfy_table::Color::DarkRed)),
-            FindingState::Inconclusive(_) => ("inconclusive", Some(comfy_table::Color::DarkYellow)),
+        let color = match view.finding.state {
+            FindingState::Passing if !words::is_suspect(&view.finding) => comfy_table::Color::DarkGreen,
+            FindingState::Passing | FindingState::Inconclusive(_) => comfy_table::Color::DarkYellow,
+            FindingState::Failing(_) => comfy_table::Color::DarkRed,
         };
+        let state = words::standing(&view.finding);
         let waits_for = view.waits_for.as_deref().filter(|waits_for| !view.words.contains(waits_for));
         let says = waits_for.map_or_else(|| view.words.clone(), |waits_for| format!("{}; {waits_for}", view.words));
-        [cell(state, color), Cell::new(&view.finding.signal), Cell::new(view.finding.impact), Cell::new(says)]
+        [cell(state, Some(color)), Cell::new(&view.finding.signal), Cell::new(view.finding.impact), Cell::new(says)]
     });
     table(["STATE", "SIGNAL", "IMPACT", "WHAT IT SAYS"], rows)
 }

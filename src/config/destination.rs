@@ -8,7 +8,7 @@ use super::document::Problem;
 use super::policy::SEVERITIES;
 use super::reader::{Table, Value, quoted};
 use super::signal::required_secret;
-use super::value::{asks_for_secret, conceal_path, http_url, is_loopback, pem_file, secret, url};
+use super::value::{asks_for_secret, conceal_path, http_url, is_loopback, pem_file, secret, secret_in_credential, secret_in_file, url};
 use super::{Destination, NotifierSettings};
 use crate::notify::{email, webhook};
 use crate::secret::Secret;
@@ -20,16 +20,20 @@ pub(super) fn destinations(root: &Table<'_>) -> BTreeMap<String, Destination> {
 }
 
 fn destination(table: Table<'_>) -> Option<Destination> {
-    let kind = table.exactly_one(&["email", "webhook"]);
+    let kinds = table.exactly_one(&["email", "webhook"]);
     table.finish();
-    let (kind, value) = kind?;
-    let inner = value.table()?;
-    let severities = inner.optional("severities").map_or_else(BTreeSet::new, |value| severities(&value));
+    let mut destinations: Vec<_> = kinds.iter().map(|(kind, value)| destination_of(kind, value)).collect();
+    destinations.pop()?
+}
+
+fn destination_of(kind: &str, value: &Value<'_>) -> Option<Destination> {
+    let table = value.table()?;
+    let severities = table.optional("severities").map_or_else(BTreeSet::new, |value| severities(&value));
     let notifier = match kind {
-        "email" => NotifierSettings::Email(email(inner)?),
-        _ => NotifierSettings::Webhook(webhook(inner)?),
+        "email" => email(table).map(NotifierSettings::Email),
+        _ => webhook(table).map(NotifierSettings::Webhook),
     };
-    Some(Destination { notifier, severities })
+    Some(Destination { notifier: notifier?, severities })
 }
 
 fn severities(value: &Value<'_>) -> BTreeSet<Severity> {
@@ -66,11 +70,9 @@ fn mail_server(value: &Value<'_>) -> Option<(String, u16, email::Encryption)> {
     let url = url(value, &["smtps", "smtp", "smtp+plain"], "\"smtps://mail.example.org\"")?;
     if !url.username().is_empty() || url.password().is_some() {
         value.refuse(format!("`{}` has credentials inside the address", value.path), "take them out, and use `user` and `password_file`");
-        return None;
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() {
         value.refuse(format!("`{}` has more than a host and a port", value.path), "for example \"smtps://mail.example.org:465\"");
-        return None;
     }
     let (encryption, port) = match url.scheme() {
         "smtps" => (email::Encryption::Tls, 465),
@@ -85,6 +87,7 @@ fn login(table: &Table<'_>) -> Option<(String, Secret)> {
         if asks_for_secret(table, "password_file", "password_credential") {
             table.lack(&["user"], "for example `user = \"rollbackd\"`".to_owned());
         }
+        secret(table, "password_file", "password_credential");
         return None;
     };
     let user = user.text(256, "\"rollbackd\"").map(str::to_owned);
@@ -139,15 +142,18 @@ fn address(table: &Table<'_>, format: webhook::Format) -> Option<webhook::Addres
     if let Some(value) = table.optional("url") {
         conceal_path(table.document, &value);
     }
-    match table.exactly_one(&["url", "url_file", "url_credential"])? {
-        ("url", value) => {
-            let url = http_url(&value)?;
-            if format == webhook::Format::Slack && !url.host_str().is_some_and(is_loopback) {
-                let problem = Problem::warning(value.span.clone(), "the address of a chat's webhook is a secret, and stands in the open");
-                value.report(problem.help("keep it in a file or a systemd credential: `url_file` or `url_credential`"));
-            }
-            Some(webhook::Address::Plain(url))
-        }
-        _ => secret(table, "url_file", "url_credential").map(webhook::Address::Secret),
+    let given = table.exactly_one(&["url", "url_file", "url_credential"]);
+    let plain = given.iter().find(|(key, _)| *key == "url").map(|(_, value)| plain_address(value, format));
+    let file = given.iter().find(|(key, _)| *key == "url_file").map(|(_, value)| secret_in_file(value));
+    let credential = given.iter().find(|(key, _)| *key == "url_credential").map(|(_, value)| secret_in_credential(value));
+    plain.or_else(|| Some(file.or(credential)?.map(webhook::Address::Secret)))?
+}
+
+fn plain_address(value: &Value<'_>, format: webhook::Format) -> Option<webhook::Address> {
+    let url = http_url(value)?;
+    if format == webhook::Format::Slack && !url.host_str().is_some_and(is_loopback) {
+        let problem = Problem::warning(value.span.clone(), "the address of a chat's webhook is a secret, and stands in the open");
+        value.report(problem.help("keep it in a file or a systemd credential: `url_file` or `url_credential`"));
     }
+    Some(webhook::Address::Plain(url))
 }

@@ -79,6 +79,24 @@ impl Diagnostics {
         self.diagnostics.is_empty()
     }
 
+    /// How many there are, in a line: `rollbackd.toml: 2 errors, 1 warning`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        summary(self)
+    }
+
+    /// Logs each as an event of its own, with its place and its remedy as fields.
+    pub fn log(&self) {
+        for Diagnostic { level, message, place, help, .. } in &self.diagnostics {
+            let (line, column) = (place.as_ref().map(|place| place.line), place.as_ref().map(|place| place.column));
+            let (file, help) = (self.file.as_str(), help.as_deref());
+            match level {
+                Level::Error => tracing::error!(file, line, column, help, "{message}"),
+                Level::Warning => tracing::warn!(file, line, column, help, "{message}"),
+            }
+        }
+    }
+
     /// As JSON: `{"file", "diagnostics": [{"level", "message", "line", "column", "source", "label", "help"}], "omitted"}`.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
@@ -107,6 +125,7 @@ pub fn render(diagnostics: &Diagnostics, colour: bool) -> String {
         text.push_str("\n\n");
     }
     text.push_str(&summary(diagnostics));
+    text.push('\n');
     text
 }
 
@@ -139,5 +158,5 @@ fn summary(diagnostics: &Diagnostics) -> String {
     if diagnostics.omitted > 0 {
         parts.push(format!("{} more not shown", diagnostics.omitted));
     }
-    format!("{}: {}\n", diagnostics.file, parts.join(", "))
+    format!("{}: {}", diagnostics.file, parts.join(", "))
 }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Environment;
@@ -21,6 +22,13 @@ pub(super) struct Document<'a> {
     concealed: RefCell<Vec<Range<usize>>>,
     /// Errors of the syntax that were not even looked at.
     unread: Cell<usize>,
+    misspelt: RefCell<Vec<Misspelt>>,
+}
+
+/// A key that is none, and the one that it was meant to be.
+struct Misspelt {
+    key: Range<usize>,
+    meant: &'static str,
 }
 
 /// Something wrong, at bytes of the text.
@@ -34,12 +42,14 @@ pub(super) struct Problem {
     absence: bool,
     /// It is about the file, not about a place in it.
     whole: bool,
+    /// It stays when the tables are read again with this key corrected.
+    stays: bool,
 }
 
 impl Problem {
     /// The configuration can't be taken.
     pub fn error(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { level: Level::Error, span, message: message.into(), label: None, help: None, absence: false, whole: false }
+        Self { level: Level::Error, span, message: message.into(), label: None, help: None, absence: false, whole: false, stays: false }
     }
 
     /// The configuration is probably not what was meant.
@@ -74,12 +84,43 @@ impl<'a> Document<'a> {
 
     pub fn new(file: &'a str, text: &'a str, environment: &'a Environment) -> Self {
         let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(offset, _)| offset + 1)).collect();
-        Self { file, text, line_starts, environment, problems: RefCell::default(), concealed: RefCell::default(), unread: Cell::new(0) }
+        Self {
+            file,
+            text,
+            line_starts,
+            environment,
+            problems: RefCell::default(),
+            concealed: RefCell::default(),
+            unread: Cell::new(0),
+            misspelt: RefCell::default(),
+        }
     }
 
     /// Notes that something is wrong.
     pub fn report(&self, problem: Problem) {
         self.problems.borrow_mut().push(problem);
+    }
+
+    /// Notes that a key is none, but was meant to be one that is not there.
+    pub fn report_misspelt(&self, problem: Problem, key: Range<usize>, meant: &'static str) {
+        self.report(Problem { stays: true, ..problem });
+        self.misspelt.borrow_mut().push(Misspelt { key, meant });
+    }
+
+    /// Calls the misspelt keys what they were meant to be, so that what stands under them can be read, too. `true` when there were any; then
+    /// all that was found in the tables is forgotten but that these keys are none. `kept` is how many problems there were before.
+    pub fn correct(&self, root: &mut DeTable<'_>, kept: usize) -> bool {
+        let misspelt = self.misspelt.take();
+        if misspelt.is_empty() {
+            return false;
+        }
+        rename(root, &misspelt);
+        let mut position = 0;
+        self.problems.borrow_mut().retain(|problem| {
+            position += 1;
+            position <= kept || problem.stays
+        });
+        true
     }
 
     /// Keeps a stretch of the text from being drawn.
@@ -185,6 +226,23 @@ impl<'a> Document<'a> {
         }
         let diagnostics = problems.into_iter().map(|problem| place(&text, &self.line_starts, problem)).collect();
         Diagnostics { file: self.file.to_owned(), diagnostics, omitted: omitted + self.unread.get() }
+    }
+}
+
+fn rename(table: &mut DeTable<'_>, misspelt: &[Misspelt]) {
+    let named: Vec<_> =
+        table.keys().filter_map(|key| Some((key.clone(), misspelt.iter().find(|wrong| wrong.key == key.span())?))).collect();
+    for (key, wrong) in named {
+        if !table.contains_key(wrong.meant)
+            && let Some(value) = table.remove(&key)
+        {
+            table.insert(Spanned::new(key.span(), wrong.meant.into()), value);
+        }
+    }
+    for (_, value) in table {
+        if let DeValue::Table(inner) = value.get_mut() {
+            rename(inner, misspelt);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Typed reading of tables that keeps every place and stops at nothing: each getter reports what is wrong and gives `None`. It knows
 //! TOML, durations and ranges; what a key means stands with each table.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -23,6 +23,14 @@ pub(super) struct Table<'a> {
     known: RefCell<Vec<&'static str>>,
     /// What lacks: the keys of which one would do, and what is said unless an unknown key was meant to be one of them.
     lacking: RefCell<Vec<(Vec<&'static str>, Problem)>>,
+    is_read: Cell<bool>,
+}
+
+/// A table that is dropped half read would hide whatever else is wrong with it.
+impl Drop for Table<'_> {
+    fn drop(&mut self) {
+        debug_assert!(self.is_read.get() || std::thread::panicking(), "`{}` was not read to its end", self.path);
+    }
 }
 
 /// A value while it is read.
@@ -39,7 +47,11 @@ pub(super) struct Value<'a> {
 
 impl<'a> Table<'a> {
     pub fn root(document: &'a Document<'a>, entries: &'a DeTable<'a>) -> Self {
-        Self { document, span: 0..0, path: String::new(), entries, known: RefCell::default(), lacking: RefCell::default() }
+        Self::new(document, 0..0, String::new(), entries)
+    }
+
+    fn new(document: &'a Document<'a>, span: Range<usize>, path: String, entries: &'a DeTable<'a>) -> Self {
+        Self { document, span, path, entries, known: RefCell::default(), lacking: RefCell::default(), is_read: Cell::new(false) }
     }
 
     /// The value of a key, if it is there.
@@ -70,6 +82,7 @@ impl<'a> Table<'a> {
 
     /// Every entry, in order of place, for a table whose keys are names.
     pub fn values(&self) -> Vec<(&'a str, Value<'a>)> {
+        self.is_read.set(true);
         let mut values: Vec<_> =
             self.entries.iter().map(|(key, value)| (&**key.get_ref(), self.value(key.get_ref(), key.span(), value))).collect();
         values.sort_by_key(|(_, value)| value.key_span.start);
@@ -84,23 +97,23 @@ impl<'a> Table<'a> {
             let message = format!("`{}` has {} entries, at most {most} are allowed", parent.path, values.len());
             self.report(Problem::error(first_too_many.key_span.clone(), message));
         }
-        values.into_iter().take(most).filter_map(|(name, value)| Some((value.name(name), value.table()?))).filter_map(both).collect()
+        values.into_iter().take(most).filter_map(|(name, value)| Some((value.name(name), value.table()?))).collect()
     }
 
-    /// The tables of those keys among `keys` that are there; it is an error if they are not exactly one.
-    pub fn exactly_one(&self, keys: &[&'static str]) -> Option<(&'static str, Value<'a>)> {
+    /// The values of those keys among `keys` that are there; it is an error if they are not exactly one.
+    pub fn exactly_one(&self, keys: &[&'static str]) -> Vec<(&'static str, Value<'a>)> {
         let mut found: Vec<_> = keys.iter().filter_map(|&key| Some((key, self.optional(key)?))).collect();
         found.sort_by_key(|(_, value)| value.key_span.start);
         let choice = alternatives(keys);
         match found.as_slice() {
             [] => self.lack(keys, format!("add {choice}")),
-            [_] => return found.pop(),
+            [_] => {}
             [(first, _), .., (last, value)] => {
                 let message = format!("`{}` has both `{first}` and `{last}`", self.path);
                 self.report(Problem::error(value.key_span.clone(), message).help(format!("keep one of {choice}")));
             }
         }
-        None
+        found
     }
 
     /// Notes that something is wrong.
@@ -110,13 +123,21 @@ impl<'a> Table<'a> {
 
     /// Reports every key that was not asked for, and what lacks.
     pub fn finish(self) {
+        self.is_read.set(true);
         let mut known = self.known.take();
         known.sort_unstable();
         known.dedup();
         let mut lacking = self.lacking.take();
+        let mut corrected = Vec::new();
         for (key, _) in self.entries.iter().filter(|(key, _)| !known.contains(&&**key.get_ref())) {
             let (problem, meant) = self.unknown(key.get_ref(), key.span(), &known);
-            self.report(problem);
+            match meant.as_slice() {
+                [meant] if !self.entries.contains_key(*meant) && !corrected.contains(meant) => {
+                    corrected.push(*meant);
+                    self.document.report_misspelt(problem, key.span(), meant);
+                }
+                _ => self.report(problem),
+            }
             lacking.retain(|(keys, _)| !keys.iter().any(|key| meant.contains(key)));
         }
         for (_, problem) in lacking {
@@ -134,9 +155,9 @@ impl<'a> Table<'a> {
         }
         let table = if self.path.is_empty() { "the configuration".to_owned() } else { format!("`{}`", self.path) };
         let problem = Problem::error(span, format!("`{key}` is not a key of {table}"));
-        match nearest(key, known) {
-            Some(nearest) => (problem.help(format!("did you mean `{nearest}`?")), vec![nearest]),
-            None => (problem.help(format!("its keys are: {}", known.join(", "))), Vec::new()),
+        match all_nearest(key, known).as_slice() {
+            meant @ [nearest, ..] => (problem.help(format!("did you mean `{nearest}`?")), meant.to_vec()),
+            [] => (problem.help(format!("its keys are: {}", known.join(", "))), Vec::new()),
         }
     }
 
@@ -205,6 +226,11 @@ impl<'a> Value<'a> {
     /// Whether the value is a table.
     pub fn is_table(&self) -> bool {
         self.content.is_table()
+    }
+
+    /// Whether the value is a table with nothing in it.
+    pub fn is_empty_table(&self) -> bool {
+        matches!(self.content, DeValue::Table(entries) if entries.is_empty())
     }
 
     /// `true` or `false`.
@@ -309,7 +335,7 @@ impl<'a> Value<'a> {
     pub fn table(&self) -> Option<Table<'a>> {
         let DeValue::Table(entries) = self.content else { return self.mistyped("a table", "") };
         let (document, span, path) = (self.document, self.key_span.clone(), self.path.clone());
-        Some(Table { document, span, path, entries, known: RefCell::default(), lacking: RefCell::default() })
+        Some(Table::new(document, span, path, entries))
     }
 
     /// A list of at least one and at most `most` values.
@@ -331,10 +357,12 @@ impl<'a> Value<'a> {
             let wrong =
                 if array.is_empty() { "is empty".to_owned() } else { format!("has {} entries, at most {most} are allowed", array.len()) };
             self.report(Problem::error(self.span.clone(), format!("`{}` {wrong}", self.path)));
+        }
+        if array.is_empty() {
             return None;
         }
         let element = |value: &'a toml::Spanned<DeValue<'a>>| Value { span: value.span(), content: value.get_ref(), ..self.clone() };
-        Some(array.iter().map(element).collect())
+        Some(array.iter().take(most).map(element).collect())
     }
 
     /// A plain value as JSON: a text, a number, true or false.
@@ -350,19 +378,14 @@ impl<'a> Value<'a> {
         .or_else(|| self.mistyped("a text, a number, true or false", "\"ok\""))
     }
 
-    /// Checks a name that the user gave as a key.
-    fn name(&self, name: &str) -> Option<ServiceName> {
-        let checked = ServiceName::try_from(name).ok();
-        if checked.is_none() {
+    /// A name that the user gave as a key. What is not one is reported, and gets another, so that what it names is read all the same.
+    fn name(&self, name: &str) -> ServiceName {
+        ServiceName::try_from(name).unwrap_or_else(|_| {
             let problem = Problem::error(self.key_span.clone(), format!("{} is not a name", quoted(name)));
             self.report(problem.help("use 1 to 63 characters of a-z, 0-9, `-`, `_` and `.`, beginning with a letter or a digit"));
-        }
-        checked
+            ServiceName::try_from("unnamed").expect("it has only letters")
+        })
     }
-}
-
-fn both<A, B>((first, second): (Option<A>, B)) -> Option<(A, B)> {
-    first.map(|first| (first, second))
 }
 
 /// Reads a duration as people write it. `humantime` adds up unchecked near the end of its range and panics there, so that absurd texts
@@ -396,16 +419,19 @@ pub(super) fn alternatives(words: &[&str]) -> String {
 
 /// The word that was probably meant: at most a third of its letters are wrong.
 pub(super) fn nearest<'w>(word: &str, words: &[&'w str]) -> Option<&'w str> {
+    all_nearest(word, words).first().copied()
+}
+
+/// The same, with those that are just as near.
+fn all_nearest<'w>(word: &str, words: &[&'w str]) -> Vec<&'w str> {
     let word = word.to_lowercase().replace('-', "_");
     if word.len() > 64 {
-        return None;
+        return Vec::new();
     }
     let distance = |known: &str| strsim::damerau_levenshtein(&word, &known.to_lowercase());
-    words
-        .iter()
-        .copied()
-        .map(|known| (distance(known), known))
-        .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
-        .min()
-        .map(|(_, known)| known)
+    let mut near: Vec<(usize, &str)> = words.iter().map(|known| (distance(known), *known)).collect();
+    near.retain(|(distance, known)| *distance <= (known.len() / 3).max(1));
+    near.sort_unstable();
+    let least = near.first().map(|(distance, _)| *distance);
+    near.into_iter().take_while(|(distance, _)| Some(*distance) == least).map(|(_, known)| known).collect()
 }

@@ -31,11 +31,12 @@ pub(super) fn services(root: &Table<'_>, common: &Common) -> BTreeMap<ServiceNam
         let problem = Problem::absence(0..0, "no service is guarded").help("add `[services.NAME]` with the platform that it runs on");
         root.report(problem.of_the_file());
     }
-    let mut workloads: BTreeMap<String, ServiceName> = BTreeMap::new();
+    let mut workloads: BTreeMap<String, String> = BTreeMap::new();
     let mut services = BTreeMap::new();
     for (name, table) in tables {
+        let path = table.path.clone();
         let Some((service, platform)) = service(&name, table, common) else { continue };
-        if let Some(other) = workloads.insert(service.policy.platform.clone(), name.clone())
+        if let Some(other) = workloads.insert(service.policy.platform.clone(), path)
             && matches!(service.platform, PlatformSettings::Kubernetes(_))
         {
             let message = format!("`{other}` guards the same workload, {}", service.policy.platform);
@@ -98,7 +99,8 @@ type Signals = (BTreeMap<SignalName, SignalPolicy>, BTreeMap<SignalName, SignalS
 fn signals(table: &Table<'_>, servers: &Servers) -> Signals {
     let mut all: Vec<Signal> = probes(table);
     let errors_value = table.optional("errors");
-    if errors_value.is_none() && table.optional("probes").is_none() {
+    let has_probes = table.optional("probes").is_some_and(|value| !value.is_empty_table());
+    if errors_value.is_none() && !has_probes {
         let problem = Problem::lack(table.span.clone(), format!("`{}` has no signal: only what its platform says is seen", table.path));
         table.report(problem.help("add `probes.NAME` with `http`, or `errors` with `total` and `failed`"));
     }
@@ -114,12 +116,17 @@ fn signals(table: &Table<'_>, servers: &Servers) -> Signals {
 /// `platform.kubernetes = { … }` or `platform.command = { … }`.
 fn platform(value: &Value<'_>) -> Option<PlatformSettings> {
     let table = value.table()?;
-    let chosen = table.exactly_one(&["kubernetes", "command"]);
+    let kinds = table.exactly_one(&["kubernetes", "command"]);
     table.finish();
-    let (kind, value) = chosen?;
+    let mut platforms: Vec<_> = kinds.iter().map(|(kind, value)| platform_of(kind, value)).collect();
+    platforms.pop()?
+}
+
+fn platform_of(kind: &str, value: &Value<'_>) -> Option<PlatformSettings> {
+    let table = value.table()?;
     match kind {
-        "kubernetes" => kubernetes(value.table()?).map(PlatformSettings::Kubernetes),
-        _ => command(value.table()?).map(PlatformSettings::Command),
+        "kubernetes" => kubernetes(table).map(PlatformSettings::Kubernetes),
+        _ => command(table).map(PlatformSettings::Command),
     }
 }
 
@@ -139,16 +146,16 @@ fn platform_name(platform: &PlatformSettings) -> String {
 
 fn kubernetes(table: Table<'_>) -> Option<kubernetes::Settings> {
     let namespace = table.required("namespace", "namespace = \"shop\"").and_then(|value| kubernetes_name(&value, 63));
-    let workload = table.exactly_one(&["deployment", "statefulset", "daemonset"]);
+    let workloads = table.exactly_one(&["deployment", "statefulset", "daemonset"]);
     table.finish();
-    let (kind, value) = workload?;
-    let name = kubernetes_name(&value, 253)?;
+    let mut workloads: Vec<_> = workloads.iter().map(|(kind, value)| (*kind, kubernetes_name(value, 253))).collect();
+    let (kind, name) = workloads.pop()?;
     let kind = match kind {
         "deployment" => kubernetes::Kind::Deployment,
         "statefulset" => kubernetes::Kind::StatefulSet,
         _ => kubernetes::Kind::DaemonSet,
     };
-    Some(kubernetes::Settings { namespace: namespace?, kind, name })
+    Some(kubernetes::Settings { namespace: namespace?, kind, name: name? })
 }
 
 /// A DNS label or, where it may be longer, a DNS subdomain (RFC 1123), as Kubernetes has them.
@@ -193,11 +200,12 @@ fn program(value: &Value<'_>) -> Option<Vec<String>> {
         return None;
     }
     let values = value.list(64, FORM)?;
-    let arguments: Vec<String> = values.iter().filter_map(|value| value.text(4096, FORM)).map(str::to_owned).collect();
+    let arguments: Vec<Option<String>> = values.iter().map(|value| value.text(4096, FORM).map(str::to_owned)).collect();
+    let arguments = arguments.into_iter().collect::<Option<Vec<String>>>()?;
     let program = std::path::Path::new(arguments.first()?);
     if program.is_absolute() && !program.is_file() {
         let problem = Problem::warning(values.first()?.span.clone(), format!("there is no program {}", program.display()));
         value.report(problem.help("put it there, or correct its path"));
     }
-    (arguments.len() == values.len()).then_some(arguments)
+    Some(arguments)
 }

@@ -192,7 +192,8 @@ fn latency_limit(value: &Value<'_>, timeout: Duration) -> Option<Duration> {
 
 /// `200`, `"200-299"`, or a list of both.
 fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
-    value.one_or_list(16)?.iter().map(status_range).collect()
+    let ranges: Vec<_> = value.one_or_list(16)?.iter().map(status_range).collect();
+    ranges.into_iter().collect()
 }
 
 fn status_range(value: &Value<'_>) -> Option<(u16, u16)> {
@@ -232,7 +233,7 @@ fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
 
 /// `[services.NAME.errors]`.
 pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
-    let source = table.exactly_one(&["prometheus", "metrics"]);
+    let sources = table.exactly_one(&["prometheus", "metrics"]);
     let total_value = table.required("total", "total = 'http_requests_total'");
     let total = total_value.as_ref().and_then(selector);
     let failed_value = table.required("failed", "failed = 'http_requests_total{code=~\"5..\"}'");
@@ -240,35 +241,40 @@ pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
     if let (Some(value), true) = (&failed_value, failed.is_some() && failed == total) {
         value.refuse(format!("`{}` is the same as `total`", value.path), "select only the failed requests, for example with code=~\"5..\"");
     }
+    let counters = total.zip(failed);
     let every = every(&table, Duration::from_secs(15));
-    let (policy, settings) = match source? {
-        ("prometheus", value) => from_prometheus(table, &value, servers, total, failed, every),
-        (_, value) => from_endpoints(table, &value, total, failed, every),
-    }?;
-    Some((SignalName("errors".to_owned()), policy, settings))
-}
-
-fn from_prometheus(
-    table: Table<'_>,
-    value: &Value<'_>,
-    servers: &Servers,
-    total: Option<String>,
-    failed: Option<String>,
-    every: Duration,
-) -> Option<(SignalPolicy, SignalSettings)> {
-    if let Some(value) = table.optional("timeout") {
+    let is_prometheus = matches!(sources.as_slice(), [("prometheus", _)]);
+    if let (true, Some(value)) = (is_prometheus, table.optional("timeout")) {
         table.report(
             Problem::error(value.key_span(), "the timeout of a query belongs to its server").help("set `timeout` in its [prometheus.NAME]"),
         );
     }
+    // Without a source, or with both, the keys of either may be meant.
+    let endpoints = (!is_prometheus).then(|| (timeout(&table, Duration::from_secs(5)), access(&table)));
     table.finish();
+    let mut signals: Vec<_> = sources
+        .iter()
+        .map(|(source, value)| match (*source, &endpoints) {
+            ("metrics", Some((timeout, access))) => from_endpoints(value, counters.clone(), *timeout, access.clone(), every),
+            _ => from_prometheus(value, servers, counters.clone(), every),
+        })
+        .collect();
+    let (policy, settings) = signals.pop()??;
+    Some((SignalName("errors".to_owned()), policy, settings))
+}
+
+/// The selectors of all requests and of those that failed, if both are good.
+type Counters = Option<(String, String)>;
+
+fn from_prometheus(value: &Value<'_>, servers: &Servers, counters: Counters, every: Duration) -> Option<(SignalPolicy, SignalSettings)> {
     let name = value.text(63, "\"main\"")?;
     let Some(server) = servers.get(name) else {
         unknown_server(value, name, servers);
         return None;
     };
     let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: true, source: format!("prometheus {name}") };
-    Some((policy, SignalSettings::Prometheus(prometheus::Settings { server: server.clone()?, total: total?, failed: failed?, every })))
+    let (total, failed) = counters?;
+    Some((policy, SignalSettings::Prometheus(prometheus::Settings { server: server.clone()?, total, failed, every })))
 }
 
 fn unknown_server(value: &Value<'_>, name: &str, servers: &Servers) {
@@ -282,19 +288,16 @@ fn unknown_server(value: &Value<'_>, name: &str, servers: &Servers) {
 }
 
 fn from_endpoints(
-    table: Table<'_>,
     value: &Value<'_>,
-    total: Option<String>,
-    failed: Option<String>,
+    counters: Counters,
+    timeout: Duration,
+    access: Access,
     every: Duration,
 ) -> Option<(SignalPolicy, SignalSettings)> {
-    let targets = http_urls(value, 64);
-    let timeout = timeout(&table, Duration::from_secs(5));
-    let access = access(&table);
-    table.finish();
-    let targets = targets?;
+    let targets = http_urls(value, 64)?;
     let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: false, source: addresses(&targets) };
-    Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total: total?, failed: failed?, timeout, access })))
+    let (total, failed) = counters?;
+    Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total, failed, timeout, access })))
 }
 
 /// Addresses for messages: the first, without its query, which may hold a token.

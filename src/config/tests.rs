@@ -418,6 +418,45 @@ fn what_may_be_wrong_only_because_the_syntax_is_is_not_told() {
     assert!(diagnostics.diagnostics[0].help.as_deref().unwrap().contains("further up"));
 }
 
+/// Files in which one mistake stands in front of others. Each is told, all of them at once.
+const NESTED: [&str; 12] = [
+    "[services.checkout]\nplatform.«kuberntes = { namespace = «'Shop', deployment = 'a', «labels = 1 }",
+    "[services.«'Not a name']\n«widnow = «30\nplatform.«kubernetes = { namespace = 'shop' }",
+    "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\n«probse.ready = { http = «'nowhere', «evry = «'1ms' }",
+    "[«servces.a]\n«platfrom.«comand = { «curent = «'c', deploy = ['d'] }",
+    "[notify.a]\n«emial = { smtp = «'nowhere', «form = «'nobody', to = ['a@example.org', «3, «4] }",
+    "[notify.a]\nemail = { smtp = «'nowhere', from = 'a@b.c', to = ['b@b.c'] }\n«webhook = { url = «'nowhere', «colour = 1 }",
+    "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\n«errors = { total = «'x(y)', failed = 'f', «colour = 1, «evry = «1 }",
+    "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\nerrors = { prometheus = «'p', «metrics = «'m', total = 't', failed = 'f' }",
+    "[services.a]\nplatform.kubernetes = { namespace = 'a', deployment = 'b' }\nplatform.«command = { current = «'c', «deply = «'d' }",
+    "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\nprobes.«'-'.http = ['http://a/', «'b', «'c']\nprobes.a = { http = 'http://a/', status = [«1, «'x'] }",
+    "[services.a]\nplatform.command = { current = ['c'], deploy = [«1, «2] }\n[notify.a.webhook]\nurl_file = «'/no/such'\n«url_credential = «'none'",
+    "[notify.a.«email]\nsmtp = «'smtps://x:y@z/inbox'\nfrom = 'a@b.c'\nto = ['a@b.c']\npassword_file = «'/no/such'",
+];
+
+#[test]
+fn no_mistake_hides_the_others_inside_it() {
+    for case in NESTED {
+        let (mut text, mut expected) = (case.to_owned(), Vec::new());
+        while text.contains('«') {
+            let (rest, place) = marked(&text);
+            text = rest;
+            expected.push(place);
+        }
+        let diagnostics = wrong(&text);
+        let errors = diagnostics.diagnostics.iter().filter(|diagnostic| diagnostic.level == Level::Error);
+        let mut found: Vec<_> = errors.filter_map(|error| error.place.as_ref()).map(|place| (place.line, place.column)).collect();
+        found.dedup();
+        assert_eq!(found, expected, "{diagnostics}");
+    }
+}
+
+#[test]
+fn a_key_that_could_be_either_of_two_is_not_read_as_one_of_them() {
+    let diagnostics = wrong(&good_with("[decision]", "hold_p4 = \"20m\""));
+    assert_eq!(diagnostics.count(Level::Error), 1, "{diagnostics}");
+}
+
 #[test]
 fn a_key_that_is_misspelt_is_not_also_told_to_be_missing() {
     let diagnostics = wrong(&GOOD.replace("[services.billing.platform.command]", "[services.billing.platform.comand]"));
@@ -447,7 +486,9 @@ fn what_can_be_done_but_was_hardly_meant_is_a_warning() {
     let shop = "[services.shop]\nplatform.kubernetes = { namespace = \"shop\", deployment = \"shop\" }\n";
     for (text, phrase) in [
         (shop.to_owned(), "nobody is told of anything"),
+        (format!("[notify]\n{shop}"), "nobody is told of anything"),
         (GOOD.to_owned() + shop, "`services.shop` has no signal"),
+        (format!("{GOOD}{shop}[services.shop.probes]\n"), "`services.shop` has no signal"),
         (good_with("[notify.chat.webhook]", "format = \"slack\""), "the address of a chat's webhook is a secret"),
         (good_with("[notify.oncall.email]", "smtp = \"smtp+plain://mail.example.org\""), "mail leaves this machine without encryption"),
         (good_with("[services.billing]", "restore = \"image\""), "says nothing where the platform is a command"),
@@ -520,6 +561,27 @@ fn files_that_are_not_there_or_not_text_are_refused() {
             .contains("cannot read the configuration")
     );
     assert!(load(directory.path(), &Environment::default()).is_err());
+    // Cut in the middle of a letter, a long text is still one that is too long.
+    assert!(load_bytes("é".repeat(1024 * 1024).as_bytes()).unwrap_err().to_string().contains("longer than 1 MiB"));
+    assert!(load(Path::new("/dev/zero"), &Environment::default()).unwrap_err().to_string().contains("longer than 1 MiB"));
+}
+
+#[test]
+fn a_pipe_is_read_to_its_end_and_one_that_nobody_writes_to_holds_nothing_up() {
+    use std::io::Write as _;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&reader));
+    let writing = std::thread::spawn(move || {
+        for part in GOOD.as_bytes().chunks(100) {
+            writer.write_all(part).unwrap();
+        }
+    });
+    assert!(load(Path::new(&path), &Environment::default()).is_ok());
+    writing.join().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let nobody = directory.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &nobody, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    assert!(load(&nobody, &Environment::default()).unwrap_err().to_string().contains("no service is guarded"));
 }
 
 #[test]

@@ -106,16 +106,23 @@ pub(super) fn pem_file(value: &Value<'_>, kind: &str) -> Option<PathBuf> {
 
 /// A secret by one of two keys, `…_file` or `…_credential`, if either is there.
 pub(super) fn secret(table: &Table<'_>, file: &'static str, credential: &'static str) -> Option<Secret> {
-    match (table.optional(file), table.optional(credential)) {
-        (None, None) => None,
-        (Some(value), None) => checked_secret(&value, Secret::File(path(&value)?)),
-        (None, Some(value)) => checked_secret(&value, Secret::Credential(credential_path(&value)?)),
-        (Some(_), Some(value)) => {
-            let message = format!("`{}` has both `{file}` and `{credential}`", table.path);
-            table.report(Problem::error(value.key_span(), message).help("keep one of the two"));
-            None
-        }
+    let (in_file, in_credential) = (table.optional(file), table.optional(credential));
+    if let (Some(_), Some(value)) = (&in_file, &in_credential) {
+        let message = format!("`{}` has both `{file}` and `{credential}`", table.path);
+        table.report(Problem::error(value.key_span(), message).help("keep one of the two"));
     }
+    let in_file = in_file.map(|value| secret_in_file(&value));
+    in_file.or(in_credential.map(|value| secret_in_credential(&value)))?
+}
+
+/// A secret in a file.
+pub(super) fn secret_in_file(value: &Value<'_>) -> Option<Secret> {
+    checked_secret(value, Secret::File(path(value)?))
+}
+
+/// A secret in a systemd credential.
+pub(super) fn secret_in_credential(value: &Value<'_>) -> Option<Secret> {
+    checked_secret(value, Secret::Credential(credential_path(value)?))
 }
 
 fn credential_path(value: &Value<'_>) -> Option<PathBuf> {

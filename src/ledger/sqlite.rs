@@ -65,7 +65,7 @@ impl End {
 }
 
 impl Sqlite {
-    /// Opens the ledger in a directory, and begins one (and makes the directory, mode 0700) where there is none or an empty file. Reads and
+    /// Opens the ledger in a directory, and begins one (and makes the directory, mode 0700, in one that is there) where there is none or an empty file. Reads and
     /// checks every record, which takes time in proportion to their number.
     ///
     /// # Errors
@@ -145,11 +145,21 @@ impl Ledger for Sqlite {
     }
 }
 
-/// Makes the directory, readable by its owner only, and makes its name durable.
-fn make_directory(directory: &Path) -> Result<(), std::io::Error> {
-    let missing: Vec<&Path> = directory.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).collect();
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    missing.into_iter().try_for_each(sync_name)
+/// Makes the directory, readable by its owner only, and makes its name durable. The one that it lies in has to be there: a path that is
+/// wrong in its middle must not become a ledger that nobody finds.
+///
+/// # Errors
+/// When it can't be made.
+pub fn make_directory(directory: &Path) -> Result<(), std::io::Error> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let made = DirBuilder::new().mode(0o700).create(directory);
+    made.map_err(|error| match directory.parent().filter(|_| error.kind() == std::io::ErrorKind::NotFound) {
+        Some(parent) => std::io::Error::new(error.kind(), format!("the directory {} does not exist", parent.display())),
+        None => error,
+    })?;
+    sync_name(directory)
 }
 
 /// Makes durable that a file has its name.
@@ -559,7 +569,7 @@ mod tests {
     #[test]
     fn only_its_owner_can_read_it() {
         let outer = directory();
-        let state = outer.path().join("lib/rollbackd");
+        let state = outer.path().join("state");
         let mut ledger = Sqlite::open(&state).expect("begins");
         ledger.append(at(0), vec![delivered(1)]).expect("appends");
         let mode = |path: &Path| path.metadata().expect("is there").permissions().mode() & 0o777;

@@ -260,6 +260,7 @@ const fn kind_in_words(kind: NoticeKind) -> &'static str {
         NoticeKind::Blind => "Source down",
         NoticeKind::Sighted => "Source up again",
         NoticeKind::Stopped => "Rollback stopped",
+        NoticeKind::NotRolledOut => "Not rolled out",
         NoticeKind::Operator => "Operator",
     }
 }
@@ -277,7 +278,7 @@ const fn colour(kind: NoticeKind, severity: Option<Severity>) -> &'static str {
             Some(Severity::P0 | Severity::P1) => RED,
             Some(Severity::P2 | Severity::P3) | None => AMBER,
         },
-        NoticeKind::ApprovalWanted | NoticeKind::Blind | NoticeKind::Stopped => AMBER,
+        NoticeKind::ApprovalWanted | NoticeKind::Blind | NoticeKind::Stopped | NoticeKind::NotRolledOut => AMBER,
         NoticeKind::Operator => BLUE,
     }
 }

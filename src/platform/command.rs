@@ -10,46 +10,52 @@
 //! | `ROLLBACKD_FROM`, `ROLLBACKD_TO` | `deploy` | what is left and what shall run |
 //! | `ROLLBACKD_REASON` | `deploy` | one line for people |
 //!
-//! It runs in a process group of its own. At its time limit, or when its result is no longer wanted, the whole group is killed (SIGKILL).
-//! That holds for a `deploy` under way when the daemon is stopped, too: the next start reads `current` and resumes from there, so `deploy`
-//! must bear to be killed and run again, as it must bear a power cut. What a program that ended by itself left running stays alone.
+//! It runs in a process group of its own, with nothing to read. At its time limit, or when its result is no longer wanted, the whole group is
+//! killed (SIGKILL). That holds for a `deploy` under way when the daemon is stopped, too: the next start finds that it was cut off (`attempt`)
+//! and runs it again, whatever `current` prints by then, so `deploy` must bear to be killed and run again, as it must bear a power cut. What
+//! a program that ended by itself left running stays alone.
 //!
 //! Guarantees: `apply` reads `current` first and starts `deploy` only while it prints exactly the version that the effect is bound to; when
-//! it prints the target, the effect is done, whoever brought it. While our own `deploy` runs, its target is not reported: a link is switched
-//! long before the service is restarted. Caveats: between reading and deploying somebody else can deploy, for a
-//! program has no compare-and-swap; and where `deploy` returns before `current` shows it, a second `deploy` of the same plan is possible after
-//! the whole time limit, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). A `deploy` that was killed is
-//! not run again where `current` prints the target already, so `current` should tell what runs rather than what is meant to run.
+//! it prints the target, the effect is done, whoever brought it, unless a `deploy` to it was cut off. No two `deploy`s of a service run at
+//! once, not even when the daemon was killed alone and the first one lives on: the second waits for it, and a person is called when it takes
+//! longer than it may. While a `deploy` runs, its target is not reported: a link is switched long before the service is restarted. A `deploy`
+//! that says no (it exits with 1 to 127), that outruns its time limit, or that ends well without `current` showing it within that limit is
+//! not run again, and a person is called; one that was ended by a signal, or exits with 75 (`EX_TEMPFAIL`), is tried three times.
+//!
+//! Caveats: between reading and deploying somebody else can deploy, for a program has no compare-and-swap; and a `deploy` can run twice for
+//! the same plan, so it should want the version rather than add to it (`ROLLBACKD_PLAN` tells a repetition). `current` should tell what runs
+//! rather than what is meant to run: only then is a deployment that somebody else left half done not taken for a whole one.
 
-use std::collections::VecDeque;
-use std::ffi::OsStr;
-use std::fmt;
-use std::io;
-use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::{FusedFuture as _, FutureExt as _};
 use futures::stream::{self, BoxStream, StreamExt as _};
 use jiff::SignedDuration;
 use rollbackd_core::observation::{Binding, Missing, Replicas, Rollout, Workload};
 use rollbackd_core::plan::Effect;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::version::{Artifact, Version, VersionId};
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Applied, Platform, Report};
+
+mod attempt;
+mod program;
+mod tries;
+
+use attempt::{Attempt, Attempts, Standing, Turn};
+use program::{Ended, Flood, NotRun, Tail, Terms};
+use tries::{Luck, Tries};
 
 /// The programs. Each is an argument vector, never given to a shell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Prints the version that is deployed, one line.
     pub current: Vec<String>,
-    /// Deploys `$ROLLBACKD_TO`.
+    /// Deploys `$ROLLBACKD_TO`. Exits with 0 when that is done or ordered, with 75 when it may be tried again, with anything else when it can't
+    /// be done.
     pub deploy: Vec<String>,
     /// Exits with 0 when `$ROLLBACKD_VERSION` is rolled out, with 75 while it is not yet, with 1 to 125 when it failed. From 126 on, when it is
     /// ended by a signal, or when it takes too long, it has said nothing: that is how shells report a program that they could not run.
@@ -69,14 +75,10 @@ const BUSIEST: Duration = Duration::from_millis(20);
 const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How often at least `current` is asked whether it shows what `deploy` has brought.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long output is waited for once a program has ended. What it left running in the background may hold the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(500);
-/// Of each of a program's two outputs the last so many bytes are kept.
-const OUTPUT_LIMIT: usize = 64 * 1024;
+/// What was cut off is taken up again within this, if at all: no plan may start later.
+const PLAN_LIFE: Duration = Duration::from_mins(10);
 /// The longest name of a version, in bytes ([`VersionId`]).
 const VERSION_LIMIT: usize = 256;
-/// So many characters of a program's words go into a message.
-const WORDS_LIMIT: usize = 400;
 /// `EX_TEMPFAIL` of `sysexits.h`: not yet.
 const NOT_YET: i32 = 75;
 /// From here on an exit status is a shell's own: 126 not executable, 127 not found, …
@@ -90,79 +92,37 @@ pub struct Command {
     settings: Settings,
     service: ServiceName,
     environment: String,
-    under_way: UnderWay,
-}
-
-/// The versions between which our own `deploy` runs at this moment; shared by all clones of an adapter. Until it has ended, what it replaces
-/// counts as deployed, whatever `current` prints: who took its effect for done would kill it half way.
-#[derive(Clone, Debug, Default)]
-struct UnderWay(Arc<Mutex<Option<Between>>>);
-
-#[derive(Debug)]
-struct Between {
-    from: String,
-    to: String,
-}
-
-impl UnderWay {
-    /// Until the value is dropped.
-    fn begin(&self, from: &str, to: &str) -> impl Drop + use<> {
-        struct End(UnderWay);
-        impl Drop for End {
-            fn drop(&mut self) {
-                *self.0.lock() = None;
-            }
-        }
-        *self.lock() = Some(Between { from: from.to_owned(), to: to.to_owned() });
-        End(self.clone())
-    }
-
-    /// What is deployed when `current` prints this.
-    fn deployed(&self, printed: String) -> String {
-        self.lock().as_ref().filter(|between| between.to == printed).map_or(printed, |between| between.from.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Between>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// How a program ended.
-#[derive(Debug)]
-struct Ended {
-    status: ExitStatus,
-    output: Tail,
-    complaint: Tail,
-}
-
-/// Why a program did not come to an end of its own.
-#[derive(Debug)]
-enum NotRun {
-    /// It could not be started.
-    NotStarted(io::Error),
-    /// It took too long and was killed.
-    TooLong(Duration),
-    /// It was started, and then lost.
-    Lost(io::Error),
+    attempts: Attempts,
+    tries: Tries,
 }
 
 impl Command {
-    /// The programs of one service. Nothing is run before the first use.
+    /// The programs of one service. Nothing is run, and nothing touched in the state directory, before the first use.
     #[must_use]
-    pub fn new(settings: Settings, service: ServiceName, environment: String) -> Self {
-        Self { settings, service, environment, under_way: UnderWay::default() }
+    pub fn new(settings: Settings, service: ServiceName, environment: String, state_directory: &Path) -> Self {
+        let attempts = Attempts::of(&service, state_directory);
+        Self { settings, service, environment, attempts, tries: Tries::default() }
     }
 
-    /// Runs a program to its end, with the facts that all programs get and those.
-    async fn run(&self, program: &[String], facts: &[(&str, &str)], limit: Duration) -> Result<Ended, NotRun> {
-        let common = [("ROLLBACKD_SERVICE", self.service.as_str()), ("ROLLBACKD_ENVIRONMENT", &self.environment)];
-        run(program, common.iter().chain(facts).copied(), limit).await
+    /// The facts that all programs get, and those.
+    fn facts<'a>(&'a self, further: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let common = [("ROLLBACKD_SERVICE", self.service.as_str()), ("ROLLBACKD_ENVIRONMENT", self.environment.as_str())];
+        common.iter().chain(further).copied().collect()
+    }
+
+    /// Runs a program that is asked for a word. `role` says which.
+    async fn ask(&self, role: &str, program: &[String], facts: &[(&str, &str)]) -> Result<Ended, Missing> {
+        let limit = LOOK_LIMIT.min(self.settings.timeout);
+        let terms = Terms { facts: self.facts(facts), limit, input: Stdio::null(), flood: Flood::Kills };
+        program::run(program, terms).await.map_err(|why| {
+            let words = format!("`{role}` {why}");
+            if matches!(why, NotRun::TooMuch) { Missing::TooLarge(words) } else { Missing::Unreachable(words) }
+        })
     }
 
     /// Asks `current`.
     async fn current(&self) -> Result<String, Missing> {
-        let ended = self.run(&self.settings.current, &[], LOOK_LIMIT.min(self.settings.timeout)).await;
-        let ended = ended.map_err(|why| Missing::Unreachable(format!("`current` {why}")))?;
+        let ended = self.ask("current", &self.settings.current, &[]).await?;
         if !ended.status.success() {
             return Err(Missing::Refused(format!("`current` {ended}")));
         }
@@ -172,8 +132,7 @@ impl Command {
     /// Asks `status` how far a version is.
     async fn status(&self, version: &str) -> Result<Rollout, Missing> {
         let Some(program) = &self.settings.status else { return Ok(Rollout::Complete) };
-        let ended = self.run(program, &[("ROLLBACKD_VERSION", version)], LOOK_LIMIT.min(self.settings.timeout)).await;
-        let ended = ended.map_err(|why| Missing::Unreachable(format!("`status` {why}")))?;
+        let ended = self.ask("status", program, &[("ROLLBACKD_VERSION", version)]).await?;
         match ended.status.code() {
             Some(0) => Ok(Rollout::Complete),
             Some(NOT_YET) => Ok(Rollout::Progressing),
@@ -184,7 +143,7 @@ impl Command {
 
     async fn report(&self) -> Report {
         let look = async {
-            let version = self.under_way.deployed(self.current().await?);
+            let version = self.deployed(self.current().await?)?;
             let rollout = self.status(&version).await?;
             // The programs take their time, too.
             let unseen_for = SignedDuration::try_from(self.settings.every * 2).unwrap_or(SignedDuration::MAX);
@@ -193,8 +152,66 @@ impl Command {
         look.await.map_or_else(Report::Missing, |workload| Report::Seen(Box::new(workload)))
     }
 
-    /// Runs `deploy`, then reads what became of it.
-    async fn deploy(&self, effect: &Effect, from: &str) -> Applied {
+    /// What is deployed when `current` prints this. Until a `deploy` has ended, what it replaces counts as deployed, for a link is switched
+    /// long before the service is restarted: who took its effect for done would kill it half way, and what was cut off would stay so.
+    fn deployed(&self, printed: String) -> Result<String, Missing> {
+        let attempt = match self.standing()? {
+            Standing::Running(Some(attempt)) if attempt.is_ours() || self.is_recent(&attempt) => attempt,
+            Standing::CutOff(attempt) if self.is_to_be_taken_up(&attempt, &printed) => attempt,
+            Standing::CutOff(attempt) => {
+                let forgotten = self.attempts.forget();
+                tracing::debug!(service = %self.service, plan = %attempt.plan, ?forgotten, "a `deploy` that was cut off is not taken up again");
+                return Ok(printed);
+            }
+            Standing::Settled | Standing::Running(_) => return Ok(printed),
+        };
+        Ok(if attempt.to == printed { attempt.from } else { printed })
+    }
+
+    fn standing(&self) -> Result<Standing, Missing> {
+        let cannot = |error| Missing::Unreachable(format!("cannot read {}: {error}", self.attempts.path().display()));
+        self.attempts.standing().map_err(cannot)
+    }
+
+    /// Whether a `deploy` that was cut off is still to be brought to its end. This process itself ends one only when its plan has lost its
+    /// ground; any other is taken up as long as its plan lives, unless somebody has deployed something else since.
+    fn is_to_be_taken_up(&self, attempt: &Attempt, printed: &str) -> bool {
+        !attempt.is_ours() && self.is_recent(attempt) && [&attempt.from, &attempt.to].into_iter().any(|version| version == printed)
+    }
+
+    fn is_recent(&self, attempt: &Attempt) -> bool {
+        attempt.age() <= self.settings.timeout.max(PLAN_LIFE)
+    }
+
+    /// Another `deploy` runs, so ours may not begin.
+    fn busy(&self) -> Applied {
+        let file = self.attempts.path().display();
+        match self.standing() {
+            Ok(Standing::Running(Some(attempt))) => {
+                let words = format!(
+                    "a `deploy` that began at {} for plan {} still runs, or what it started holds {file} open; none is started beside it",
+                    attempt.begun, attempt.plan
+                );
+                // The daemon that began it would have killed it by now, so that daemon was killed itself.
+                let is_left = !attempt.is_ours() && attempt.age() > self.settings.timeout;
+                if is_left { Applied::Failed(words) } else { Applied::Unknown(words) }
+            }
+            _ => Applied::Unknown(format!("another `deploy` held {file} a moment ago")),
+        }
+    }
+
+    /// `deploy` did not run or not to its end, which may have been an accident.
+    fn unlucky(&self, effect: &Effect, words: String) -> Applied {
+        self.tries.ended(&effect.plan, Luck::Bad, &words);
+        self.tries.given_up(&effect.plan).map_or(Applied::Unknown(words), Applied::Failed)
+    }
+
+    /// Runs `deploy`, then reads what became of it. `from` is what `current` printed just before.
+    async fn deploy(&self, effect: &Effect, bound_to: &str, from: &str, mut turn: Turn) -> Applied {
+        let input = match turn.begin(&Attempt::begin(&effect.plan, bound_to, &effect.to.id.0)) {
+            Ok(input) => input,
+            Err(error) => return self.unlucky(effect, format!("cannot write {}: {error}", self.attempts.path().display())),
+        };
         let reason: String = effect.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let facts = [
             ("ROLLBACKD_PLAN", effect.plan.as_str()),
@@ -202,47 +219,56 @@ impl Command {
             ("ROLLBACKD_TO", &effect.to.id.0),
             ("ROLLBACKD_REASON", &reason),
         ];
+        let program = self.settings.deploy.first().map_or("", String::as_str);
         let deadline = Instant::now() + self.settings.timeout;
-        let ended = {
-            let _under_way = self.under_way.begin(from, &effect.to.id.0);
-            self.run(&self.settings.deploy, &facts, self.settings.timeout).await
-        };
-        match ended {
-            Err(NotRun::NotStarted(error)) if is_lasting(&error) => Applied::Rejected(format!("`deploy` {}", NotRun::NotStarted(error))),
-            Err(why) => self.after(effect, from, &format!("`deploy` {why}"), None, Applied::Unknown).await,
+        let terms = Terms { facts: self.facts(&facts), limit: self.settings.timeout, input, flood: Flood::IsSlowed };
+        let ended = program::run(&self.settings.deploy, terms).await;
+        turn.end();
+        let (luck, words, patience) = match &ended {
+            Err(why) if why.is_lasting() => return Applied::Rejected(format!("`deploy` ({program}) {why}")),
+            Err(why @ NotRun::TooLong { .. }) => (Luck::None, format!("{why}"), None),
+            Err(why) => (Luck::Bad, format!("{why}"), None),
             Ok(ended) if ended.status.success() => {
-                let words = "`deploy` ended well, but `current` does not show it";
-                self.after(effect, from, words, Some(deadline), Applied::Unknown).await
+                let limit = self.settings.timeout.as_secs_f64();
+                (Luck::None, format!("ended well, but `current` does not show it {limit} s after it was begun"), Some(deadline))
             }
-            Ok(ended) => {
-                // A signal (or a shell's word for one) is no answer of the platform; it may be the machine that shuts down.
-                let refused = ended.status.code().is_some_and(|code| code < SHELL_SIGNAL);
-                let unchanged = if refused { Applied::Rejected } else { Applied::Unknown };
-                self.after(effect, from, &format!("`deploy` {ended}"), None, unchanged).await
+            // A signal (or a shell's word for one) is no answer of the platform; it may be the machine that shuts down.
+            Ok(ended) if ended.status.code().is_none_or(|code| code == NOT_YET || code >= SHELL_SIGNAL) => {
+                (Luck::Bad, format!("{ended}"), None)
             }
+            Ok(ended) => (Luck::None, format!("{ended}"), None),
+        };
+        let words = format!("`deploy` ({program}) {words}");
+        self.tries.ended(&effect.plan, luck, &words);
+        self.judge(effect, from, &words, self.after(&effect.to.id.0, from, patience).await)
+    }
+
+    /// Reads `current` after `deploy`, until it prints something else than before or, where it shall have that `patience`, the deadline is
+    /// over. One that prints nothing that can be understood is asked a little longer than that.
+    async fn after(&self, to: &str, from: &str, patience: Option<Instant>) -> Result<String, Missing> {
+        let pause = SETTLE.min(self.settings.every);
+        let last_question = Instant::now() + LOOK_LIMIT;
+        loop {
+            let printed = self.current().await;
+            let until = match &printed {
+                Ok(now) if now == to || now != from => return printed,
+                Ok(_) => patience,
+                Err(_) => Some(patience.map_or(last_question, |patience| patience.max(last_question))),
+            };
+            if until.is_none_or(|until| Instant::now() + pause > until) {
+                return printed;
+            }
+            sleep(pause).await;
         }
     }
 
-    /// Reads `current` after `deploy`, until it shows the target, something else, or the deadline is over. `unchanged` says what it means
-    /// that it still shows what it showed before.
-    async fn after(
-        &self,
-        effect: &Effect,
-        from: &str,
-        words: &str,
-        deadline: Option<Instant>,
-        unchanged: fn(String) -> Applied,
-    ) -> Applied {
-        let pause = SETTLE.min(self.settings.every);
-        loop {
-            let is_over = deadline.is_none_or(|deadline| Instant::now() + pause > deadline);
-            match self.current().await {
-                Ok(now) if now == effect.to.id.0 => return Applied::Done(Binding::Version(now)),
-                Ok(now) if now != from => return Applied::Unknown(format!("{words}; `current` prints {now}")),
-                Ok(_) if is_over => return unchanged(words.to_owned()),
-                Err(missing) if is_over => return Applied::Unknown(format!("{words}; {missing}")),
-                Ok(_) | Err(_) => sleep(pause).await,
-            }
+    /// What became of an effect by what `current` prints, which counts more than what `deploy` says.
+    fn judge(&self, effect: &Effect, from: &str, words: &str, printed: Result<String, Missing>) -> Applied {
+        match printed {
+            Ok(now) if now == effect.to.id.0 => Applied::Done(Binding::Version(now)),
+            Ok(now) if now != from => Applied::Unknown(format!("{words}; `current` prints {now}")),
+            Ok(_) => self.tries.given_up(&effect.plan).map_or_else(|| Applied::Unknown(words.to_owned()), Applied::Failed),
+            Err(missing) => Applied::Unknown(format!("{words}; {missing}")),
         }
     }
 }
@@ -282,11 +308,29 @@ impl Platform for Command {
 
     async fn apply(&self, effect: &Effect) -> Applied {
         let Binding::Version(bound_to) = &effect.binding else { return Applied::Moved };
+        if let Some(not_before) = self.tries.not_before(&effect.plan) {
+            sleep_until(not_before).await;
+        }
+        let mut turn = match self.attempts.turn().await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return self.busy(),
+            Err(error) => return self.unlucky(effect, format!("cannot open {}: {error}", self.attempts.path().display())),
+        };
+        let to = &effect.to.id.0;
+        let was_cut_off = turn.last.as_ref().is_some_and(|last| last.to == *to);
         match self.current().await {
             Err(missing) => Applied::Unknown(missing.to_string()),
-            Ok(now) if now == effect.to.id.0 => Applied::Done(Binding::Version(now)),
-            Ok(now) if now != *bound_to => Applied::Moved,
-            Ok(now) => self.deploy(effect, &now).await,
+            // It may have been cut off between the link and the restart.
+            Ok(now) if now == *to && was_cut_off => self.deploy(effect, bound_to, &now, turn).await,
+            Ok(now) if now == *to => Applied::Done(Binding::Version(now)),
+            Ok(now) if now != *bound_to => {
+                turn.end();
+                Applied::Moved
+            }
+            Ok(now) => match self.tries.given_up(&effect.plan) {
+                Some(why) => Applied::Failed(why),
+                None => self.deploy(effect, bound_to, &now, turn).await,
+            },
         }
     }
 }
@@ -304,6 +348,7 @@ fn workload(version: String, rollout: Rollout, unseen_for: SignedDuration) -> Wo
         binding: Binding::Version(version),
         rollout,
         replicas: Replicas { desired: 1, updated: 1, ready, available: 1 },
+        ready_is_checked: false,
         troubles: Vec::new(),
         record: None,
         change: None,
@@ -329,123 +374,12 @@ fn version(output: &Tail) -> Result<String, Missing> {
     }
 }
 
-/// Whether starting a program again would fail again.
-fn is_lasting(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput)
-}
-
-/// Variables that systemd means for the daemon alone. A program that spoke on `NOTIFY_SOCKET` would speak as the daemon.
-const NOT_INHERITED: [&str; 6] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
-
-async fn run<'a>(program: &[String], facts: impl Iterator<Item = (&'a str, &'a str)>, limit: Duration) -> Result<Ended, NotRun> {
-    let nothing = || NotRun::NotStarted(io::Error::new(io::ErrorKind::InvalidInput, "no program is configured"));
-    let (name, arguments) = program.split_first().ok_or_else(nothing)?;
-    let mut command = tokio::process::Command::new(OsStr::new(name));
-    command.args(arguments).envs(facts).process_group(0).kill_on_drop(true);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in NOT_INHERITED {
-        command.env_remove(name);
-    }
-    let deadline = Instant::now() + limit;
-    let mut child = command.spawn().map_err(NotRun::NotStarted)?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Declared after the child, so dropped before it: until the child is waited for, the group's number can't belong to another.
-    let mut group = Group(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-    let (mut output, mut complaint) = (Tail::default(), Tail::default());
-    let status = {
-        let mut reading = pin!(async { tokio::join!(output.fill(stdout), complaint.fill(stderr)) }.fuse());
-        let waiting = async {
-            loop {
-                tokio::select! {
-                    biased;
-                    status = child.wait() => break status,
-                    _ = &mut reading, if !reading.is_terminated() => {}
-                }
-            }
-        };
-        let status = timeout_at(deadline, waiting).await.map_err(|_elapsed| NotRun::TooLong(limit))?.map_err(NotRun::Lost)?;
-        group.release();
-        if !reading.is_terminated() {
-            drop(timeout(LAST_WORDS, reading).await);
-        }
-        status
-    };
-    Ok(Ended { status, output, complaint })
-}
-
-/// A process group that is killed when it is dropped, unless its leader ended by itself.
-#[derive(Debug)]
-struct Group(Option<Pid>);
-
-impl Group {
-    fn release(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            // It may have just ended by itself.
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-    }
-}
-
-/// The end of what a program printed.
-#[derive(Debug, Default)]
-struct Tail {
-    bytes: VecDeque<u8>,
-    total: usize,
-}
-
-impl Tail {
-    /// Reads to the end. A pipe that breaks has ended.
-    async fn fill(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
-        let Some(mut pipe) = pipe else { return };
-        let mut buffer = vec![0; 8 * 1024];
-        while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-            self.total = self.total.saturating_add(count);
-            self.bytes.extend(&buffer[..count]);
-            let excess = self.bytes.len().saturating_sub(OUTPUT_LIMIT);
-            self.bytes.drain(..excess);
-        }
-    }
-
-    /// The last words, in one line.
-    fn words(&self) -> String {
-        let bytes: Vec<u8> = self.bytes.iter().copied().collect();
-        let text = String::from_utf8_lossy(&bytes);
-        let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
-        let excess = line.chars().count().saturating_sub(WORDS_LIMIT);
-        if excess == 0 { line } else { line.chars().skip(excess).fold("…".to_owned(), |words, c| words + c.encode_utf8(&mut [0; 4])) }
-    }
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ended with {}", self.status)?;
-        let words = [self.complaint.words(), self.output.words()];
-        words.iter().find(|words| !words.is_empty()).map_or(Ok(()), |words| write!(formatter, ": {words}"))
-    }
-}
-
-impl fmt::Display for NotRun {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotStarted(error) => write!(formatter, "could not be started: {error}"),
-            Self::TooLong(limit) => write!(formatter, "did not end within {} s and was killed", limit.as_secs_f64()),
-            Self::Lost(error) => write!(formatter, "was started and lost: {error}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
 
+    use jiff::Timestamp;
     use rollbackd_core::service::Restore;
     use tokio::sync::oneshot;
 
@@ -466,7 +400,11 @@ mod tests {
     }
 
     fn command(settings: Settings) -> Command {
-        Command::new(settings, ServiceName::try_from("checkout").unwrap(), "production".to_owned())
+        in_state_directory(settings, Path::new("/nowhere"))
+    }
+
+    fn in_state_directory(settings: Settings, directory: &Path) -> Command {
+        Command::new(settings, ServiceName::try_from("checkout").unwrap(), "production".to_owned(), directory)
     }
 
     /// A directory in which `version` holds what is deployed.
@@ -494,7 +432,22 @@ mod tests {
         /// `deploy` is a script that runs in the directory, and leaves a line in `deploys` first.
         fn platform(&self, deploy: &str) -> Command {
             let directory = self.0.path().display();
-            command(settings(&format!("cd {directory}; cat version"), &format!("cd {directory}; echo once >> deploys; {deploy}")))
+            let settings = settings(&format!("cd {directory}; cat version"), &format!("cd {directory}; echo once >> deploys; {deploy}"));
+            in_state_directory(settings, self.0.path())
+        }
+
+        /// A `deploy` from v2 to v1 began, under a daemon that was killed.
+        fn begin_under_another_daemon(&self, begun: Timestamp) {
+            let attempt = Attempt::of_another_daemon("k3f9a2b1-13", "v2", "v1", begun);
+            std::fs::write(self.path("checkout.deploy"), serde_json::to_string(&attempt).unwrap()).unwrap();
+        }
+
+        /// ... and still runs, until its standard input is closed.
+        fn leave_a_deploy(&self, script: &str) -> std::process::Child {
+            let lock = std::fs::File::open(self.path("checkout.deploy")).unwrap();
+            lock.try_lock().unwrap();
+            let script = format!("cd {}; {script}", self.0.path().display());
+            std::process::Command::new("/bin/sh").args(["-c", &script]).stdin(lock).spawn().unwrap()
         }
 
         fn deploys(&self) -> usize {
@@ -548,7 +501,7 @@ mod tests {
             ("printf 'v1\\033[31m'", "control characters"),
             ("printf '\\377'", "not UTF-8"),
             ("head -c 257 /dev/zero | tr '\\0' x", "too much"),
-            ("head -c 1000000 /dev/zero | tr '\\0' x", "printed 1000000 bytes"),
+            ("head -c 1000 /dev/zero | tr '\\0' x", "printed 1000 bytes"),
             ("echo v1; echo no access >&2; exit 3", "exit status: 3: no access"),
             ("echo v1; kill -TERM $$", "signal: 15"),
         ] {
@@ -561,6 +514,20 @@ mod tests {
             let report = command(settings.clone()).look().await;
             assert!(matches!(&report, Report::Missing(missing) if missing.to_string().contains(words)), "{report:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_current_or_status_that_prints_without_end_is_killed_and_that_is_said() {
+        let host = Host::with("v1");
+        let (_has_begun, gone) = line_to_the_family(&host.path("line"));
+        let endless = format!("exec 3>{}; echo begun >&3; yes", host.path("line").display());
+        let report = command(settings(&endless, "true")).look().await;
+        let Report::Missing(missing @ Missing::TooLarge(_)) = report else { panic!("{report:?}") };
+        assert!(missing.to_string().ends_with("`current` printed more than 64 KiB and was killed"), "{missing}");
+        gone.await.unwrap();
+        let report = rollout_by("yes >&2").await;
+        let Report::Missing(missing @ Missing::TooLarge(_)) = report else { panic!("{report:?}") };
+        assert!(missing.to_string().ends_with("`status` printed more than 64 KiB and was killed"), "{missing}");
     }
 
     #[tokio::test]
@@ -647,11 +614,11 @@ mod tests {
     #[tokio::test]
     async fn what_deploy_says_counts_less_than_what_current_shows() {
         for (deploy, expected) in [
-            ("echo quota exceeded >&2; exit 1", Applied::Rejected("`deploy` ended with exit status: 1: quota exceeded".to_owned())),
+            ("echo quota exceeded >&2; exit 1", Applied::Failed("`deploy` (/bin/sh) ended with exit status: 1: quota exceeded".to_owned())),
             ("echo v1 > version; exit 1", Applied::Done(Binding::Version("v1".to_owned()))),
-            ("echo v3 > version", Applied::Unknown("`deploy` ended well, but `current` does not show it; `current` prints v3".to_owned())),
-            ("kill -TERM $$", Applied::Unknown("`deploy` ended with signal: 15 (SIGTERM)".to_owned())),
-            ("exit 143", Applied::Unknown("`deploy` ended with exit status: 143".to_owned())),
+            ("echo v3 > version; exit 1", Applied::Unknown("`deploy` (/bin/sh) ended with exit status: 1; `current` prints v3".to_owned())),
+            ("kill -TERM $$", Applied::Unknown("`deploy` (/bin/sh) ended with signal: 15 (SIGTERM)".to_owned())),
+            ("exit 143", Applied::Unknown("`deploy` (/bin/sh) ended with exit status: 143".to_owned())),
         ] {
             let host = Host::with("v2");
             assert_eq!(host.platform(deploy).apply(&effect()).await, expected, "{deploy}");
@@ -659,16 +626,77 @@ mod tests {
         }
     }
 
+    /// As the executor does: again and again, until it is known.
+    async fn apply(platform: &Command, effect: &Effect) -> Applied {
+        for _ in 0..100 {
+            match platform.apply(effect).await {
+                Applied::Unknown(_) => {}
+                known => return known,
+            }
+        }
+        panic!("it is never known");
+    }
+
     #[tokio::test]
-    async fn a_deploy_that_shows_no_effect_in_time_is_unknown() {
+    async fn a_deploy_that_hangs_is_not_repeated_and_calls_for_a_person_with_its_last_words() {
         let host = Host::with("v2");
-        let platform = host.platform("true");
-        let words = "`deploy` ended well, but `current` does not show it";
-        let applied = platform.after(&effect(), "v2", words, Some(Instant::now()), Applied::Unknown).await;
-        assert_eq!(applied, Applied::Unknown(words.to_owned()));
-        std::fs::remove_file(host.path("version")).unwrap();
-        let applied = platform.after(&effect(), "v2", words, None, Applied::Rejected).await;
-        assert!(matches!(applied, Applied::Unknown(_)), "{applied:?}");
+        let mut platform = host.platform("echo 'waiting for the lock of the release'; sleep 60");
+        platform.settings.timeout = Duration::from_secs(1);
+        let words = "`deploy` (/bin/sh) did not end within 1 s and was killed; its last words: waiting for the lock of the release";
+        assert_eq!(apply(&platform, &effect()).await, Applied::Failed(words.to_owned()));
+        assert_eq!(platform.apply(&effect()).await, Applied::Failed(words.to_owned()), "it is asked again");
+        assert_eq!(host.deploys(), 1);
+        let next = Effect { plan: "k3f9a2b1-20".to_owned(), ..effect() };
+        assert!(matches!(apply(&platform, &next).await, Applied::Failed(_)));
+        assert_eq!(host.deploys(), 2, "another plan is another decision");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_hangs_once_it_has_deployed_has_deployed() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("echo v1 > version; sleep 60");
+        platform.settings.timeout = Duration::from_secs(1);
+        assert_eq!(apply(&platform, &effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_shows_no_effect_in_time_is_not_repeated_and_calls_for_a_person() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("true");
+        platform.settings.timeout = Duration::from_secs(1);
+        let applied = apply(&platform, &effect()).await;
+        let words = "`deploy` (/bin/sh) ended well, but `current` does not show it 1 s after it was begun";
+        assert_eq!(applied, Applied::Failed(words.to_owned()));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_asks_to_be_tried_again_or_is_killed_is_tried_three_times() {
+        for (deploy, words) in [
+            ("echo no runner is free; exit 75", "exit status: 75: no runner is free (the last of 3 tries)"),
+            ("kill -TERM $$", "signal: 15 (SIGTERM) (the last of 3 tries)"),
+        ] {
+            let host = Host::with("v2");
+            let platform = host.platform(deploy);
+            // The pauses between them are its own affair.
+            for _ in 1..3 {
+                assert!(matches!(platform.apply(&effect()).await, Applied::Unknown(_)), "{deploy}");
+                tokio::time::pause();
+                sleep_until(platform.tries.not_before("k3f9a2b1-13").unwrap()).await;
+                tokio::time::resume();
+            }
+            let applied = platform.apply(&effect()).await;
+            assert!(matches!(&applied, Applied::Failed(why) if why.ends_with(words)), "{applied:?}");
+            assert_eq!(host.deploys(), 3);
+        }
+        let host = Host::with("v2");
+        let platform = host.platform("test $(wc -l < deploys) = 1 && exit 75; echo v1 > version");
+        assert!(matches!(platform.apply(&effect()).await, Applied::Unknown(_)));
+        tokio::time::pause();
+        sleep_until(platform.tries.not_before("k3f9a2b1-13").unwrap()).await;
+        tokio::time::resume();
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
     }
 
     #[tokio::test]
@@ -695,7 +723,9 @@ mod tests {
     #[tokio::test]
     async fn the_facts_are_in_the_environment_and_nothing_reads_them_as_a_script() {
         let host = Host::with("$(touch broken-in)");
-        let platform = host.platform("env | grep ^ROLLBACKD_ | sort > facts; printf %s \"$ROLLBACKD_TO\" > version");
+        // Whoever runs the tests may have other variables that begin so.
+        let facts = "env | grep -E '^ROLLBACKD_(SERVICE|ENVIRONMENT|VERSION|PLAN|FROM|TO|REASON)=' | sort > facts";
+        let platform = host.platform(&format!("{facts}; printf %s \"$ROLLBACKD_TO\" > version"));
         let hostile = "v1; touch broken-in".to_owned();
         let effect = Effect {
             from: Version { id: VersionId("$(touch broken-in)".to_owned()), name: String::new() },
@@ -740,7 +770,7 @@ mod tests {
         tokio::time::pause();
         let applied = applying.await.unwrap();
         assert!(
-            matches!(&applied, Applied::Unknown(words) if words.starts_with("`deploy` did not end within 30 s and was killed")),
+            matches!(&applied, Applied::Unknown(words) if words.starts_with("`deploy` (/bin/sh) did not end within 30 s and was killed")),
             "{applied:?}"
         );
         gone.await.unwrap();
@@ -760,6 +790,143 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_deploy_that_lives_on_after_its_daemon_was_killed_is_waited_for() {
+        let host = Host::with("v2");
+        let (has_begun, _gone) = line_to_the_family(&host.path("line"));
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        host.begin_under_another_daemon(Timestamp::now());
+        let mut left = host.leave_a_deploy("echo v1 > version; exec 3>line; echo begun >&3; read -r word < go; echo first >> ran");
+        has_begun.await.unwrap();
+        let platform = host.platform("echo second >> ran");
+
+        assert_eq!(seen(platform.look().await).version.name, "v2", "it was reported while `deploy` still ran");
+        let applied = platform.apply(&effect()).await;
+        let Applied::Unknown(words) = applied else { panic!("{applied:?}") };
+        assert!(words.contains("for plan k3f9a2b1-13 still runs") && words.contains("checkout.deploy"), "{words}");
+        assert_eq!(host.deploys(), 0);
+
+        std::fs::write(host.path("go"), "go\n").unwrap();
+        assert!(left.wait().unwrap().success());
+        // Nobody heard how it ended, so it is run once more.
+        assert_eq!(apply(&platform, &effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.read("ran").as_deref(), Some("first\nsecond\n"));
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_lives_on_longer_than_it_may_calls_for_a_person() {
+        let host = Host::with("v2");
+        host.begin_under_another_daemon(Timestamp::now() - SignedDuration::from_hours(1));
+        let mut left = host.leave_a_deploy("exec sleep 60");
+        let platform = host.platform("echo v1 > version");
+        let applied = platform.apply(&effect()).await;
+        assert!(matches!(&applied, Applied::Failed(words) if words.contains("none is started beside it")), "{applied:?}");
+        assert_eq!(host.deploys(), 0);
+        // What a person deploys meanwhile is seen.
+        host.deploy("v1");
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+        left.kill().unwrap();
+        left.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_was_cut_off_after_the_link_was_switched_is_run_again() {
+        let host = Host::with("v1");
+        host.begin_under_another_daemon(Timestamp::now());
+        let platform = host.platform("echo yes > restarted");
+        assert_eq!(seen(platform.look().await).version.name, "v2", "half a deployment counts as none");
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!((host.deploys(), host.read("restarted").as_deref()), (1, Some("yes\n")));
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_was_cut_off_hides_nothing_that_came_after_it() {
+        let host = Host::with("v3");
+        host.begin_under_another_daemon(Timestamp::now());
+        let platform = host.platform("true");
+        assert_eq!(seen(platform.look().await).version.name, "v3");
+        host.deploy("v1");
+        assert_eq!(seen(platform.look().await).version.name, "v1", "somebody has deployed it since");
+        host.begin_under_another_daemon(Timestamp::now() - SignedDuration::from_hours(1));
+        assert_eq!(seen(platform.look().await).version.name, "v1", "nobody takes it up any more");
+    }
+
+    #[tokio::test]
+    async fn a_deploy_that_was_called_off_hides_nothing_that_came_after_it() {
+        let host = Host::with("v2");
+        let (has_begun, gone) = line_to_the_family(&host.path("line"));
+        let platform = host.platform(FAMILY);
+        let effect = effect();
+        tokio::select! {
+            applied = platform.apply(&effect) => panic!("{applied:?}"),
+            begun = has_begun => begun.unwrap(),
+        }
+        gone.await.unwrap();
+        host.deploy("v1");
+        assert_eq!(seen(platform.look().await).version.name, "v1");
+    }
+
+    #[tokio::test]
+    async fn what_deploy_brings_is_not_reported_by_an_adapter_of_a_new_configuration_either() {
+        let host = Host::with("v2");
+        let (has_begun, _gone) = line_to_the_family(&host.path("line"));
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        let platform = host.platform("echo v1 > version; exec 3>line; echo begun >&3; read -r word < go");
+        let new = host.platform("true");
+        let effect = effect();
+        let looking = async {
+            has_begun.await.unwrap();
+            assert_eq!(seen(new.look().await).version.name, "v2");
+            assert!(matches!(new.apply(&effect).await, Applied::Unknown(_)), "a second one was started");
+            std::fs::write(host.path("go"), "go\n").unwrap();
+        };
+        let (applied, ()) = tokio::join!(platform.apply(&effect), looking);
+        assert_eq!(applied, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!((host.deploys(), seen(new.look().await).version.name.as_str()), (1, "v1"));
+    }
+
+    #[tokio::test]
+    async fn deploy_has_nothing_to_read_and_what_it_leaves_running_keeps_no_later_one_from_its_turn() {
+        let host = Host::with("v2");
+        let (has_begun, gone) = line_to_the_family(&host.path("line"));
+        let leave = "if test ! -e left; then touch left; (exec 3>line; echo begun >&3; read -r word < go) <&0 & fi";
+        assert!(std::process::Command::new("mkfifo").arg(host.path("go")).status().unwrap().success());
+        let platform = host.platform(&format!("cat > input; {leave}; echo v1 > version"));
+        assert_eq!(platform.apply(&effect()).await, Applied::Done(Binding::Version("v1".to_owned())));
+        has_begun.await.unwrap();
+        assert_eq!(host.read("input").as_deref(), Some(""));
+        host.deploy("v2");
+        let next = Effect { plan: "k3f9a2b1-20".to_owned(), ..effect() };
+        assert_eq!(platform.apply(&next).await, Applied::Done(Binding::Version("v1".to_owned())));
+        assert_eq!(host.deploys(), 2);
+        std::fs::write(host.path("go"), "go\n").unwrap();
+        gone.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn without_a_place_to_note_it_nothing_is_deployed_and_a_person_is_called() {
+        let host = Host::with("v2");
+        let mut platform = host.platform("echo v1 > version");
+        platform.attempts = Attempts::of(&platform.service, Path::new("/nowhere"));
+        for last in [false, false, true] {
+            match platform.apply(&effect()).await {
+                Applied::Unknown(_) => assert!(!last),
+                Applied::Failed(words) => {
+                    assert!(last && words.starts_with("cannot open /nowhere/checkout.deploy: No such file"), "{words}");
+                }
+                other => panic!("{other:?}"),
+            }
+            tokio::time::pause();
+            sleep_until(platform.tries.not_before("k3f9a2b1-13").unwrap()).await;
+            tokio::time::resume();
+        }
+        assert_eq!(host.deploys(), 0);
+    }
+
+    #[tokio::test]
     async fn what_deploy_leaves_running_is_left_alone_and_not_waited_for() {
         let host = Host::with("v2");
         let (_has_begun, mut gone) = line_to_the_family(&host.path("line"));
@@ -773,9 +940,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_talkative_deploy_is_listened_to_slowly_but_to_its_end() {
+        let host = Host::with("v2");
+        let before = Instant::now();
+        let applied = host.platform("head -c 8000000 /dev/zero | tr '\\0' x; echo v1 > version").apply(&effect()).await;
+        assert_eq!(applied, Applied::Done(Binding::Version("v1".to_owned())));
+        // 7 MB in pieces of at most 64 KiB, with a pause of 10 ms after each.
+        assert!(before.elapsed() >= Duration::from_secs(1), "{:?}", before.elapsed());
+    }
+
+    #[tokio::test]
     async fn of_a_flood_of_complaints_the_last_words_are_kept() {
         let host = Host::with("v2");
         let applied = host.platform("head -c 1000000 /dev/zero | tr '\\0' x >&2; echo ' the end' >&2; exit 1").apply(&effect()).await;
-        assert!(matches!(&applied, Applied::Rejected(words) if words.ends_with("x the end") && words.len() < 500), "{applied:?}");
+        assert!(matches!(&applied, Applied::Failed(words) if words.ends_with("x the end") && words.len() < 500), "{applied:?}");
     }
 }

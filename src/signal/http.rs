@@ -77,7 +77,7 @@ pub enum AccessError {
         /// What is wrong with them.
         why: String,
     },
-    /// The system has no certificate authorities that could be loaded.
+    /// No client could be made at all.
     #[error("cannot make an HTTP client: {0}")]
     Client(String),
     /// A secret can't be read.
@@ -159,10 +159,20 @@ impl Clients {
         if let Some(found) = made.iter().find(|made| made.setup == setup && made.stamps == stamps) {
             return Ok(found.client.clone());
         }
-        let client = setup.build(Arc::clone(&self.resolver))?;
+        let client = setup.build(&self.resolver)?;
         made.retain(|made| made.setup != setup);
         made.push(Made { setup, stamps, client: client.clone() });
         Ok(client)
+    }
+
+    /// Finds what is wrong with the files of an access, before it is used. One without files has nothing to find: its client is made when it
+    /// is first asked for, because the system's hundreds of certificate authorities take longer to read than everything else at a start.
+    ///
+    /// # Errors
+    /// When a file can't be read or used; the error names it.
+    pub fn check(&self, access: &Access, connections: Connections) -> Result<(), AccessError> {
+        let has_files = access.ca_file.is_some() || access.client_certificate.is_some();
+        if has_files { self.client(access, connections).map(drop) } else { Ok(()) }
     }
 
     /// The seats at a server that many signals ask.
@@ -178,7 +188,25 @@ impl Setup {
         self.ca_file.iter().chain(pair).map(|path| stamp(path)).collect()
     }
 
-    fn build(&self, resolver: Arc<Resolver>) -> Result<reqwest::Client, AccessError> {
+    /// A host without certificate authorities still asks what is not encrypted; to what is, it then trusts nobody.
+    fn build(&self, resolver: &Arc<Resolver>) -> Result<reqwest::Client, AccessError> {
+        let error = match self.builder(Arc::clone(resolver))?.build() {
+            Ok(client) => return Ok(client),
+            Err(error) => error,
+        };
+        if self.ca_file.is_none()
+            && let Ok(client) = self.builder(Arc::clone(resolver))?.tls_certs_only([]).build()
+        {
+            tracing::warn!(why = %root_cause(&error), "nobody is trusted over TLS who is not named by a ca_file");
+            return Ok(client);
+        }
+        Err(match &self.client_certificate {
+            Some((certificate, key)) => unusable(certificate, key, &error),
+            None => AccessError::Client(root_cause(&error)),
+        })
+    }
+
+    fn builder(&self, resolver: Arc<Resolver>) -> Result<reqwest::ClientBuilder, AccessError> {
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("rollbackd/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -199,10 +227,7 @@ impl Setup {
         if let Some((certificate, key)) = &self.client_certificate {
             builder = builder.identity(identity(certificate, key)?);
         }
-        builder.build().map_err(|error| match &self.client_certificate {
-            Some((certificate, key)) => unusable(certificate, key, &error),
-            None => AccessError::Client(root_cause(&error)),
-        })
+        Ok(builder)
     }
 }
 
@@ -387,6 +412,12 @@ impl Answer {
         self.response.status().as_u16()
     }
 
+    /// How many bytes of the body have come.
+    #[must_use]
+    pub fn received(&self) -> usize {
+        self.received
+    }
+
     /// A header, if it is there and plain text.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -419,7 +450,7 @@ impl Answer {
     ///
     /// # Errors
     /// As [`Self::chunk`].
-    pub async fn body(mut self, limit: usize) -> Result<Vec<u8>, Fault> {
+    pub async fn body(&mut self, limit: usize) -> Result<Vec<u8>, Fault> {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk(limit).await? {
             body.extend_from_slice(chunk.as_ref());
@@ -608,6 +639,18 @@ mod tests {
         assert!(complaint(&showing(&certificate, &wrong_key)).starts_with(&expected));
         assert!(complaint(&showing(&certificate, &empty)).starts_with("cannot use the client certificate "));
         assert!(complaint(&showing(&absent, &wrong_key)).starts_with("cannot read "));
+    }
+
+    #[test]
+    fn a_start_reads_no_authorities_that_nobody_named() {
+        let (clients, files) = (Clients::default(), Files::new());
+        clients.check(&Access::default(), Connections::Fresh).unwrap();
+        assert!(clients.made.lock().unwrap().is_empty());
+        let named = Access { ca_file: Some(files.write("ca.pem", &Authority::new().pem())), ..Access::default() };
+        clients.check(&named, Connections::Fresh).unwrap();
+        assert_eq!(clients.made.lock().unwrap().len(), 1);
+        let broken = Access { ca_file: Some(files.write("broken.pem", "nothing")), ..Access::default() };
+        assert!(clients.check(&broken, Connections::Fresh).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use url::Url;
 use super::Signal;
 use super::exposition::{self, Format, Parser};
 use super::http::{Access, AccessError, Answer, Clients, Connections, Deadline, shown};
+use super::rest::Rest;
 use super::selector::{Selector, SelectorError};
 use super::series::{BODY_LIMIT, Labels, SERIES_LIMIT, canonical, shift, time};
 
@@ -42,6 +43,8 @@ pub struct Metrics {
     failed: Selector,
     /// Each target's name, unique among them.
     names: Vec<String>,
+    /// Of each target.
+    rests: Vec<Rest>,
     clients: Arc<Clients>,
 }
 
@@ -82,14 +85,16 @@ impl Metrics {
         }
         let selector = |text: &String| Selector::parse(text).map_err(|source| MetricsError::Selector { selector: text.clone(), source });
         let (total, failed) = (selector(&settings.total)?, selector(&settings.failed)?);
-        clients.client(&settings.access, Connections::Kept)?;
-        Ok(Self { names: unique(&settings.targets), settings, total, failed, clients })
+        clients.check(&settings.access, Connections::Kept)?;
+        let rests = settings.targets.iter().map(|_| Rest::default()).collect();
+        Ok(Self { names: unique(&settings.targets), rests, settings, total, failed, clients })
     }
 
     async fn look(&self, now: Timestamp) -> Result<Scrape, Missing> {
         let client = &self.clients.client(&self.settings.access, Connections::Kept)?;
         let headers = &self.settings.access.to_headers()?;
-        let asking = self.settings.targets.iter().zip(&self.names).map(|(url, name)| self.ask(client, headers, url, name, now));
+        let targets = self.settings.targets.iter().zip(&self.names).zip(&self.rests);
+        let asking = targets.map(|((url, name), rest)| rest.unless(self.ask(client, headers, url, name, now)));
         let mut scrape = Scrape::default();
         let mut first_missing = None;
         let mut answered = false;
@@ -111,10 +116,27 @@ impl Metrics {
         }
     }
 
-    async fn ask(&self, client: &reqwest::Client, headers: &HeaderMap, url: &Url, name: &str, now: Timestamp) -> Result<Scrape, Missing> {
+    /// What is there, and how many bytes came.
+    async fn ask(
+        &self,
+        client: &reqwest::Client,
+        headers: &HeaderMap,
+        url: &Url,
+        name: &str,
+        now: Timestamp,
+    ) -> (usize, Result<Scrape, Missing>) {
         let request = client.get(url.clone()).header(ACCEPT, FORMATS).headers(headers.clone());
+        match Answer::to(request.send(), Deadline::after(self.settings.timeout)).await {
+            Ok(mut answer) => {
+                let scrape = self.take(&mut answer, name, now).await;
+                (answer.received(), scrape)
+            }
+            Err(fault) => (0, Err(fault.into_missing(name))),
+        }
+    }
+
+    async fn take(&self, answer: &mut Answer, name: &str, now: Timestamp) -> Result<Scrape, Missing> {
         let missing = |fault: super::http::Fault| fault.into_missing(name);
-        let mut answer = Answer::to(request.send(), Deadline::after(self.settings.timeout)).await.map_err(missing)?;
         if answer.status() != 200 {
             return Err(Missing::Refused(format!("{name}: status {}", answer.status())));
         }

@@ -79,17 +79,16 @@ impl Probe {
             return Err(ProbeError::Targets(settings.targets.len()));
         }
         let probe = Self { settings, method, clients };
-        probe.client()?;
+        probe.clients.check(&probe.settings.access, probe.connections())?;
         Ok(probe)
     }
 
-    fn client(&self) -> Result<reqwest::Client, AccessError> {
-        let connections = if self.settings.fresh_connection { Connections::Fresh } else { Connections::Kept };
-        self.clients.client(&self.settings.access, connections)
+    fn connections(&self) -> Connections {
+        if self.settings.fresh_connection { Connections::Fresh } else { Connections::Kept }
     }
 
     async fn round(&self) -> Result<ProbeRound, AccessError> {
-        let client = &self.client()?;
+        let client = &self.clients.client(&self.settings.access, self.connections())?;
         let headers = &self.settings.access.to_headers()?;
         let asking = self.settings.targets.iter().map(|target| self.outcome(client, headers, target));
         Ok(ProbeRound { targets: join_all(asking).await })
@@ -105,7 +104,7 @@ impl Probe {
 
     async fn ask(&self, client: &reqwest::Client, headers: &HeaderMap, target: &Url) -> Result<SignedDuration, ProbeOutcome> {
         let began = Instant::now();
-        let (answer, lookup) = self.follow(client, headers, target).await?;
+        let (mut answer, lookup) = self.follow(client, headers, target).await?;
         self.judge_status(answer.status())?;
         if self.settings.body_contains.is_some() || self.settings.json.is_some() {
             let body = answer.body(BODY_LIMIT).await.map_err(|fault| blame(fault, target))?;

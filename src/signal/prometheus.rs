@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,6 +20,7 @@ use url::Url;
 
 use super::Signal;
 use super::http::{Access, AccessError, Answer, Clients, Connections, Deadline, Fault, plain, shown};
+use super::rest::Rest;
 use super::selector::{Selector, SelectorError};
 use super::series::{BODY_LIMIT, Labels, SERIES_LIMIT, canonical, shift, time};
 
@@ -53,6 +55,7 @@ pub struct Prometheus {
     /// The server's address as it may be shown.
     address: String,
     seats: Arc<Semaphore>,
+    rest: Rest,
     clients: Arc<Clients>,
 }
 
@@ -103,9 +106,9 @@ impl Prometheus {
         for selector in [&settings.total, &settings.failed] {
             Selector::parse(selector).map_err(|source| PrometheusError::Selector { selector: selector.clone(), source })?;
         }
-        clients.client(&settings.server.access, Connections::Kept)?;
+        clients.check(&settings.server.access, Connections::Kept)?;
         let address = shown(&settings.server.url);
-        Ok(Self { seats: clients.seats(&address), address, settings, clients })
+        Ok(Self { seats: clients.seats(&address), address, settings, rest: Rest::default(), clients })
     }
 
     /// Tries the server, the credentials and both selectors. Returns what an operator should know although nothing is broken.
@@ -142,12 +145,24 @@ impl Prometheus {
         let client = Client::from(client, server.url.as_str().trim_end_matches('/'))
             .map_err(|error| Missing::Unreachable(format!("{}: {}", self.address, plain(&error.to_string()))))?;
         let headers = server.access.to_headers()?;
-        Ok(Questions { client, headers, deadline: Deadline::after(server.timeout), address: &self.address, seats: &self.seats })
+        let deadline = Deadline::after(server.timeout);
+        Ok(Questions { client, headers, deadline, address: &self.address, seats: &self.seats, received: AtomicUsize::new(0) })
     }
 
     async fn look(&self, now: Timestamp) -> Result<Scrape, Missing> {
+        let ask = async {
+            let questions = match self.questions() {
+                Ok(questions) => questions,
+                Err(missing) => return (0, Err(missing)),
+            };
+            let scrape = self.ask(&questions, now).await;
+            (questions.received.into_inner(), scrape)
+        };
+        self.rest.unless(ask).await
+    }
+
+    async fn ask(&self, questions: &Questions<'_>, now: Timestamp) -> Result<Scrape, Missing> {
         let settings = &self.settings;
-        let questions = self.questions()?;
         // All questions are answered as of one moment of the server's, or a scrape between two of them would be in one answer only.
         let at = questions.clock().await?;
         let span = signed(settings.every * 6).max(SignedDuration::from_secs(30));
@@ -254,6 +269,8 @@ struct Questions<'a> {
     deadline: Deadline,
     address: &'a str,
     seats: &'a Semaphore,
+    /// How many bytes came in all answers.
+    received: AtomicUsize,
 }
 
 impl Questions<'_> {
@@ -347,9 +364,11 @@ impl Questions<'_> {
         for (name, value) in &self.headers {
             request = request.header(name, value.clone());
         }
-        let answer = Answer::to(request.get_raw(), self.deadline).await.map_err(missing)?;
+        let mut answer = Answer::to(request.get_raw(), self.deadline).await.map_err(missing)?;
         let status = answer.status();
-        let body = answer.body(BODY_LIMIT).await.map_err(|fault| match status {
+        let body = answer.body(BODY_LIMIT).await;
+        self.received.fetch_add(answer.received(), Ordering::Relaxed);
+        let body = body.map_err(|fault| match status {
             200 => missing(fault),
             _ => self.refused(status, None),
         })?;

@@ -54,11 +54,17 @@ impl Audience {
         hooks.iter().find(|hook| hook["kind"] == kind).cloned().unwrap_or_else(|| panic!("no notice of kind {kind} arrived"))
     }
 
+    /// Every notice of a kind as text, oldest first.
+    pub fn texts(&self, kind: &str) -> Vec<String> {
+        let hooks = self.hooks.lock().expect("no story panics with it");
+        hooks.iter().filter(|hook| hook["kind"] == kind).map(Value::to_string).collect()
+    }
+
     /// The mails that the mail server took for us.
     pub fn mails(&self) -> Vec<Value> {
         let mails = fs::read_to_string(variable("BED_SMTP_MAILS")).unwrap_or_default();
         let mails = mails.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        mails.filter(|mail| mail["to"].to_string().contains(&format!("{}@", self.mailbox))).collect()
+        mails.filter(|mail| mail["to"].to_string().contains(&format!("\"{}@example.org\"", self.mailbox))).collect()
     }
 
     /// Everybody heard of each turn once, by mail and by webhook.

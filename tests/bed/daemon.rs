@@ -1,8 +1,9 @@
 //! A daemon as a plain process with a folder of its own, the command line that speaks to it, and those who hear of it.
 
 use std::fs;
+use std::io::Write as _;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ pub struct Daemon {
     pub state: PathBuf,
     audience: Audience,
     process: Option<Process>,
+    begun: Instant,
 }
 
 impl Deref for Daemon {
@@ -37,6 +39,7 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             eprintln!("--- the daemon's log ends so:\n{}", self.log_tail());
         }
+        self.note_how_long_it_took();
     }
 }
 
@@ -45,7 +48,7 @@ impl Daemon {
     pub async fn new(mailbox: String) -> Self {
         let folder = tempfile::Builder::new().prefix("rollbackd-").tempdir().expect("a temporary folder");
         let state = folder.path().join("state");
-        Self { folder, state, audience: Audience::new(mailbox).await, process: None }
+        Self { folder, state, audience: Audience::new(mailbox).await, process: None, begun: Instant::now() }
     }
 
     /// Writes the configuration: what all stories have in common, and `further`.
@@ -74,6 +77,15 @@ impl Daemon {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// A line for `tests/run`, which shows the slowest stories.
+    fn note_how_long_it_took(&self) {
+        let story = std::thread::current().name().unwrap_or("a story").to_owned();
+        let times = fs::OpenOptions::new().create(true).append(true).open(Path::new(&variable("ROLLBACKD_BED")).join("log/stories"));
+        if let Ok(mut times) = times {
+            let _ = times.write_all(format!("{:6.1} s  {story}\n", self.begun.elapsed().as_secs_f64()).as_bytes());
+        }
     }
 
     fn command(&self) -> Command {
@@ -148,6 +160,14 @@ impl Daemon {
         rows(&self.cli_json(&["history", "web"]))
     }
 
+    /// A person says that the running version is good, which is quicker than its window.
+    pub fn mark_good(&self) {
+        wait_for("the running version was seen", || self.service()["deployment"]["version"]["id"].is_string());
+        let version = self.service()["deployment"]["version"]["id"].as_str().unwrap_or_default().to_owned();
+        let marked = self.cli(&["mark-good", "web", &version, "--yes"]);
+        assert!(marked.status.success(), "{}", String::from_utf8_lossy(&marked.stderr));
+    }
+
     /// Waits until the running version has passed its window.
     pub fn wait_until_known_good(&self) {
         wait_for("the running version is known good", || self.service()["deployment"]["status"] == "deployed");
@@ -193,7 +213,8 @@ startup_deadline = "4s"
 ready_deadline = "8s"
 hold_p0 = "3s"
 hold_p1 = "3s"
-hold_p2 = "3s"
+# Longer than that of P1: on a loaded machine a few good answers of the leaving version must not ask a person first.
+hold_p2 = "5s"
 {further}
 "#
     )

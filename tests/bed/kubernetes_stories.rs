@@ -57,7 +57,7 @@ async fn a_version_that_never_runs(story: &str, image: &str) {
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy(image);
     world.wait_for_notice("recovered");
@@ -300,7 +300,7 @@ async fn a_target_that_the_cluster_pruned_comes_from_the_ledgers_own_copy() {
     world.begin_with_spec("shop:good", &json!({"revisionHistoryLimit": 0}));
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy("shop:good2");
     world.wait_for("the new version was seen", |world| world.history().len() == 2);
@@ -340,7 +340,7 @@ async fn a_stateful_set_stuck_on_a_broken_pod_is_freed() {
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy("shop:crash");
     world.wait_for_notice("recovered");
@@ -355,7 +355,7 @@ async fn a_daemon_set_is_rolled_back() {
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();
-    world.wait_until_known_good();
+    world.mark_good();
 
     world.deploy("shop:crash");
     world.wait_for_notice("recovered");
@@ -385,6 +385,90 @@ async fn sigterm_in_the_middle_ends_within_ten_seconds_and_is_carried_on() {
     world.start_daemon();
 
     assert_carried_on(&world, generation);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
+async fn where_only_images_go_back_what_else_a_person_changed_stays() {
+    let mut world = World::new("images", "deployment").await;
+    world.begin_with("shop:good");
+    world.configure(&format!("restore = \"image\"\n{}", world.probe()));
+    world.start_daemon();
+    world.wait_until_known_good();
+
+    let container = json!({"name": "web", "image": "shop:outage", "env": [{"name": "COLOUR", "value": "green"}],
+        "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "64Mi"}}});
+    let change = json!({"spec": {"replicas": 3, "template": {
+        "metadata": {"annotations": {"team": "checkout"}}, "spec": {"terminationGracePeriodSeconds": 2, "containers": [container]}}}});
+    world.kubectl(&["patch", "deployment", "web", "-p", &change.to_string()]);
+    let mut wanted = world.object()["spec"].clone();
+    world.wait_for_notice("all_clear");
+
+    wanted["template"]["spec"]["containers"][0]["image"] = json!("shop:good");
+    assert_eq!(world.object()["spec"], wanted, "only the image went back");
+    world.wait_for("only pods of the good image are ready", |world| world.ready_images() == ["shop:good"; 3]);
+    world.assert_heard_once(&["detected", "rolling_back", "recovered", "all_clear"]);
+    let told = world.notice("rolling_back").to_string();
+    assert!(told.contains("the container images only"), "{told}");
+    assert_eq!(rows(&world)[1].0, "rolled_back");
+}
+
+/// A healthy version arrives that takes 20 s to become ready, while nothing else runs. It has been seen for `seen_before`.
+async fn recreated_with_a_slow_start(story: &str, seen_before: Duration, limits: &str, probe: impl Fn(&World) -> String) -> World {
+    let mut world = World::new(story, "deployment").await;
+    world.window = "40s";
+    world.begin_with_spec("shop:good", &json!({"strategy": {"type": "Recreate"}}));
+    world.configure(&format!("{}\n[services.web.decision]\n{limits}\n", probe(&world)));
+    world.start_daemon();
+    world.mark_good();
+    std::thread::sleep(seen_before);
+
+    let container = json!({"name": "web", "image": "shop:good2", "readinessProbe": {"initialDelaySeconds": 20}});
+    world.kubectl(&["patch", "deployment", "web", "-p", &json!({"spec": {"template": {"spec": {"containers": [container]}}}}).to_string()]);
+    world.wait_for("the new version was seen", |world| world.history().len() >= 2);
+    world
+}
+
+fn assert_is_left_alone(world: &World) {
+    world.wait_for("it is rolled out, or gone back from", |world| {
+        world.ready_images() == ["shop:good2", "shop:good2"] || world.wanted_image() != "shop:good2"
+    });
+    assert!(world.kinds().is_empty(), "nobody is told of a healthy version: {:?}", world.hooks.lock().unwrap().first());
+    assert_eq!(world.wanted_image(), "shop:good2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
+async fn a_recreated_version_that_starts_slowly_but_within_the_startup_deadline_becomes_known_good() {
+    let limits = "startup_deadline = \"30s\"\nready_deadline = \"40s\"";
+    let world = recreated_with_a_slow_start("recreate", Duration::ZERO, limits, |_| String::new()).await;
+
+    assert_is_left_alone(&world);
+    world.wait_until_known_good();
+    assert!(world.kinds().is_empty(), "nobody is told of a healthy version: {:?}", world.kinds());
+    assert_eq!(rows(&world), [("deployed".to_owned(), None), ("superseded".to_owned(), None)]);
+}
+
+/// That nothing is available while a Recreate goes on is how the platform was told to do it, not the version's fault.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
+async fn a_recreated_version_that_is_ready_before_the_ready_deadline_is_left_alone() {
+    let limits = "startup_deadline = \"5s\"\nready_deadline = \"40s\"";
+    let world = recreated_with_a_slow_start("recreateready", Duration::ZERO, limits, |_| String::new()).await;
+
+    assert_is_left_alone(&world);
+}
+
+/// The old version answers the first probes of the new one's window; that must not begin the clock on a version that still starts.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
+async fn probes_that_the_leaving_version_answered_do_not_count_against_a_recreated_one_that_still_starts() {
+    let limits = "grace = \"30s\"\nstartup_deadline = \"30s\"\nready_deadline = \"40s\"";
+    let probe = |world: &World| world.probe().replace("250ms", "100ms");
+    // From about 460 clean rounds on six failing ones are evidence enough.
+    let world = recreated_with_a_slow_start("recreateprobe", Duration::from_secs(50), limits, probe).await;
+
+    assert_is_left_alone(&world);
 }
 
 /// A disk of 2 MiB for the ledger, that can be full.

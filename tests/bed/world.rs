@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,6 +21,8 @@ pub struct World {
     pub namespace: String,
     /// The kind of the workload called `web`: `deployment`, `statefulset`, `daemonset`.
     pub kind: &'static str,
+    /// The window of the service; 15 s unless the story says otherwise.
+    pub window: &'static str,
     /// The way to the API server, if the daemon goes through one.
     pub proxy: Option<Proxy>,
     prometheus_port: u16,
@@ -61,6 +63,7 @@ impl World {
         let world = Self {
             namespace,
             kind,
+            window: "15s",
             proxy: None,
             prometheus_port: free_port(),
             prometheus: None,
@@ -75,15 +78,26 @@ impl World {
     /// Goes to the API server through a way that can be held.
     pub async fn through_a_proxy(mut self) -> Self {
         // In kubectl's own form, whichever form the file has.
-        let kubeconfig = Self::kubectl_anywhere(&["config", "view", "--raw"]);
+        let kubeconfig = Self::kubectl_anywhere(&["--kubeconfig", &self.kubeconfig(), "config", "view", "--raw"]);
         let server = kubeconfig.lines().find_map(|line| line.trim().strip_prefix("server: https://")).expect("it names the server");
         let host = server.rsplit_once(':').expect("with a port").0.to_owned();
         let proxy = Proxy::to(server.parse().expect("an address")).await;
         let through = kubeconfig
             .replace(&format!("server: https://{server}"), &format!("server: https://{}\n    tls-server-name: \"{host}\"", proxy.address));
-        fs::write(self.folder.path().join("kubeconfig"), through).expect("a file in our folder");
+        fs::write(self.own_kubeconfig(), through).expect("a file in our folder");
         self.proxy = Some(proxy);
         self
+    }
+
+    /// The daemon's own kubeconfig, if the story wrote one; else an administrator's.
+    fn kubeconfig(&self) -> String {
+        let own = self.own_kubeconfig();
+        if own.exists() { own.display().to_string() } else { variable("KUBECONFIG") }
+    }
+
+    /// Where the story writes the daemon's own kubeconfig.
+    pub fn own_kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
     }
 
     /// The way to the API server.
@@ -98,13 +112,20 @@ impl World {
         Self::kubectl_anywhere(&all)
     }
 
-    fn kubectl_anywhere(arguments: &[&str]) -> String {
+    /// Runs kubectl in the namespace, which may fail.
+    pub fn try_kubectl(&self, arguments: &[&str]) -> Output {
+        Command::new("kubectl").args(["-n", &self.namespace]).args(arguments).output().expect("kubectl is in the bed's PATH")
+    }
+
+    /// Runs kubectl and gives what it prints.
+    pub fn kubectl_anywhere(arguments: &[&str]) -> String {
         let output = Command::new("kubectl").args(arguments).output().expect("kubectl is in the bed's PATH");
         assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("kubectl prints text")
     }
 
-    fn apply(&self, object: &Value) {
+    /// Applies an object, in the namespace unless it belongs to none.
+    pub fn apply(&self, object: &Value) {
         let path = self.folder.path().join("object.json");
         fs::write(&path, object.to_string()).expect("a file in our folder");
         self.kubectl(&["apply", "-f", path.to_str().expect("a temporary path is text")]);
@@ -155,6 +176,11 @@ impl World {
     /// The image that the cluster holds as wanted.
     pub fn wanted_image(&self) -> String {
         self.kubectl(&["get", &self.workload(), "-o", "jsonpath={.spec.template.spec.containers[0].image}"])
+    }
+
+    /// The workload as the cluster holds it.
+    pub fn object(&self) -> Value {
+        serde_json::from_str(&self.kubectl(&["get", &self.workload(), "-o", "json"])).expect("JSON")
     }
 
     /// The images of the pods that are ready, as the cluster says.
@@ -218,10 +244,6 @@ impl World {
 
     /// Writes the configuration of the service `web`; `further` is appended.
     pub fn configure(&self, further: &str) {
-        let kubeconfig = match &self.proxy {
-            Some(_) => self.folder.path().join("kubeconfig").display().to_string(),
-            None => variable("KUBECONFIG"),
-        };
         let text = format!(
             r#"
 [kubernetes]
@@ -232,12 +254,14 @@ url = "http://127.0.0.1:{prometheus}"
 
 [services.web]
 environment = "bed"
-window = "15s"
+window = "{window}"
 platform.kubernetes = {{ namespace = "{namespace}", {kind} = "web" }}
 verification = {{ timeout = "30s", rollout_timeout = "30s", watch = "4s" }}
 {further}
 "#,
+            kubeconfig = self.kubeconfig(),
             prometheus = self.prometheus_port,
+            window = self.window,
             namespace = self.namespace,
             kind = self.kind,
         );

@@ -15,13 +15,14 @@ use rollbackd_core::severity::Response;
 use rollbackd_core::version::VersionId;
 
 use super::cluster::{Behaviour, image};
-use super::host::LEDGER;
+use super::host::ledger_name;
 use super::world::{Fact, What, plan_name};
 
 /// Everything that is known of a run once it is over.
 pub struct Run {
     pub facts: Vec<Fact>,
-    pub records: Vec<Record>,
+    /// What was written, to one ledger after the other; all but the last were lost.
+    pub ledgers: Vec<Vec<Record>>,
     pub services: BTreeMap<ServiceName, Service>,
     pub limits: Limits,
     pub destinations: Vec<&'static str>,
@@ -43,6 +44,8 @@ pub struct Violation {
 
 /// A plan's life in the world and in the ledger.
 struct Life {
+    /// Which ledger planned it.
+    ledger: usize,
     plan: Plan,
     at: Timestamp,
     applied: u32,
@@ -63,11 +66,14 @@ impl Life {
 
 struct Audit<'a> {
     run: &'a Run,
+    /// Which ledger is written now.
+    ledger: usize,
     state: State,
     images: BTreeMap<VersionId, String>,
     lives: BTreeMap<String, Life>,
-    notices: BTreeMap<u64, Notice>,
-    delivered: BTreeSet<(String, u64)>,
+    /// By their ids, with their place in the present ledger.
+    notices: BTreeMap<String, (u64, Notice)>,
+    delivered: BTreeSet<(String, String)>,
     well: BTreeMap<String, bool>,
     running: BTreeMap<String, String>,
     held: BTreeSet<Scope>,
@@ -78,6 +84,7 @@ struct Audit<'a> {
 pub fn audit(run: &Run) -> Vec<Violation> {
     let mut audit = Audit {
         run,
+        ledger: 0,
         state: State::default(),
         images: BTreeMap::new(),
         lives: BTreeMap::new(),
@@ -88,8 +95,14 @@ pub fn audit(run: &Run) -> Vec<Violation> {
         held: BTreeSet::new(),
         violations: Vec::new(),
     };
-    let mut records = run.records.iter().peekable();
+    let mut ledgers = run.ledgers.iter();
+    let mut records = ledgers.next().into_iter().flatten().peekable();
     for fact in &run.facts {
+        if matches!(fact.what, What::LedgerLost) {
+            records.by_ref().for_each(|record| audit.record(record));
+            records = ledgers.next().into_iter().flatten().peekable();
+            audit.begin_ledger();
+        }
         while let Some(record) = records.next_if(|record| record.seq <= fact.durable) {
             audit.record(record);
         }
@@ -105,6 +118,21 @@ impl Audit<'_> {
         if !holds {
             self.violations.push(Violation { invariant, words: words() });
         }
+    }
+
+    /// Everything is forgotten, pauses and budgets too; what a plan of the ledger before did to the world still counts.
+    fn begin_ledger(&mut self) {
+        self.ledger += 1;
+        self.state = State::default();
+        self.held.clear();
+    }
+
+    fn records(&self) -> &[Record] {
+        self.run.ledgers.get(self.ledger).map_or(&[], Vec::as_slice)
+    }
+
+    fn plan_name(&self, plan: PlanId) -> String {
+        plan_name(&ledger_name(self.ledger), plan)
     }
 
     fn image(&self, version: &VersionId) -> String {
@@ -133,7 +161,8 @@ impl Audit<'_> {
             Entry::RollbackApplied { service, plan, .. } => self.applied(service, *plan, record),
             Entry::RollbackEnded { service, plan, outcome } => self.ended(service, *plan, outcome, record),
             Entry::AllClear { plan, .. } => {
-                let Some(life) = self.lives.get_mut(&plan_name(LEDGER, *plan)) else { return };
+                let name = self.plan_name(*plan);
+                let Some(life) = self.lives.get_mut(&name) else { return };
                 life.all_clear = true;
                 let recovered = life.outcomes.last() == Some(&Outcome::Recovered);
                 self.must(recovered, "S15", || format!("all clear of plan {plan}, which had not recovered"));
@@ -143,7 +172,7 @@ impl Audit<'_> {
         }
         self.state.apply(record);
         if let Some(outgoing) = self.state.outbox.get(&seq) {
-            self.notices.insert(seq, outgoing.notice.clone());
+            self.notices.insert(outgoing.notice.id.clone(), (seq, outgoing.notice.clone()));
         }
         self.bounded(record);
     }
@@ -167,13 +196,20 @@ impl Audit<'_> {
             self.must(!good, "healthy", || format!("plan {seq} rolls back {from}, which is well: {verdict:?}"));
             self.within_budget(plan, policy, record);
         }
-        let life = Life { plan: plan.clone(), at: record.at, applied: 0, recorded: false, outcomes: Vec::new(), all_clear: false };
-        self.lives.insert(plan_name(LEDGER, PlanId(seq)), life);
+        let (ledger, plan) = (self.ledger, plan.clone());
+        let life = Life { ledger, plan, at: record.at, applied: 0, recorded: false, outcomes: Vec::new(), all_clear: false };
+        self.lives.insert(self.plan_name(PlanId(seq)), life);
+    }
+
+    /// Those that the present ledger planned.
+    fn present_lives(&self) -> impl Iterator<Item = (&String, &Life)> {
+        self.lives.iter().filter(|(_, life)| life.ledger == self.ledger)
     }
 
     fn within_budget(&mut self, plan: &Plan, policy: &Service, record: &Record) {
         let seq = record.seq;
-        let earlier: Vec<&Life> = self.lives.values().filter(|life| life.is_automatic() && !life.is_void()).collect();
+        let earlier: Vec<&Life> =
+            self.present_lives().map(|(_, life)| life).filter(|life| life.is_automatic() && !life.is_void()).collect();
         let of_service = earlier.iter().filter(|life| life.plan.service == plan.service);
         let (mut of_deployment, mut today) = (0, 0);
         for life in of_service {
@@ -197,11 +233,12 @@ impl Audit<'_> {
 
     fn applied(&mut self, service: &ServiceName, plan: PlanId, record: &Record) {
         let seq = record.seq;
-        let Some(life) = self.lives.get_mut(&plan_name(LEDGER, plan)) else { return };
+        let name = self.plan_name(plan);
+        let Some(life) = self.lives.get_mut(&name) else { return };
         life.recorded = true;
         let (happened, from) = (life.applied > 0, life.plan.from.id.clone());
         self.must(happened, "S3", || format!("record {seq} says that plan {plan} was carried out, and it was not"));
-        let next = self.run.records.get(usize::try_from(seq).expect("a length fits")).map(|next| &next.entry);
+        let next = self.records().get(usize::try_from(seq).expect("a length fits")).map(|next| &next.entry);
         let marks = |entry: &Entry| match entry {
             Entry::Marked { service: of, version, mark: Mark::Bad, .. } => of == service && *version == from,
             _ => false,
@@ -211,7 +248,8 @@ impl Audit<'_> {
     }
 
     fn ended(&mut self, service: &ServiceName, plan: PlanId, outcome: &Outcome, record: &Record) {
-        let Some(life) = self.lives.get_mut(&plan_name(LEDGER, plan)) else { return };
+        let name = self.plan_name(plan);
+        let Some(life) = self.lives.get_mut(&name) else { return };
         let again = match (life.outcomes.as_slice(), outcome) {
             ([], _) => false,
             ([Outcome::Recovered], Outcome::Interrupted { .. } | Outcome::DidNotHelp { .. }) => life.all_clear,
@@ -264,6 +302,10 @@ impl Audit<'_> {
             What::Applied { service, plan, uid, generation, from, to } => {
                 self.took_effect(service, plan, &Binding::Object { uid: uid.clone(), generation: *generation }, from, to);
             }
+            What::PodDeleted { service, image, ready } => {
+                let running = self.running.get(service).is_some_and(|running| running == image);
+                self.must(!ready && !running, "foreign", || format!("a pod of {service} with {image} was deleted, ready: {ready}"));
+            }
             What::Foreign(words) => self.must(false, "foreign", || words.clone()),
             What::Held { scope, held: true } => {
                 self.held.insert(scope.clone());
@@ -278,7 +320,7 @@ impl Audit<'_> {
             What::Deployed { service, image } => {
                 self.running.insert(service.clone(), image.clone());
             }
-            What::Planned | What::Began { .. } | What::Died | What::Healed => {}
+            What::Planned | What::Began { .. } | What::Died | What::LedgerLost | What::Healed => {}
         }
     }
 
@@ -316,17 +358,16 @@ impl Audit<'_> {
     }
 
     fn delivered(&mut self, destination: &str, notice: &Notice) {
-        let seq = notice.id.strip_prefix(&format!("{LEDGER}-")).and_then(|seq| seq.parse::<u64>().ok()).unwrap_or(0);
-        let same = self.notices.get(&seq) == Some(notice);
+        let same = self.notices.get(&notice.id).is_some_and(|(_, called_for)| called_for == notice);
         self.must(same, "N2", || {
             format!("{destination} got notice {}, which the ledger does not call for: {}", notice.id, notice.headline)
         });
-        self.delivered.insert((destination.to_owned(), seq));
+        self.delivered.insert((destination.to_owned(), notice.id.clone()));
     }
 
     fn end(&mut self) {
         let hours = u64::try_from(self.run.lasted.as_secs()).unwrap_or(0) / 3600 + 1;
-        let (records, requests) = (self.run.records.len() as u64, self.run.requests);
+        let (records, requests) = (self.run.ledgers.iter().map(Vec::len).sum::<usize>() as u64, self.run.requests);
         let services = self.run.services.len() as u64;
         self.must(records <= 400 * hours * services, "S22", || format!("{records} records in {hours} h"));
         self.must(requests <= 6_000 * hours * services, "S22", || format!("{requests} requests to the API server in {hours} h"));
@@ -338,10 +379,10 @@ impl Audit<'_> {
     }
 
     fn everything_ended(&mut self) {
-        let open: Vec<String> = self.lives.iter().filter(|(_, life)| life.outcomes.is_empty()).map(|(name, _)| name.clone()).collect();
+        let open: Vec<String> = self.present_lives().filter(|(_, life)| life.outcomes.is_empty()).map(|(name, _)| name.clone()).collect();
         self.must(open.is_empty(), "L2", || format!("plans without an end: {open:?}"));
         let lost: Vec<String> =
-            self.lives.iter().filter(|(_, life)| life.applied > 0 && !life.recorded).map(|(name, _)| name.clone()).collect();
+            self.present_lives().filter(|(_, life)| life.applied > 0 && !life.recorded).map(|(name, _)| name.clone()).collect();
         self.must(lost.is_empty(), "S15", || format!("plans that had their effect, of which the ledger knows nothing: {lost:?}"));
         for (name, running) in &self.run.running {
             let Ok(service) = ServiceName::try_from(name.as_str()) else { continue };
@@ -352,14 +393,16 @@ impl Audit<'_> {
     }
 
     fn everybody_was_told(&mut self) {
+        let present = format!("{}-", ledger_name(self.ledger));
         for destination in &self.run.destinations {
             let known_since = self.state.destinations.get(*destination).copied().unwrap_or(u64::MAX);
             let untold: Vec<String> = self
                 .notices
-                .range(known_since..)
+                .values()
+                .filter(|(seq, notice)| *seq >= known_since && notice.id.starts_with(&present))
                 // A wall clock that was set forward makes them too old to be told.
                 .filter(|(_, notice)| self.state.at.duration_since(notice.at) <= State::NOTICE_LIFE)
-                .filter(|(seq, _)| !self.delivered.contains(&((*destination).to_owned(), **seq)))
+                .filter(|(_, notice)| !self.delivered.contains(&((*destination).to_owned(), notice.id.clone())))
                 .map(|(_, notice)| format!("{} {}", notice.id, notice.headline))
                 .collect();
             self.must(untold.is_empty(), "N1", || format!("{destination} was never told: {untold:?}"));
@@ -368,7 +411,7 @@ impl Audit<'_> {
 
     /// L7: what is bad is rolled back, or somebody is told why not.
     fn every_verdict_was_answered(&mut self) {
-        let records = &self.run.records;
+        let records = self.records();
         let mut silent = Vec::new();
         for record in records {
             let Entry::VerdictReached { service, deployment, verdict } = &record.entry else { continue };

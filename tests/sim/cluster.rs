@@ -1,11 +1,13 @@
-//! A small Kubernetes: Deployments with their `ReplicaSets` and pods, a controller that rolls out, the traffic that pods serve, and what a
-//! Prometheus scrapes from them. Pure state; time is an argument. The API server over it is in `server`.
+//! A small Kubernetes: workloads of the three kinds with their revisions and pods, controllers that roll out, the traffic that pods serve,
+//! and what a Prometheus scrapes from them. Pure state; time is an argument. The API server over it is in `server`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rollbackd::platform::kubernetes::Kind;
 use rollbackd_core::observation::{Sample, Series};
 use serde_json::{Value, json};
 
@@ -47,8 +49,49 @@ impl Behaviour {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     Deployments,
+    StatefulSets,
+    DaemonSets,
     ReplicaSets,
+    ControllerRevisions,
     Pods,
+}
+
+impl Resource {
+    /// The collection of the workloads of a kind.
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Deployment => Self::Deployments,
+            Kind::StatefulSet => Self::StatefulSets,
+            Kind::DaemonSet => Self::DaemonSets,
+        }
+    }
+
+    /// Whether its objects are workloads.
+    pub const fn is_of_workloads(self) -> bool {
+        self.workload().is_some()
+    }
+
+    /// The kind of a workload, if it is one.
+    const fn workload(self) -> Option<Kind> {
+        match self {
+            Self::Deployments => Some(Kind::Deployment),
+            Self::StatefulSets => Some(Kind::StatefulSet),
+            Self::DaemonSets => Some(Kind::DaemonSet),
+            Self::ReplicaSets | Self::ControllerRevisions | Self::Pods => None,
+        }
+    }
+
+    /// Its objects' API version and kind.
+    pub const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Deployments => ("apps/v1", "Deployment"),
+            Self::StatefulSets => ("apps/v1", "StatefulSet"),
+            Self::DaemonSets => ("apps/v1", "DaemonSet"),
+            Self::ReplicaSets => ("apps/v1", "ReplicaSet"),
+            Self::ControllerRevisions => ("apps/v1", "ControllerRevision"),
+            Self::Pods => ("v1", "Pod"),
+        }
+    }
 }
 
 /// A change that watchers are told of.
@@ -56,8 +99,10 @@ pub enum Resource {
 pub struct Change {
     pub revision: u64,
     pub resource: Resource,
-    pub kind: &'static str,
-    pub object: Value,
+    /// Of what: the object's name.
+    pub name: String,
+    /// As a line of a watch.
+    pub event: String,
 }
 
 /// A version that was kept.
@@ -84,12 +129,14 @@ struct Pod {
     series: VecDeque<(Timestamp, f64, f64)>,
 }
 
-/// One Deployment.
+/// One workload.
 #[derive(Clone, Debug)]
 pub struct Workload {
     pub name: String,
+    pub kind: Kind,
     pub uid: String,
     pub generation: i64,
+    /// On a `DaemonSet` the number of nodes.
     pub replicas: usize,
     pub template: Value,
     pub annotations: BTreeMap<String, String>,
@@ -105,6 +152,8 @@ pub struct Workload {
     gone: VecDeque<Pod>,
     /// The hash of the newest revision, as far as the controller has seen.
     present: String,
+    /// The hash of the newest revision that was ever rolled out wholly.
+    settled: String,
     /// What watchers know, in a number.
     published: Option<u64>,
 }
@@ -124,7 +173,11 @@ pub struct Cluster {
     chance: Chance,
     serial: u64,
     scraped: Option<Timestamp>,
+    made: BTreeMap<(Resource, String), Made>,
 }
+
+/// Objects with their texts, and the resource version of their workload when they were made.
+type Made = (u64, Arc<Vec<(Value, String)>>);
 
 /// Prometheus keeps so much.
 const RETENTION: SignedDuration = SignedDuration::from_mins(70);
@@ -132,8 +185,13 @@ const RETENTION: SignedDuration = SignedDuration::from_mins(70);
 /// Changes that a watch can begin from.
 const UNCOMPACTED: usize = 64;
 
+/// A version's template. Its settings differ from version to version, too, so that going back by the image alone makes a third template.
 pub fn template(service: &str, image: &str) -> Value {
-    json!({ "metadata": { "labels": { "app": service } }, "spec": { "containers": [{ "name": "main", "image": image }] } })
+    let settings = format!("settings of {image}");
+    json!({
+        "metadata": { "labels": { "app": service } },
+        "spec": { "containers": [{ "name": "main", "image": image, "readinessProbe": { "httpGet": { "path": "/readyz", "port": 8080 } }, "env": [{ "name": "SETTINGS", "value": settings }] }] },
+    })
 }
 
 /// The image of a template: what a version is called in this world.
@@ -153,6 +211,7 @@ impl Cluster {
             chance,
             serial: 0,
             scraped: None,
+            made: BTreeMap::new(),
         }
     }
 
@@ -162,10 +221,11 @@ impl Cluster {
     }
 
     /// A service that has been running for as long as Prometheus remembers.
-    pub fn create(&mut self, name: &str, image: &str, replicas: usize, traffic: f64, now: Timestamp) {
+    pub fn create(&mut self, name: &str, kind: Kind, image: &str, replicas: usize, traffic: f64, now: Timestamp) {
         let uid = self.unique("uid-");
         let workload = Workload {
             name: name.to_owned(),
+            kind,
             uid,
             generation: 1,
             replicas,
@@ -180,11 +240,15 @@ impl Cluster {
             pods: Vec::new(),
             gone: VecDeque::new(),
             present: String::new(),
+            settled: String::new(),
             published: None,
         };
         self.workloads.insert(name.to_owned(), workload);
         for _ in 0..replicas + 2 {
             self.control(name, now);
+            if let Some(workload) = self.workloads.get_mut(name) {
+                workload.pods.iter_mut().for_each(|pod| pod.ready = true);
+            }
         }
         let long_ago = now.saturating_sub(RETENTION).expect("a time in range");
         let share = traffic / f64::from(u32::try_from(replicas).expect("few"));
@@ -192,7 +256,6 @@ impl Cluster {
         if let Some(workload) = self.workloads.get_mut(name) {
             for pod in &mut workload.pods {
                 pod.created = long_ago;
-                pod.ready = true;
                 let mut at = long_ago;
                 while at < now {
                     pod.count(share * scrape.as_secs_f64(), 0.002);
@@ -333,11 +396,93 @@ impl Cluster {
         }
     }
 
-    /// What the Deployment controller does in a second: at most one pod more and one pod fewer.
+    /// What a controller does in a second.
     fn control(&mut self, name: &str, now: Timestamp) {
-        if self.workloads.get(name).is_some_and(|workload| workload.observed != workload.generation) {
+        let Some(workload) = self.workloads.get(name) else { return };
+        let kind = workload.kind;
+        if workload.observed != workload.generation {
             self.observe(name, now);
         }
+        match kind {
+            Kind::Deployment => self.control_deployment(name, now),
+            Kind::StatefulSet | Kind::DaemonSet => self.control_in_place(name, now),
+        }
+        if let Some(workload) = self.workloads.get_mut(name)
+            && workload.pods.iter().all(|pod| pod.hash == workload.present && pod.ready)
+        {
+            workload.settled.clone_from(&workload.present);
+        }
+    }
+
+    /// Pods that have a place of their own, one after the other. A `StatefulSet` begins with the last and waits for every pod, also for a
+    /// broken one that a newer specification would replace (kubernetes/kubernetes#67250); a `DaemonSet` begins with those that aren't ready.
+    fn control_in_place(&mut self, name: &str, now: Timestamp) {
+        let Some(workload) = self.workloads.get(name) else { return };
+        let place = |place: usize| format!("{name}-{place}");
+        let missing = (0..workload.replicas).find(|number| !workload.pods.iter().any(|pod| pod.name == place(*number)));
+        if let Some(missing) = missing {
+            let before = |pod: &Pod| (0..missing).any(|number| pod.name == place(number));
+            if workload.kind == Kind::StatefulSet && workload.pods.iter().any(|pod| before(pod) && !pod.ready) {
+                return;
+            }
+            let (hash, image) = (workload.present.clone(), image(&workload.template));
+            let uid = self.unique("uid-");
+            let Some(workload) = self.workloads.get_mut(name) else { return };
+            workload.pods.push(Pod::new(place(missing), uid, hash, image, now));
+            return workload.pods.sort_by(|left, right| left.name.cmp(&right.name));
+        }
+        let old = |pod: &Pod| pod.hash != workload.present;
+        let waits = workload.pods.iter().any(|pod| !pod.ready);
+        let next = if workload.pods.len() > workload.replicas {
+            Some(workload.pods.len() - 1)
+        } else if waits {
+            workload.pods.iter().position(|pod| old(pod) && !pod.ready).filter(|_| workload.kind == Kind::DaemonSet)
+        } else {
+            workload.pods.iter().rposition(old)
+        };
+        if let Some(next) = next {
+            self.end_pod(name, next);
+        }
+    }
+
+    fn end_pod(&mut self, name: &str, place: usize) {
+        self.made.clear();
+        let Some(workload) = self.workloads.get_mut(name) else { return };
+        let pod = workload.pods.remove(place);
+        workload.gone.push_back(pod);
+        if workload.gone.len() > 20 {
+            workload.gone.pop_front();
+        }
+    }
+
+    /// A person deletes the pods of a `StatefulSet` that aren't ready.
+    pub fn clear(&mut self, name: &str) {
+        let stuck = |workload: &Workload| workload.pods.iter().position(|pod| !pod.ready && workload.kind == Kind::StatefulSet);
+        while let Some(place) = self.workloads.get(name).and_then(stuck) {
+            self.end_pod(name, place);
+        }
+    }
+
+    /// Somebody deletes a pod: the service, the pod's image and whether it was ready. `Err` with whether there is such a pod, when there is
+    /// none or it is not the one that was meant.
+    pub fn delete_pod(&mut self, pod: &str, uid: Option<&str>, resource_version: Option<&str>) -> Result<(String, String, bool), bool> {
+        let found = self.workloads.values().find_map(|workload| {
+            let place = workload.pods.iter().position(|candidate| candidate.name == pod)?;
+            Some((workload, place))
+        });
+        let (workload, place) = found.ok_or(false)?;
+        let pod = &workload.pods[place];
+        let same_version = resource_version.is_none_or(|version| workload.resource_version.to_string() == version);
+        if uid.is_some_and(|uid| pod.uid != uid) || !same_version {
+            return Err(true);
+        }
+        let deleted = (workload.name.clone(), pod.image.clone(), pod.ready);
+        self.end_pod(&deleted.0, place);
+        Ok(deleted)
+    }
+
+    /// The Deployment controller makes at most one pod more and one pod fewer.
+    fn control_deployment(&mut self, name: &str, now: Timestamp) {
         let Some(workload) = self.workloads.get(name) else { return };
         let hash = workload.present.clone();
         let new = workload.pods.iter().filter(|pod| pod.hash == hash).count();
@@ -353,12 +498,8 @@ impl Cluster {
         let old = workload.pods.iter().position(|pod| pod.hash != hash).filter(|_| ready > workload.replicas);
         let surplus = workload.pods.iter().rposition(|pod| pod.hash == hash).filter(|_| new > workload.replicas);
         if let Some(place) = old_unready.or(old).or(surplus) {
-            let pod = workload.pods.remove(place);
-            workload.gone.push_back(pod);
-            if workload.gone.len() > 20 {
-                workload.gone.pop_front();
-            }
             workload.progressed = now;
+            self.end_pod(name, place);
         }
     }
 
@@ -401,22 +542,27 @@ impl Cluster {
     /// Raw samples of all requests and of failed ones.
     pub fn series(&self, name: &str, from: Timestamp, to: Timestamp) -> (Vec<Series>, Vec<Series>) {
         let Some(workload) = self.workloads.get(name) else { return (Vec::new(), Vec::new()) };
-        let pods = || workload.gone.iter().chain(&workload.pods);
-        let series = |pod: &Pod, what: &str, of: fn(&(Timestamp, f64, f64)) -> f64| Series {
-            id: format!("{what}{{pod=\"{}\"}}", pod.name),
-            target: pod.name.clone(),
-            process_started: Some(pod.created),
-            samples: pod
-                .series
+        // Who has a place of its own goes on with the series of the one before, from zero.
+        let mut targets: BTreeMap<&str, Vec<&Pod>> = BTreeMap::new();
+        for pod in workload.gone.iter().chain(&workload.pods) {
+            targets.entry(&pod.name).or_default().push(pod);
+        }
+        let series = |pods: &Vec<&Pod>, what: &str, of: fn(&(Timestamp, f64, f64)) -> f64| Series {
+            id: format!("{what}{{pod=\"{}\"}}", pods[0].name),
+            target: pods[0].name.clone(),
+            process_started: pods.iter().rev().map(|pod| pod.created).find(|created| *created <= to),
+            samples: pods
                 .iter()
-                .filter(|(at, ..)| *at > from && *at <= to)
+                .flat_map(|pod| pod.between(from, to))
                 .map(|sample| Sample { at: sample.0, value: of(sample).floor() })
                 .collect(),
         };
-        let total = pods().map(|pod| series(pod, "requests", |sample| sample.1)).filter(|series| !series.samples.is_empty()).collect();
-        let failed = pods()
-            .map(|pod| series(pod, "failures", |sample| sample.2))
-            .filter(|series| series.samples.last().is_some_and(|last| last.value > 0.0))
+        let total =
+            targets.values().map(|pods| series(pods, "requests", |sample| sample.1)).filter(|series| !series.samples.is_empty()).collect();
+        let failed = targets
+            .values()
+            .map(|pods| series(pods, "failures", |sample| sample.2))
+            .filter(|series| series.samples.iter().any(|sample| sample.value > 0.0))
             .collect();
         (total, failed)
     }
@@ -468,19 +614,43 @@ impl Cluster {
         let kind = if workload.published.is_none() { "ADDED" } else { "MODIFIED" };
         workload.published = seen;
         workload.resource_version = revision;
-        let object = workload.object(deadline, now);
-        self.changes.push_back(Change { revision, resource: Resource::Deployments, kind, object });
+        let event = json!({ "type": kind, "object": workload.object(deadline, now) });
+        let change = Change { revision, resource: Resource::of(workload.kind), name: name.to_owned(), event: format!("{event}\n") };
+        self.changes.push_back(change);
         if self.changes.len() > UNCOMPACTED {
             self.changes.pop_front();
         }
     }
 
+    /// The objects of a collection that belong to one workload, each with its text. They are made anew only when something in them changed.
+    pub fn texts(&mut self, resource: Resource, workload: &str, now: Timestamp) -> Arc<Vec<(Value, String)>> {
+        let Some(version) = self.workloads.get(workload).map(|workload| workload.resource_version) else { return Arc::default() };
+        if let Some((_, made)) = self.made.get(&(resource, workload.to_owned())).filter(|(of, _)| *of == version) {
+            return Arc::clone(made);
+        }
+        let with_text = |object: Value| {
+            let text = object.to_string();
+            (object, text)
+        };
+        let made: Arc<Vec<_>> = Arc::new(self.objects(resource, Some(workload), now).into_iter().map(with_text).collect());
+        self.made.insert((resource, workload.to_owned()), (version, Arc::clone(&made)));
+        made
+    }
+
     /// The objects of a collection, of one workload or of all.
     pub fn objects(&self, resource: Resource, workload: Option<&str>, now: Timestamp) -> Vec<Value> {
         let objects = |workload: &Workload| match resource {
-            Resource::Deployments => vec![workload.object(self.progress_deadline, now)],
-            Resource::ReplicaSets => workload.kept.iter().map(|kept| workload.replica_set(kept)).collect(),
+            Resource::Deployments | Resource::StatefulSets | Resource::DaemonSets if resource.workload() == Some(workload.kind) => {
+                vec![workload.object(self.progress_deadline, now)]
+            }
+            Resource::ReplicaSets if workload.kind == Kind::Deployment => {
+                workload.kept.iter().map(|kept| workload.replica_set(kept)).collect()
+            }
+            Resource::ControllerRevisions if workload.kind != Kind::Deployment => {
+                workload.kept.iter().map(|kept| workload.controller_revision(kept)).collect()
+            }
             Resource::Pods => workload.pods.iter().map(|pod| self.pod(workload, pod)).collect(),
+            _ => Vec::new(),
         };
         self.workloads.values().filter(|of| workload.is_none_or(|name| of.name == name)).flat_map(objects).collect()
     }
@@ -497,14 +667,28 @@ impl Cluster {
         };
         let last = if pod.restarts > 0 { json!({ "terminated": { "exitCode": 1, "reason": "Error" } }) } else { json!({}) };
         let phase = if behaviour == Behaviour::ImagePull { "Pending" } else { "Running" };
+        let (label, owner) = match workload.kind {
+            Kind::Deployment => (
+                json!({ "app": workload.name, "pod-template-hash": pod.hash }),
+                owner.map(|kept| ("ReplicaSet", format!("{}-{}", workload.name, kept.hash), kept.uid.clone())),
+            ),
+            Kind::StatefulSet => (
+                json!({ "app": workload.name, "controller-revision-hash": format!("{}-{}", workload.name, pod.hash) }),
+                Some(("StatefulSet", workload.name.clone(), workload.uid.clone())),
+            ),
+            Kind::DaemonSet => (
+                json!({ "app": workload.name, "controller-revision-hash": pod.hash }),
+                Some(("DaemonSet", workload.name.clone(), workload.uid.clone())),
+            ),
+        };
         json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": pod.name, "namespace": "shop", "uid": pod.uid, "resourceVersion": workload.resource_version.to_string(),
                 "creationTimestamp": pod.created.to_string(),
-                "labels": { "app": workload.name, "pod-template-hash": pod.hash },
-                "ownerReferences": owner.map(|kept| vec![json!({
-                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{}-{}", workload.name, kept.hash), "uid": kept.uid, "controller": true
+                "labels": label,
+                "ownerReferences": owner.map(|(kind, name, uid)| vec![json!({
+                    "apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true
                 })]).unwrap_or_default(),
             },
             "spec": { "containers": [{ "name": "main", "image": pod.image }] },
@@ -533,7 +717,8 @@ impl Workload {
     fn sign(&self, deadline: Duration, now: Timestamp) -> u64 {
         let mut hasher = DefaultHasher::new();
         (&self.uid, self.generation, self.observed, self.replicas, &self.annotations, self.progress(deadline, now)).hash(&mut hasher);
-        self.pods.iter().for_each(|pod| (&pod.name, pod.ready, pod.restarts).hash(&mut hasher));
+        self.settled.hash(&mut hasher);
+        self.pods.iter().for_each(|pod| (&pod.uid, pod.ready, pod.restarts).hash(&mut hasher));
         hasher.finish()
     }
 
@@ -545,8 +730,25 @@ impl Workload {
         } else {
             json!({ "type": "Progressing", "status": "True", "reason": if complete { "NewReplicaSetAvailable" } else { "ReplicaSetUpdated" }, "message": "" })
         };
+        let (api_version, kind) = Resource::of(self.kind).names();
+        let revision = |hash: &str| format!("{}-{hash}", self.name);
+        let status = match self.kind {
+            Kind::Deployment => json!({
+                "observedGeneration": self.observed, "replicas": self.pods.len(), "updatedReplicas": new,
+                "readyReplicas": ready, "availableReplicas": ready, "conditions": [progressing],
+            }),
+            Kind::StatefulSet => json!({
+                "observedGeneration": self.observed, "replicas": self.pods.len(), "updatedReplicas": new,
+                "readyReplicas": ready, "availableReplicas": ready,
+                "currentRevision": revision(&self.settled), "updateRevision": revision(&self.present),
+            }),
+            Kind::DaemonSet => json!({
+                "observedGeneration": self.observed, "desiredNumberScheduled": self.replicas, "currentNumberScheduled": self.pods.len(),
+                "updatedNumberScheduled": new, "numberReady": ready, "numberAvailable": ready,
+            }),
+        };
         json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
+            "apiVersion": api_version, "kind": kind,
             "metadata": {
                 "name": self.name, "namespace": "shop", "uid": self.uid, "generation": self.generation,
                 "annotations": self.annotations, "labels": { "app": self.name }, "resourceVersion": self.resource_version.to_string(),
@@ -555,10 +757,24 @@ impl Workload {
                 "replicas": self.replicas, "selector": { "matchLabels": { "app": self.name } }, "template": self.template,
                 "progressDeadlineSeconds": deadline.as_secs(),
             },
-            "status": {
-                "observedGeneration": self.observed, "replicas": self.pods.len(), "updatedReplicas": new,
-                "readyReplicas": ready, "availableReplicas": ready, "conditions": [progressing],
+            "status": status,
+        })
+    }
+
+    fn controller_revision(&self, kept: &Kept) -> Value {
+        let mut template = kept.template.clone();
+        template["$patch"] = json!("replace");
+        let (api_version, kind) = Resource::of(self.kind).names();
+        json!({
+            "apiVersion": "apps/v1", "kind": "ControllerRevision",
+            "metadata": {
+                "name": format!("{}-{}", self.name, kept.hash), "namespace": "shop", "uid": kept.uid,
+                "resourceVersion": self.resource_version.to_string(),
+                "labels": { "app": self.name, "controller-revision-hash": kept.hash },
+                "ownerReferences": [{ "apiVersion": api_version, "kind": kind, "name": self.name, "uid": self.uid, "controller": true }],
             },
+            "data": { "spec": { "template": template } },
+            "revision": kept.number,
         })
     }
 
@@ -589,6 +805,13 @@ impl Pod {
     fn count(&mut self, requests: f64, failing: f64) {
         self.total += requests;
         self.failed += requests * failing;
+    }
+
+    /// The samples after `from`, up to and with `to`.
+    fn between(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &(Timestamp, f64, f64)> {
+        let first = self.series.partition_point(|(at, ..)| *at <= from);
+        let end = self.series.partition_point(|(at, ..)| *at <= to);
+        self.series.range(first..end.max(first))
     }
 
     fn scrape(&mut self, at: Timestamp) {

@@ -15,6 +15,7 @@ use rollbackd::platform::Platform;
 use rollbackd::platform::kubernetes::{Kind, Kubernetes, Settings};
 use rollbackd::signal::Signal;
 use rollbackd_core::command::{Answer, Command};
+use rollbackd_core::entry::Record;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::service::{Service, ServiceName, SignalKind, SignalName};
 use rollbackd_core::task::Route;
@@ -48,6 +49,8 @@ pub struct Mutation {
 #[derive(Clone)]
 pub struct Plan {
     pub services: BTreeMap<ServiceName, Service>,
+    /// What isn't named here is a Deployment.
+    pub kinds: BTreeMap<ServiceName, Kind>,
     pub limits: Limits,
     pub destinations: Vec<&'static str>,
     pub mutation: Mutation,
@@ -59,19 +62,64 @@ pub struct Plan {
 #[derive(Clone)]
 pub struct Host {
     pub world: World,
-    pub ledger: Memory,
+    /// One after the other; all but the last were lost.
+    ledgers: Arc<Mutex<Vec<Memory>>>,
     handle: Arc<Mutex<Option<Handle>>>,
+    /// What its ledgers' names begin with.
+    prefix: &'static str,
 }
 
-/// The name of the ledger of every simulation.
-pub const LEDGER: &str = "sim00001";
+/// The name of the ledger with this place, from 0.
+pub fn ledger_name(place: usize) -> String {
+    named("sim", place)
+}
+
+fn named(prefix: &str, place: usize) -> String {
+    format!("{prefix}{:05}", place + 1)
+}
 
 impl Host {
     /// Starts the daemon, and again whenever it ended.
     pub fn start(world: &World, plan: Plan) -> Self {
-        let host = Self { world: world.clone(), ledger: Memory::new(), handle: Arc::default() };
+        Self::start_as("sim", world, plan)
+    }
+
+    /// Another one beside it, whose ledgers have other names.
+    pub fn start_as(prefix: &'static str, world: &World, plan: Plan) -> Self {
+        let host = Self { world: world.clone(), ledgers: Arc::new(Mutex::new(vec![Memory::new()])), handle: Arc::default(), prefix };
         tokio::spawn(host.clone().lives(plan));
         host
+    }
+
+    /// What is in the present ledger.
+    pub fn records(&self) -> Vec<Record> {
+        self.ledger().1.records()
+    }
+
+    /// What was written to each ledger.
+    pub fn ledgers(&self) -> Vec<Vec<Record>> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).iter().map(Memory::records).collect()
+    }
+
+    /// The present ledger and its name.
+    fn ledger(&self) -> (String, Memory) {
+        let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = ledgers.len() - 1;
+        (named(self.prefix, place), ledgers[place].clone())
+    }
+
+    /// The state directory is gone.
+    pub fn lose_ledger(&self) {
+        self.world.set_durable(0);
+        self.world.record(What::LedgerLost);
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).push(Memory::new());
+    }
+
+    /// Goes on with another configuration. False when no daemon runs.
+    pub async fn reload(&self, plan: &Plan) -> bool {
+        let handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(handle) = handle else { return false };
+        handle.reload(setup(&self.world, plan)).await
     }
 
     async fn lives(self, mut plan: Plan) {
@@ -89,12 +137,16 @@ impl Host {
         let wall = self.world.now().saturating_add(SignedDuration::from_secs(offset)).expect("a time in range");
         // Who dies while the daemon is dead doesn't die again.
         let _ = self.world.killed().now_or_never();
-        let store = Store::open(self.world.clone(), self.ledger.clone(), plan.dies_at.take());
+        if self.world.befalls(Fault::LedgerLost, 50) {
+            self.lose_ledger();
+        }
+        let (name, memory) = self.ledger();
+        let store = Store::open(self.world.clone(), memory, plan.dies_at.take());
         let ledger: Box<dyn Ledger> = match plan.mutation.ledger {
             Some(wrap) => wrap(&self.world, store),
             None => Box::new(store),
         };
-        let Ok((daemon, handle)) = Daemon::open(ledger, wall, LEDGER, setup(&self.world, plan)) else {
+        let Ok((daemon, handle)) = Daemon::open(ledger, wall, &name, setup(&self.world, plan)) else {
             // A death at a write of the very beginning.
             return;
         };
@@ -110,7 +162,7 @@ impl Host {
     fn offset(&self) -> i64 {
         let offsets = [-86_400, -3_600, -90, -1, 0, 1, 90, 3_600, 86_400, 315_360_000];
         let mut inner = self.world.lock();
-        if inner.broken.contains(&Fault::WallClock) { *inner.chance.pick(&offsets) } else { 0 }
+        inner.wall_offset + if inner.broken.contains(&Fault::WallClock) { *inner.chance.pick(&offsets) } else { 0 }
     }
 
     /// Asks the daemon, if it runs.
@@ -132,7 +184,8 @@ fn setup(world: &World, plan: &Plan) -> Setup {
     let (reads, writes) = (client(world, None), client(world, mutation.patch));
     let mut adapters = Adapters::default();
     for (name, service) in &policies {
-        let settings = Settings { namespace: "shop".to_owned(), kind: Kind::Deployment, name: name.to_string() };
+        let kind = plan.kinds.get(name).copied().unwrap_or(Kind::Deployment);
+        let settings = Settings { namespace: "shop".to_owned(), kind, name: name.to_string() };
         let kubernetes = Kubernetes::new(reads.clone(), writes.clone(), settings);
         let platform =
             mutation.platform.map_or_else(|| -> Arc<dyn Platform> { Arc::new(kubernetes.clone()) }, |wrap| wrap(world, kubernetes.clone()));

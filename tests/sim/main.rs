@@ -15,6 +15,10 @@ mod store;
 mod stories;
 mod world;
 
+use std::num::NonZero;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use script::{Asked, play};
 
 /// So many seeds are played unless said: a quarter of a minute without optimization.
@@ -31,16 +35,26 @@ fn nothing_that_breaks_makes_the_daemon_wrong() {
         return;
     }
     let seeds = std::env::var("ROLLBACKD_SIM_SEEDS").map_or(SEEDS, |seeds| seeds.parse().expect("ROLLBACKD_SIM_SEEDS is a number"));
-    let (mut rollbacks, mut broken) = (0, 0);
-    for seed in 0..seeds {
-        let outcome = play(seed, Asked::default());
-        rollbacks += outcome.rollbacks as u64;
-        if !outcome.violations.is_empty() {
-            broken += 1;
-            println!("seed {seed} with {:?}: {:#?}", outcome.faults, outcome.violations);
-            println!("to repeat: ROLLBACKD_SIM_SEED={seed} cargo test --test sim nothing_that_breaks -- --nocapture");
+    let (next, rollbacks, broken) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let player = || {
+        while let seed = next.fetch_add(1, Relaxed)
+            && seed < seeds
+        {
+            let outcome = play(seed, Asked::default());
+            rollbacks.fetch_add(outcome.rollbacks as u64, Relaxed);
+            if !outcome.violations.is_empty() {
+                broken.fetch_add(1, Relaxed);
+                println!("seed {seed} with {:?}: {:#?}", outcome.faults, outcome.violations);
+                println!("to repeat: ROLLBACKD_SIM_SEED={seed} cargo test --test sim nothing_that_breaks -- --nocapture");
+            }
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, NonZero::get).min(8) {
+            scope.spawn(player);
+        }
+    });
+    let (rollbacks, broken) = (rollbacks.into_inner(), broken.into_inner());
     assert_eq!(broken, 0, "of {seeds} seeds broke an invariant");
     assert!(rollbacks >= seeds, "only {rollbacks} rollbacks in {seeds} seeds: the simulation tries too little");
 }

@@ -106,7 +106,7 @@ fn bad_marks_are_forgotten() {
 fn a_pause_is_acknowledged_and_forgotten() {
     let ledger =
         |_: &World, store| -> Box<dyn Ledger> { Box::new(Selective { store, left_out: |entry| matches!(entry, Entry::Held { .. }) }) };
-    caught(4, &["S7"], &[Fault::Operators], Mutation { ledger: Some(ledger), ..Mutation::default() });
+    caught(17, &["S7"], &[Fault::Operators], Mutation { ledger: Some(ledger), ..Mutation::default() });
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn wrong(inner: Kubernetes, apply: ApplyWrong, complete: bool) -> Arc<dyn Platfo
 fn an_effect_is_bound_to_what_is_there_instead_of_what_was_decided_on() {
     let platform = |_: &World, inner| wrong(inner, ApplyWrong::Rebinds, false);
     let only = &[Fault::Meddling, Fault::Scaling, Fault::ServerErrors, Fault::SilentWatch];
-    caught(7, &["S4", "S6"], only, Mutation { platform: Some(platform), ..Mutation::default() });
+    caught(25, &["S4", "S6"], only, Mutation { platform: Some(platform), ..Mutation::default() });
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn an_effect_is_called_done_that_never_happened() {
 #[test]
 fn a_rollout_is_called_complete_from_its_first_moment() {
     let platform = |_: &World, inner| wrong(inner, ApplyWrong::Not, true);
-    caught(0, &["N5"], &[], Mutation { platform: Some(platform), ..Mutation::default() });
+    caught(2, &["N5"], &[], Mutation { platform: Some(platform), ..Mutation::default() });
 }
 
 /// Leaves the tests out of a patch.
@@ -199,7 +199,7 @@ fn untested(_: &World, _: &str, patch: &mut Value) {
 
 #[test]
 fn a_patch_tests_nothing() {
-    caught(3, &["S2", "S4", "S6"], &[Fault::Meddling, Fault::LateWrites], Mutation { patch: Some(untested), ..Mutation::default() });
+    caught(6, &["S2", "S4", "S6"], &[Fault::Meddling, Fault::LateWrites], Mutation { patch: Some(untested), ..Mutation::default() });
 }
 
 /// A client that repeats a write whose answer was lost, with the generation as it is then.
@@ -254,7 +254,7 @@ impl Signal for Pessimist {
 #[test]
 fn silence_is_taken_for_failure() {
     let signal = |_: &World, kind, inner| -> Arc<dyn Signal> { Arc::new(Pessimist { inner, kind }) };
-    caught(12, &["healthy"], &[Fault::ProbeMissing], Mutation { signal: Some(signal), ..Mutation::default() });
+    caught(2, &["healthy"], &[Fault::ProbeMissing], Mutation { signal: Some(signal), ..Mutation::default() });
 }
 
 /// Every counter says that all is well.
@@ -283,7 +283,7 @@ impl Signal for Optimist {
 #[test]
 fn failures_are_overlooked() {
     let signal = |_: &World, _, inner| -> Arc<dyn Signal> { Arc::new(Optimist(inner)) };
-    caught(0, &["L1"], &[], Mutation { signal: Some(signal), ..Mutation::default() });
+    caught(1, &["L1"], &[], Mutation { signal: Some(signal), ..Mutation::default() });
 }
 
 #[test]

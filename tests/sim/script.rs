@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use rollbackd::platform::kubernetes::Kind;
 use rollbackd_core::command::{Answer, Command};
-use rollbackd_core::entry::{Entry, Scope};
+use rollbackd_core::entry::{Entry, Record, Scope};
 use rollbackd_core::guard::Limits;
 use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use super::audit::{Run, Violation, audit};
@@ -58,6 +60,7 @@ pub fn service(name: &str, kinds: &[(SignalKind, bool)], short: bool) -> Service
 struct Cast {
     chance: Chance,
     services: Vec<Service>,
+    kinds: BTreeMap<ServiceName, Kind>,
     faults: Vec<Fault>,
     versions: u32,
 }
@@ -81,8 +84,12 @@ pub struct Outcome {
 
 /// Plays a seed, on a runtime of its own.
 pub fn play(seed: u64, asked: Asked) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(story(seed, asked))
+    runtime().block_on(story(seed, asked))
+}
+
+/// Virtual time, and the end of everything that was started on it.
+pub fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
 impl Cast {
@@ -101,12 +108,15 @@ impl Cast {
         for service in &mut services {
             service.rollbacks_per_day = u32::try_from(chance.below(4)).expect("small") + 2;
             service.dry_run = chance.percent(8);
+            service.restore = if chance.percent(30) { Restore::Image } else { Restore::Template };
         }
+        let workloads = [Kind::Deployment, Kind::Deployment, Kind::Deployment, Kind::StatefulSet, Kind::DaemonSet];
+        let kinds = services.iter().map(|service| (service.name.clone(), *chance.pick(&workloads))).collect();
         let faults = match asked.only {
             Some(only) => only.to_vec(),
             None => Fault::ALL.into_iter().filter(|_| chance.percent(30)).collect(),
         };
-        Self { chance, services, faults, versions: 1 }
+        Self { chance, services, kinds, faults, versions: 1 }
     }
 
     fn next_image(&mut self, service: &str) -> String {
@@ -129,8 +139,10 @@ impl Cast {
         *self.chance.pick(&choices)
     }
 
-    fn good(&mut self) -> Behaviour {
-        Behaviour::Good { ready_after: self.chance.between(Duration::from_secs(1), Duration::from_secs(25)) }
+    /// A `StatefulSet` waits for one pod after the other, and all of them have to be ready within the deadline.
+    fn good(&mut self, service: &Service) -> Behaviour {
+        let most = if self.kinds[&service.name] == Kind::Deployment { 25 } else { 12 };
+        Behaviour::Good { ready_after: self.chance.between(Duration::from_secs(1), Duration::from_secs(most)) }
     }
 }
 
@@ -157,7 +169,7 @@ async fn story(seed: u64, asked: Asked) -> Outcome {
 fn plan(cast: &Cast, mutation: Mutation) -> Plan {
     let limits = Limits { rollbacks_per_hour: 6, blind_after: SignedDuration::from_secs(20), ..Limits::default() };
     let services: BTreeMap<ServiceName, Service> = cast.services.iter().map(|service| (service.name.clone(), service.clone())).collect();
-    Plan { services, limits, destinations: vec!["mail", "chat"], mutation, dies_at: None }
+    Plan { services, kinds: cast.kinds.clone(), limits, destinations: vec!["mail", "chat"], mutation, dies_at: None }
 }
 
 fn populate(world: &World, cast: &mut Cast) {
@@ -168,11 +180,11 @@ fn populate(world: &World, cast: &mut Cast) {
         let mut inner = world.lock();
         inner.cluster.scrape_every = Duration::from_secs(5);
         inner.cluster.progress_deadline = *cast.chance.pick(&[Duration::from_secs(45), Duration::from_mins(10)]);
-        inner.cluster.create(name, &format!("shop/{name}:v1"), 2, traffic, now);
+        inner.cluster.create(name, cast.kinds[&service.name], &format!("shop/{name}:v1"), 2, traffic, now);
         // Who meddles deploys good versions and bad ones.
         for _ in 0..12 {
             let image = cast.next_image(name);
-            let behaviour = if cast.chance.percent(50) { cast.good() } else { cast.bad(&service) };
+            let behaviour = if cast.chance.percent(50) { cast.good(&service) } else { cast.bad(&service) };
             inner.cluster.behaviours.insert(image.clone(), behaviour);
             inner.future.entry(name.to_owned()).or_default().push(image);
         }
@@ -224,7 +236,7 @@ async fn act(world: &World, host: &Host, cast: &mut Cast, service: &Service) {
             world.deploy(name, &image);
         }
         4..=6 => {
-            let (image, behaviour) = (cast.next_image(name), cast.good());
+            let (image, behaviour) = (cast.next_image(name), cast.good(service));
             world.lock().cluster.behaviours.insert(image.clone(), behaviour);
             world.deploy(name, &image);
         }
@@ -281,13 +293,14 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
     }
     sleep(Duration::from_mins(1)).await;
     resume(world, host, cast).await;
-    // What probes remember of this bad day would make the daemon careful for hours; that is another story than the one of the trial.
-    world.kill();
     // Whoever still wanted to deploy changed their mind.
     world.lock().future.clear();
     deploy_good(world, cast);
+    sleep(Duration::from_mins(1)).await;
+    // What probes remember of this bad day would make the daemon careful for hours; that is another story than the one of the trial.
+    world.kill();
     // What people had to put right themselves is history like any other; only a history that is well proves the next version quickly.
-    sleep(Duration::from_mins(9)).await;
+    sleep(Duration::from_mins(8)).await;
     deploy_good(world, cast);
     // The window, the longest rollout, and whatever was still under way before.
     sleep(Duration::from_mins(7)).await;
@@ -304,9 +317,9 @@ async fn heal(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec<
 fn deploy_good(world: &World, cast: &mut Cast) {
     for service in cast.services.clone() {
         let name = service.name.as_str();
-        let (image, behaviour) = (cast.next_image(name), cast.good());
+        let (image, behaviour) = (cast.next_image(name), cast.good(&service));
         world.lock().cluster.behaviours.insert(image.clone(), behaviour);
-        world.deploy(name, &image);
+        world.deploy_and_clear(name, &image);
     }
 }
 
@@ -319,7 +332,7 @@ async fn resume(world: &World, host: &Host, cast: &Cast) {
 
 fn fold(host: &Host) -> rollbackd_core::lifecycle::State {
     let mut state = rollbackd_core::lifecycle::State::default();
-    host.ledger.records().iter().for_each(|record| state.apply(record));
+    host.records().iter().for_each(|record| state.apply(record));
     state
 }
 
@@ -340,7 +353,7 @@ async fn trial(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec
         let bound = service.window + slowest * 2;
         sleep(Duration::try_from(bound).expect("positive")).await;
         let running = world.lock().cluster.running(name);
-        let refused = host.ledger.records().iter().any(|record| match &record.entry {
+        let refused = host.records().iter().any(|record| match &record.entry {
             Entry::RollbackRefused { service: of, deployment, .. } => {
                 *of == service.name && fold(host).service(of).and_then(|known| known.current).is_some_and(|current| current == *deployment)
             }
@@ -368,7 +381,7 @@ async fn trial(world: &World, host: &Host, cast: &mut Cast, violations: &mut Vec
 /// Whether the daemon's clock is elsewhere than everybody else's, because the wall clock once was. The history before a deployment is asked
 /// for in the daemon's time, so there is none then, and nothing can be called worse by its counters.
 fn is_ahead(world: &World, host: &Host) -> bool {
-    let newest = host.ledger.records().last().map(|record| record.at);
+    let newest = host.records().last().map(|record| record.at);
     newest.is_some_and(|newest| newest.duration_since(world.now()) > SignedDuration::from_secs(5))
 }
 
@@ -379,7 +392,7 @@ pub fn over(world: &World, host: &Host, plan: &Plan, calm: bool) -> Run {
     let running = inner.cluster.workloads.keys().map(|name| (name.clone(), inner.cluster.running(name))).collect();
     Run {
         facts: inner.trace.clone(),
-        records: host.ledger.records(),
+        ledgers: host.ledgers(),
         services: plan.services.clone(),
         limits: plan.limits.clone(),
         destinations: plan.destinations.clone(),
@@ -395,21 +408,26 @@ pub fn over(world: &World, host: &Host, plan: &Plan, calm: bool) -> Run {
 pub fn trace(run: &Run) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
-    let mut records = run.records.iter().peekable();
-    let mut write_records = |until: u64, text: &mut String| {
-        while let Some(record) = records.next_if(|record| record.seq <= until) {
-            let _ = writeln!(text, "          {} {:>4} {:?}", record.at.strftime("%H:%M:%S%.3f"), record.seq, record.entry);
-        }
+    let write_record = |record: &Record, text: &mut String| {
+        let _ = writeln!(text, "          {} {:>4} {:?}", record.at.strftime("%H:%M:%S%.3f"), record.seq, record.entry);
     };
+    let mut ledgers = run.ledgers.iter();
+    let mut records = ledgers.next().into_iter().flatten().peekable();
     for fact in &run.facts {
-        write_records(fact.durable, &mut text);
+        if matches!(fact.what, What::LedgerLost) {
+            records.by_ref().for_each(|record| write_record(record, &mut text));
+            records = ledgers.next().into_iter().flatten().peekable();
+        }
+        while let Some(record) = records.next_if(|record| record.seq <= fact.durable) {
+            write_record(record, &mut text);
+        }
         let words = match &fact.what {
             What::Delivered { destination, notice } => format!("delivered to {destination}: {} {}", notice.id, notice.headline),
             other => format!("{other:?}"),
         };
         let _ = writeln!(text, "{} {words}", fact.at.strftime("%H:%M:%S%.3f"));
     }
-    write_records(u64::MAX, &mut text);
+    records.for_each(|record| write_record(record, &mut text));
     text
 }
 

@@ -1,5 +1,5 @@
 //! The API server over the cluster, as a tower service for the real `kube::Client`: get, list, watch (resource versions, bookmarks, 410),
-//! JSON patch with `test` operations (422 when one does not hold). Faults befall requests here.
+//! JSON patch with `test` operations (422 when one does not hold), and deleting a pod. Faults befall requests here.
 
 use std::io;
 use std::time::Duration;
@@ -28,6 +28,21 @@ pub fn client(world: &World, tamper: Option<Tamper>) -> Client {
     Client::new(service, "shop")
 }
 
+/// A requirement on a label, and whether the value has to differ.
+struct Label {
+    key: String,
+    value: String,
+    differs: bool,
+}
+
+impl Label {
+    fn parse(requirement: &str) -> Option<Self> {
+        let (key, value) = requirement.split_once('=')?;
+        let differs = key.ends_with('!');
+        Some(Self { key: key.trim_end_matches('!').to_owned(), value: value.trim_start_matches('=').to_owned(), differs })
+    }
+}
+
 /// What a request is about.
 struct Asked {
     resource: Resource,
@@ -35,7 +50,7 @@ struct Asked {
     name: Option<String>,
     /// By a field selector: a list of one.
     only: Option<String>,
-    labels: Vec<(String, String)>,
+    labels: Vec<Label>,
     watch: bool,
     after: Option<u64>,
     timeout: u64,
@@ -65,6 +80,7 @@ async fn answer(world: World, request: Request<kube::client::Body>, tamper: Opti
         Method::GET if asked.watch => Ok(watch(&world, &asked)),
         Method::GET => Ok(read(&world, &asked)),
         Method::PATCH => write(world, asked, patch.unwrap_or_default(), tamper).await,
+        Method::DELETE if asked.resource == Resource::Pods => Ok(delete(&world, &asked, &body)),
         other => Err(io::Error::other(format!("the simulation knows no {other}"))),
     }
 }
@@ -74,7 +90,10 @@ fn asked(uri: &http::Uri) -> Option<Asked> {
     let (collection, name) = rest.split_once('/').map_or((rest, None), |(collection, name)| (collection, Some(name.to_owned())));
     let resource = match collection {
         "deployments" => Resource::Deployments,
+        "statefulsets" => Resource::StatefulSets,
+        "daemonsets" => Resource::DaemonSets,
         "replicasets" => Resource::ReplicaSets,
+        "controllerrevisions" => Resource::ControllerRevisions,
         "pods" => Resource::Pods,
         _ => return None,
     };
@@ -83,8 +102,7 @@ fn asked(uri: &http::Uri) -> Option<Asked> {
         match key.as_ref() {
             "fieldSelector" => asked.only = value.strip_prefix("metadata.name=").map(str::to_owned),
             "labelSelector" => {
-                let pairs = value.split(',').filter_map(|pair| pair.split_once('='));
-                asked.labels = pairs.map(|(key, value)| (key.trim_end_matches('=').to_owned(), value.to_owned())).collect();
+                asked.labels = value.split(',').filter_map(Label::parse).collect();
             }
             "watch" => asked.watch = value == "true" || value == "1",
             "resourceVersion" => asked.after = value.parse().ok(),
@@ -106,7 +124,11 @@ fn refusal(world: &World) -> Option<Response<Body>> {
 }
 
 fn respond(status: u16, body: &Value) -> Response<Body> {
-    let mut response = Response::new(Body::from(body.to_string()));
+    respond_with(status, body.to_string())
+}
+
+fn respond_with(status: u16, body: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
     response
@@ -124,29 +146,31 @@ fn not_found() -> Response<Body> {
     failure(404, "NotFound", "not found")
 }
 
-fn matches(object: &Value, labels: &[(String, String)]) -> bool {
-    labels.iter().all(|(key, value)| object["metadata"]["labels"][key].as_str() == Some(value))
+fn matches(object: &Value, labels: &[Label]) -> bool {
+    let holds = |label: &Label| (object["metadata"]["labels"][&label.key].as_str() == Some(&label.value)) != label.differs;
+    labels.iter().all(holds)
 }
 
 fn read(world: &World, asked: &Asked) -> Response<Body> {
     let now = world.now();
-    let inner = world.lock();
-    let app = asked.labels.iter().find(|(key, _)| key == "app").map(|(_, app)| app);
-    let deployment = asked.name.as_ref().or(asked.only.as_ref()).filter(|_| asked.resource == Resource::Deployments);
-    let objects = inner.cluster.objects(asked.resource, app.or(deployment).map(String::as_str), now);
+    let mut inner = world.lock();
+    let revision = inner.cluster.revision;
+    let app = asked.labels.iter().find(|label| label.key == "app" && !label.differs).map(|label| label.value.as_str());
+    let workload = asked.name.as_deref().or(asked.only.as_deref()).filter(|_| asked.resource.is_of_workloads());
+    let workloads = app.or(workload).map_or_else(|| inner.cluster.workloads.keys().cloned().collect(), |name| vec![name.to_owned()]);
+    let found: Vec<_> = workloads.iter().map(|name| inner.cluster.texts(asked.resource, name, now)).collect();
+    drop(inner);
+    let mut objects = found.iter().flat_map(|objects| objects.iter());
     if let Some(name) = &asked.name {
-        return objects.iter().find(|object| object["metadata"]["name"] == **name).map_or_else(not_found, |object| respond(200, object));
+        let object = objects.find(|(object, _)| object["metadata"]["name"] == **name);
+        return object.map_or_else(not_found, |(_, text)| respond_with(200, text.clone()));
     }
-    let named = |object: &&Value| asked.only.as_deref().is_none_or(|name| object["metadata"]["name"] == name);
-    let found: Vec<&Value> = objects.iter().filter(named).filter(|object| matches(object, &asked.labels)).collect();
-    let kind = match asked.resource {
-        Resource::Deployments => "DeploymentList",
-        Resource::ReplicaSets => "ReplicaSetList",
-        Resource::Pods => "PodList",
-    };
-    let version = if asked.resource == Resource::Pods { "v1" } else { "apps/v1" };
-    let list = json!({ "kind": kind, "apiVersion": version, "metadata": { "resourceVersion": inner.cluster.revision.to_string() }, "items": found });
-    respond(200, &list)
+    let named = |object: &Value| asked.only.as_deref().is_none_or(|name| object["metadata"]["name"] == name);
+    let wanted = objects.filter(|(object, _)| named(object) && matches(object, &asked.labels));
+    let items = wanted.map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(",");
+    let (version, kind) = asked.resource.names();
+    let metadata = json!({ "resourceVersion": revision.to_string() });
+    respond_with(200, format!(r#"{{"kind":"{kind}List","apiVersion":"{version}","metadata":{metadata},"items":[{items}]}}"#))
 }
 
 fn watch(world: &World, asked: &Asked) -> Response<Body> {
@@ -183,17 +207,31 @@ fn watch(world: &World, asked: &Asked) -> Response<Body> {
 
 /// Tells a watcher what is new. False when it is gone.
 pub fn tell(watcher: &mut Watcher, cluster: &Cluster) -> bool {
-    for change in &cluster.changes {
-        let named = watcher.name.as_deref().is_none_or(|name| change.object["metadata"]["name"] == name);
-        if change.revision > watcher.after && change.resource == watcher.resource {
-            watcher.after = change.revision;
-            let event = json!({ "type": change.kind, "object": change.object });
-            if named && watcher.sender.send(format!("{event}\n")).is_err() {
-                return false;
-            }
+    let told = cluster.changes.partition_point(|change| change.revision <= watcher.after);
+    for change in cluster.changes.range(told..) {
+        watcher.after = change.revision;
+        let wanted = change.resource == watcher.resource && watcher.name.as_deref().is_none_or(|name| change.name == name);
+        if wanted && watcher.sender.send(change.event.clone()).is_err() {
+            return false;
         }
     }
     !watcher.sender.is_closed()
+}
+
+/// Deletes a pod, if it is the one that is meant. Nobody but the daemon does so here.
+fn delete(world: &World, asked: &Asked, body: &[u8]) -> Response<Body> {
+    let Some(name) = &asked.name else { return not_found() };
+    let options: Value = serde_json::from_slice(body).unwrap_or_default();
+    let meant = |key: &str| options["preconditions"][key].as_str();
+    let deleted = world.lock().cluster.delete_pod(name, meant("uid"), meant("resourceVersion"));
+    match deleted {
+        Err(false) => not_found(),
+        Err(true) => failure(409, "Conflict", "the object is not what was meant"),
+        Ok((service, image, ready)) => {
+            world.record(What::PodDeleted { service, image, ready });
+            respond(200, &json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success" }))
+        }
+    }
 }
 
 /// A write is carried out whether the client still waits for it or not.
@@ -247,7 +285,8 @@ fn plan_of(patch: &Value) -> String {
 pub fn apply(world: &World, name: &str, plan: &str, patch: Value) -> Response<Body> {
     let now = world.now();
     let mut inner = world.lock();
-    let Some(before) = inner.cluster.objects(Resource::Deployments, Some(name), now).pop() else { return not_found() };
+    let Some(resource) = inner.cluster.workloads.get(name).map(|workload| Resource::of(workload.kind)) else { return not_found() };
+    let Some(before) = inner.cluster.objects(resource, Some(name), now).pop() else { return not_found() };
     let mut after = before.clone();
     let operations: json_patch::Patch = match serde_json::from_value(patch) {
         Ok(operations) => operations,
@@ -257,7 +296,7 @@ pub fn apply(world: &World, name: &str, plan: &str, patch: Value) -> Response<Bo
         return failure(422, "Invalid", &format!("the server rejected our request due to an error in our request: {error}"));
     }
     inner.cluster.store(name, &after, now);
-    let stored = inner.cluster.objects(Resource::Deployments, Some(name), now).pop();
+    let stored = inner.cluster.objects(resource, Some(name), now).pop();
     drop(inner);
     let foreign = |pointer: &str| before.pointer(pointer) != after.pointer(pointer);
     if plan.is_empty() || foreign("/spec/replicas") || foreign("/spec/selector") || foreign("/metadata/labels") {

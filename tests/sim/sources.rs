@@ -54,8 +54,13 @@ impl Counters {
         let (mut total, mut failed) = inner.cluster.series(&self.service, from, to);
         drop(inner);
         if broken(Fault::PrometheusGaps) {
+            // Whole targets: both counters come from the same scrapes of the same process.
             let mut inner = self.world.lock();
             total.retain(|_| inner.chance.percent(60));
+            failed.retain(|failed| total.iter().any(|total| total.target == failed.target));
+        }
+        if broken(Fault::PrometheusTorn) {
+            let mut inner = self.world.lock();
             failed.retain(|_| inner.chance.percent(60));
         }
         if broken(Fault::PrometheusNan) {

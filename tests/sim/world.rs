@@ -42,8 +42,10 @@ pub enum Fault {
     PrometheusStale,
     /// Prometheus says itself that its answer is not whole.
     PrometheusPartial,
-    /// Some series are not in the answer.
+    /// Some targets are not in the answer.
     PrometheusGaps,
+    /// Some counters of failures are missing from the answer while those of all requests are there.
+    PrometheusTorn,
     /// Samples are NaN, infinite, or absurd.
     PrometheusNan,
     /// Probes find no name, or broken TLS.
@@ -58,6 +60,8 @@ pub enum Fault {
     LedgerFails,
     /// The wall clock is elsewhere after a restart.
     WallClock,
+    /// The state directory is gone after a restart, and with it the ledger.
+    LedgerLost,
     /// Destinations can't be reached.
     NotifierAway,
     /// Destinations take a notice and the answer is lost.
@@ -75,7 +79,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::LostAnswers,
         Self::LateWrites,
         Self::Conflicts,
@@ -89,6 +93,7 @@ impl Fault {
         Self::PrometheusStale,
         Self::PrometheusPartial,
         Self::PrometheusGaps,
+        Self::PrometheusTorn,
         Self::PrometheusNan,
         Self::ProbeMissing,
         Self::Crash,
@@ -96,6 +101,7 @@ impl Fault {
         Self::LedgerFull,
         Self::LedgerFails,
         Self::WallClock,
+        Self::LedgerLost,
         Self::NotifierAway,
         Self::NotifierLost,
         Self::Meddling,
@@ -122,6 +128,8 @@ pub enum What {
     Sent { plan: String },
     /// It took effect: on what, and from which image to which.
     Applied { service: String, plan: String, uid: String, generation: i64, from: String, to: String },
+    /// The daemon deleted a pod.
+    PodDeleted { service: String, image: String, ready: bool },
     /// A write that names no plan, or changes what is none of the daemon's business.
     Foreign(String),
     /// An operator's pause or its end was acknowledged.
@@ -137,6 +145,8 @@ pub enum What {
     Began { offset: i64 },
     /// The daemon died.
     Died,
+    /// Its ledger is gone; what is durable from here on is in another one.
+    LedgerLost,
     /// Nothing is broken from here on.
     Healed,
 }
@@ -160,6 +170,8 @@ pub struct Inner {
     pub trace: Vec<Fact>,
     pub watchers: Vec<Watcher>,
     pub requests: u64,
+    /// By so many seconds the wall clock is off whenever the daemon starts.
+    pub wall_offset: i64,
     durable: u64,
     well: BTreeMap<String, bool>,
     /// Since when Prometheus scrapes nothing.
@@ -172,6 +184,7 @@ pub struct World {
     inner: Arc<Mutex<Inner>>,
     began: Instant,
     died: Arc<Notify>,
+    wrote: Arc<Notify>,
 }
 
 /// When every world begins: 2026-01-01.
@@ -189,11 +202,12 @@ impl World {
             trace: Vec::new(),
             watchers: Vec::new(),
             requests: 0,
+            wall_offset: 0,
             durable: 0,
             well: BTreeMap::new(),
             stale_since: None,
         };
-        let world = Self { inner: Arc::new(Mutex::new(inner)), began: Instant::now(), died: Arc::new(Notify::new()) };
+        let world = Self { inner: Arc::new(Mutex::new(inner)), began: Instant::now(), died: Arc::default(), wrote: Arc::default() };
         tokio::spawn(world.clone().turn());
         world
     }
@@ -245,9 +259,15 @@ impl World {
         }
     }
 
-    /// How many records are durable.
+    /// So many records are durable from here on.
     pub fn set_durable(&self, durable: u64) {
         self.lock().durable = durable;
+        self.wrote.notify_waiters();
+    }
+
+    /// Waits for the next write to the ledger.
+    pub async fn written(&self) {
+        self.wrote.notified().await;
     }
 
     pub fn durable(&self) -> u64 {
@@ -270,6 +290,12 @@ impl World {
             self.record(What::Deployed { service: service.to_owned(), image: image.to_owned() });
         }
         self.tell_watchers();
+    }
+
+    /// As people do who mean to put it right: pods that would hold up a `StatefulSet` are deleted by hand.
+    pub fn deploy_and_clear(&self, service: &str, image: &str) {
+        self.deploy(service, image);
+        self.lock().cluster.clear(service);
     }
 
     pub fn undo(&self, service: &str) {

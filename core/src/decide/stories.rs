@@ -198,6 +198,38 @@ mod what_counts_as_history {
     }
 }
 
+mod starts {
+    use super::*;
+
+    /// A recreated workload with this version, in which nothing serves while it starts.
+    fn recreated(world: &mut World, version: &str, start: i64) {
+        world.deploy(version, Behaviour::Slow(start));
+        world.pass(minutes(31));
+    }
+
+    #[test]
+    fn as_long_as_no_start_is_known_one_may_take_as_long_as_any() {
+        let mut world = World::settled();
+        recreated(&mut world, "v2", 500);
+        assert_eq!(world.rows(), "v1 deployed, v2 deployed");
+    }
+
+    #[test]
+    fn a_start_may_take_three_times_as_long_as_the_slowest_that_is_known() {
+        let mut world = World::settled();
+        recreated(&mut world, "v2", 100);
+        recreated(&mut world, "v3", 250);
+        assert_eq!(world.rows(), "v1 deployed, v2 deployed, v3 deployed");
+        world.deploy("v4", Behaviour::CrashLoop);
+        until_over(&mut world);
+        let mut world = World::settled();
+        recreated(&mut world, "v2", 20);
+        world.deploy("v3", Behaviour::Slow(10_000));
+        let found = world.until(minutes(11), planned);
+        assert!(found <= minutes(2), "who usually starts in 20 s is missed soon: {found:#}");
+    }
+}
+
 mod refusals {
     use super::*;
 
@@ -884,10 +916,12 @@ mod bad_days {
     }
 
     #[test]
-    fn a_platform_that_refuses_ends_it() {
-        for (api, obstacle) in
-            [(Api::Rejects("exceeded quota"), Obstacle::Rejected("exceeded quota".to_owned())), (Api::TargetGone, Obstacle::TargetGone)]
-        {
+    fn a_platform_that_refuses_or_gives_up_ends_it() {
+        for (api, obstacle) in [
+            (Api::Rejects("exceeded quota"), Obstacle::Rejected("exceeded quota".to_owned())),
+            (Api::Fails("killed after 300 s"), Obstacle::NotRolledOut("killed after 300 s".to_owned())),
+            (Api::TargetGone, Obstacle::TargetGone),
+        ] {
             let mut world = deployed(Behaviour::Failing);
             world.checkout().api = api;
             world.until(minutes(5), |world| outcome(world).is_some());

@@ -48,6 +48,8 @@ pub(crate) enum Api {
     LosesAnswers,
     /// It refuses.
     Rejects(&'static str),
+    /// It begins, and does not bring it to its end.
+    Fails(&'static str),
     /// It has not got the target.
     TargetGone,
     /// The workload does not exist.
@@ -120,6 +122,7 @@ impl Place {
                 (false, _) => Rollout::Progressing,
             },
             replicas: Replicas { desired: 2, updated: 2, ready: count, available: count },
+            ready_is_checked: self.generation.is_some(),
             troubles: match behaviour {
                 Behaviour::CrashLoop | Behaviour::Flickers if !ready => {
                     vec![Trouble::CrashLoop { replicas: 2, restarts: 4, reason: "exit code 1".to_owned() }]
@@ -136,6 +139,7 @@ impl Place {
         match self.api {
             Api::Away => return None,
             Api::Rejects(words) => return Some(EffectOutcome::Rejected(words.to_owned())),
+            Api::Fails(words) => return Some(EffectOutcome::Failed(words.to_owned())),
             Api::TargetGone => return Some(EffectOutcome::TargetGone),
             Api::Gone => return Some(EffectOutcome::Gone),
             Api::Works | Api::LosesAnswers => {}

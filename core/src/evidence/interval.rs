@@ -82,7 +82,7 @@ impl Grouping {
     }
 
     fn add(open: Option<Open>, increment: &Increment) -> Open {
-        let Increment { from, at, requests, failed } = *increment;
+        let Increment { from, at, requests, failed, .. } = *increment;
         let Some(open) = open else { return Open { from, at, counts: Counts { count: requests, failed } } };
         Open {
             from: open.from.min(from),
@@ -108,7 +108,7 @@ mod tests {
     }
 
     fn increment(from: i64, until: i64, requests: f64) -> Increment {
-        Increment { from: at(from), at: at(until), requests, failed: 0.0 }
+        Increment { from: at(from), at: at(until), process_started: None, requests, failed: 0.0 }
     }
 
     fn grouped(grouping: &mut Grouping, increments: &[Increment]) -> Vec<(i64, i64, f64)> {

@@ -71,10 +71,18 @@ impl Platform {
         self.is_complete() && self.complete_since.is_some_and(|since| now.duration_since(since) >= steady(decision))
     }
 
+    /// Since when nothing but the newest version runs.
+    pub(crate) fn complete_since(&self) -> Option<Timestamp> {
+        self.complete_since
+    }
+
     fn was_available_since(&self, since: Timestamp) -> bool {
         self.available_until.is_some_and(|until| until >= since)
     }
 }
+
+/// Between two looks a state is taken to go on for so long.
+const UNSEEN: SignedDuration = SignedDuration::from_secs(15);
 
 /// What is ready for less than this is not ready: a container that ends again and again flickers.
 const FLICKER: SignedDuration = SignedDuration::from_secs(10);
@@ -97,6 +105,8 @@ struct Lasting {
 #[derive(Clone, Debug)]
 pub(crate) struct HardRules {
     start: Timestamp,
+    /// How long the version may take to become ready where nothing serves meanwhile: a recreated Deployment, say.
+    patience: SignedDuration,
     flicker: SignedDuration,
     ever_ready: bool,
     was_available: bool,
@@ -113,13 +123,14 @@ pub(crate) type Broken = (Failure, Timestamp);
 impl HardRules {
     /// The rules on a deployment that started at `start`. The time since then counts as unready, except for a startup deadline: who begins
     /// to look late must have seen it unready for that long.
-    pub(crate) fn new(decision: &Decision, platform: &Platform, start: Timestamp, now: Timestamp) -> Self {
+    pub(crate) fn new(decision: &Decision, platform: &Platform, start: Timestamp, patience: SignedDuration, now: Timestamp) -> Self {
         let most = decision.ready_deadline.saturating_sub(decision.startup_deadline).max(SignedDuration::ZERO);
         let looked = platform.newest().map_or(now, |(_, at)| at);
         let seen = looked.duration_since(start).clamp(SignedDuration::ZERO, most);
         let shortly_before = start.checked_sub(decision.startup_deadline).unwrap_or(Timestamp::MIN);
         let mut rules = Self {
             start,
+            patience,
             flicker: steady(decision),
             ever_ready: false,
             was_available: platform.was_available_since(shortly_before),
@@ -153,10 +164,19 @@ impl HardRules {
         run(&mut self.no_replica, is(available == 0), at, elapsed);
     }
 
+    /// Whether no replica of the version was ready yet, and it is not too late for one: whatever answers is another version. Where nothing
+    /// serves meanwhile (a Deployment that is recreated, a single replica that must go first) it has its patience; else the ready deadline.
+    pub(crate) fn may_still_start(&self, decision: &Decision, platform: &Platform, now: Timestamp) -> bool {
+        let Some((workload, _)) = platform.newest().filter(|(_, at)| *at >= self.start) else { return false };
+        let time = if workload.replicas.available > 0 { decision.ready_deadline } else { self.patience };
+        workload.ready_is_checked && workload.replicas.desired > 0 && !self.ever_ready && now.duration_since(self.start) < time
+    }
+
     /// The first rule that fires now.
     pub(crate) fn broken(&self, decision: &Decision, platform: &Platform, now: Timestamp) -> Option<Broken> {
         let (workload, at) = platform.newest().filter(|(_, at)| *at >= self.start && platform.missing.is_none())?;
-        let running = now.duration_since(at).max(SignedDuration::ZERO);
+        // What was so at the newest look goes on until the next one; but nobody has seen that, so it counts for little.
+        let running = now.duration_since(at).clamp(SignedDuration::ZERO, UNSEEN);
         let lasts = |rule: &Option<Lasting>, deadline: SignedDuration| {
             let seen = |lasting: &Lasting| lasting.seen.saturating_add(running);
             rule.filter(|lasting| seen(lasting) >= deadline).map(|lasting| (lasting.since, seen(&lasting)))
@@ -173,7 +193,8 @@ impl HardRules {
             Some((Failure::NeverReady { after }, since))
         };
         let no_replica = || {
-            let (since, lasted) = lasts(&self.no_replica, startup).filter(|_| self.was_available)?;
+            let deadline = if self.ever_ready || !workload.ready_is_checked { startup } else { startup.max(self.patience) };
+            let (since, lasted) = lasts(&self.no_replica, deadline).filter(|_| self.was_available)?;
             Some((Failure::NoReplica { since: lasted }, since))
         };
         crash_loop().or_else(cannot_start).or_else(given_up).or_else(never_ready).or_else(no_replica)

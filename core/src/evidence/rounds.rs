@@ -87,6 +87,12 @@ impl Rounds {
         }
     }
 
+    /// Whether every target answered in the rounds just before `start`.
+    pub(crate) fn were_well_before(&self, start: Timestamp) -> bool {
+        let newest = self.runs.iter().rev().find(|run| run.first.at <= start);
+        newest.is_some_and(|run| run.first.passed() && run.rounds >= 3)
+    }
+
     /// All rounds, oldest first, each at its time (within a run: in even steps).
     pub(crate) fn iter(&self) -> impl Iterator<Item = Round> {
         self.runs.iter().flat_map(|run| (0..run.rounds).map(|index| Round { at: run.time_of(index), ..run.first }))

@@ -19,6 +19,7 @@ use crate::version::{Version, VersionId};
 
 /// The deployment starts here; the history lies before.
 const START: i64 = 100_000;
+const PATIENCE: SignedDuration = SignedDuration::from_mins(10);
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).expect("a time in range")
@@ -78,6 +79,7 @@ fn workload(rollout: Rollout, ready: u32, available: u32, troubles: Vec<Trouble>
         binding: Binding::Version("2".to_owned()),
         rollout,
         replicas: Replicas { desired: 2, updated: 2, ready, available },
+        ready_is_checked: false,
         troubles,
         record: None,
         change: None,
@@ -181,7 +183,7 @@ impl World {
 
     fn deploy_with(&mut self, excluded: &[super::Excluded]) {
         let start = at(self.now);
-        self.evidence.watch(&self.service, DeploymentId(7), start, start);
+        self.evidence.watch(&self.service, DeploymentId(7), start, PATIENCE, start);
         let baselines = self.baselines(start, excluded);
         self.evidence.set_baselines(&self.service, &baselines);
     }
@@ -327,6 +329,46 @@ mod probes {
         assert_eq!((after, verdict.impact), (60 + 5 * 5, Impact::CompleteOutage));
     }
 
+    /// A look at a version that is being rolled out, on a platform that checks readiness itself.
+    fn starting(available: u32) -> Workload {
+        Workload { ready_is_checked: true, ..workload(Rollout::Progressing, 0, available, Vec::new()) }
+    }
+
+    #[test]
+    fn an_answer_of_the_version_that_leaves_begins_nothing() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.deploy();
+        world.look(&starting(0));
+        world.probe(1, &[true]);
+        assert_eq!(world.until_verdict(60, |world| world.probe(1, &[false])), None, "it starts, and nothing else runs");
+        world.look(&Workload { ready_is_checked: true, ..complete() });
+        world.probe(100, &[true]);
+        assert_eq!(world.state(&ready(), Impact::CompleteOutage), FindingState::Passing);
+    }
+
+    #[test]
+    fn what_the_platform_calls_ready_has_to_answer_at_once() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.deploy();
+        world.look(&starting(1));
+        world.probe(1, &[true]);
+        world.look(&Workload { ready_is_checked: true, ..complete() });
+        let (after, _) = world.until_verdict(100, |world| world.probe(1, &[false])).expect("an outage");
+        assert_eq!(after, 7 * 5);
+    }
+
+    #[test]
+    fn where_nothing_serves_meanwhile_a_start_may_take_as_long_as_it_usually_does_and_no_longer() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.deploy();
+        world.look(&starting(0));
+        let (after, _) = world.until_verdict(200, |world| world.probe(1, &[false])).expect("an outage");
+        assert!((600..640).contains(&after), "{after}");
+    }
+
     #[test]
     fn without_any_history_nothing_can_be_called_worse() {
         let mut world = World::new(service_with_probe());
@@ -371,7 +413,7 @@ mod probes {
         let mut world = World::new(service_with_probe());
         world.history_of_probes(&[true]);
         let baselines = world.baselines(at(world.now), &[]);
-        world.evidence.watch(&world.service, DeploymentId(7), at(START), at(START));
+        world.evidence.watch(&world.service, DeploymentId(7), at(START), PATIENCE, at(START));
         world.probe(12, &[true]);
         world.probe(9, &[false]);
         assert_eq!(world.state(&ready(), Impact::CompleteOutage), FindingState::Inconclusive(Inconclusive::NoBaseline));
@@ -509,7 +551,7 @@ mod counters {
         let baselines = world.baselines(at(START), &[]);
         world.count(8, 150.0, 150.0);
         let start = at(world.now - 5);
-        world.evidence.watch(&world.service, DeploymentId(7), start, start);
+        world.evidence.watch(&world.service, DeploymentId(7), start, PATIENCE, start);
         world.evidence.set_baselines(&world.service, &baselines);
         world.count(1, 150.0, 150.0);
         world.count(1, 150.0, 150.0);
@@ -775,6 +817,17 @@ mod platform {
     }
 
     #[test]
+    fn a_version_that_replaces_all_others_at_once_may_take_its_time_to_start() {
+        let mut world = deployed();
+        let starting = Workload { ready_is_checked: true, ..workload(Rollout::Progressing, 0, 0, Vec::new()) };
+        assert_eq!(until_verdict(&mut world, 9, &starting), None);
+        world.look(&Workload { ready_is_checked: true, ..complete() });
+        let (after, verdict) = until_verdict(&mut world, 30, &starting).expect("it was ready, and now nothing is");
+        assert!(matches!(failure(&verdict), Failure::NoReplica { .. }));
+        assert!((60..=70).contains(&(after - 9 * 60)), "{after}");
+    }
+
+    #[test]
     fn a_full_cluster_is_not_the_fault_of_the_version_until_it_never_gets_ready() {
         let mut world = deployed();
         let full = vec![Trouble::Unschedulable { message: "0/3 nodes available".to_owned() }];
@@ -850,7 +903,7 @@ mod platform {
         let mut world = World::new(service(&[]));
         world.evidence = Evidence::new(&world.service);
         world.now = START + 1_200;
-        world.evidence.watch(&world.service, DeploymentId(7), at(START), at(world.now));
+        world.evidence.watch(&world.service, DeploymentId(7), at(START), PATIENCE, at(world.now));
         world.look(&workload(Rollout::Progressing, 0, 2, Vec::new()));
         assert_eq!(world.verdict(), None);
         let (after, verdict) = until_verdict(&mut world, 30, &workload(Rollout::Progressing, 0, 2, Vec::new())).expect("never ready");
@@ -977,7 +1030,7 @@ mod recovery {
         let (mut world, verdict) = after_errors();
         let start = at(world.now);
         let baselines = world.baselines(at(START), &[]);
-        world.evidence.watch(&world.service, DeploymentId(8), start, start);
+        world.evidence.watch(&world.service, DeploymentId(8), start, PATIENCE, start);
         world.evidence.set_baselines(&world.service, &baselines);
         world.evidence.verify(&world.service, PlanId(9), Some(&verdict), start);
         assert_eq!(
@@ -1119,7 +1172,7 @@ mod laws {
             let baselines = world.baselines(at(START), &[]);
             for _ in 0..50 {
                 let start = at(world.now);
-                world.evidence.watch(&world.service, DeploymentId(7), start, start);
+                world.evidence.watch(&world.service, DeploymentId(7), start, PATIENCE, start);
                 world.evidence.set_baselines(&world.service, &baselines);
                 let alarm = world.until_verdict(120, &mut count);
                 alarms.extend(alarm.map(|(_, verdict)| verdict.impact));

@@ -14,7 +14,7 @@ use super::trailing::Trailing;
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline};
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
-use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
+use crate::service::{Decision, Service, SignalKind, SignalName, SignalPolicy};
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::wellness::log_wellness;
@@ -40,6 +40,8 @@ pub(crate) struct Window {
     pub(crate) start: Timestamp,
     pub(crate) hard_rules: HardRules,
     pub(crate) signals: BTreeMap<SignalName, SignalWindow>,
+    /// Since when nothing but this version has run.
+    pub(crate) alone_since: Option<Timestamp>,
 }
 
 /// One signal of it.
@@ -52,14 +54,20 @@ pub(crate) enum SignalWindow {
 }
 
 impl Window {
-    /// A window that opens now on all signals of the service.
-    pub(crate) fn new(service: &Service, deployment: DeploymentId, start: Timestamp, hard_rules: HardRules) -> Self {
-        let window = |policy: &SignalPolicy| match policy.kind {
+    /// A window that opens now on all signals of the service. `was_well`: whether a probe passed until the start.
+    pub(crate) fn new(
+        service: &Service,
+        deployment: DeploymentId,
+        start: Timestamp,
+        hard_rules: HardRules,
+        was_well: impl Fn(&SignalName) -> bool,
+    ) -> Self {
+        let window = |name: &SignalName, policy: &SignalPolicy| match policy.kind {
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
-            SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start))),
+            SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
         };
-        let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(policy))).collect();
-        Self { deployment, start, hard_rules, signals }
+        let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
+        Self { deployment, start, hard_rules, signals, alone_since: None }
     }
 }
 
@@ -225,11 +233,27 @@ impl ErrorsWindow {
     }
 }
 
-/// Rounds of probes, weighed from the first that passes, at the latest from the startup deadline.
+/// How far a version has come that was just deployed, by the platform's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Startup {
+    /// Nothing serves while it starts, and it may still start: a failing probe says what is known already.
+    Waited,
+    /// It starts while something else serves, or nobody knows: a passing probe may be an answer of the version that leaves.
+    Unknown,
+    /// Nothing but this version runs: the first answer is its own.
+    Running,
+    /// Nothing but this version runs, and it has answered the platform's own check.
+    Ready,
+}
+
+/// Rounds of probes, weighed from when the version is up by the platform's word or by its first answer, at the latest from the startup
+/// deadline, unless nothing can be expected to answer yet.
 #[derive(Clone, Debug)]
 pub(crate) struct ProbeWindow {
     start: Timestamp,
     latest_begin: Timestamp,
+    /// The same while something else runs beside it. What failed before may be that.
+    begin_among_others: Timestamp,
     begun: bool,
     every: SignedDuration,
     restarts: Restarts,
@@ -240,13 +264,19 @@ pub(crate) struct ProbeWindow {
 }
 
 impl ProbeWindow {
+    /// A probe that usually fails more often than this proves no health by failing as usual.
+    const LARGEST_FLAKE: f64 = 0.1;
+
     /// The stretch of rounds that proves health.
     const PROOF: SignedDuration = SignedDuration::from_mins(5);
 
-    fn new(service: &Service, every: SignedDuration, start: Timestamp) -> Self {
+    fn new(service: &Service, every: SignedDuration, start: Timestamp, was_well: bool) -> Self {
+        let after = |time: SignedDuration| start.checked_add(time).unwrap_or(Timestamp::MAX);
+        let Decision { startup_deadline, ready_deadline, .. } = service.decision;
         Self {
             start,
-            latest_begin: start.checked_add(service.decision.startup_deadline).unwrap_or(Timestamp::MAX),
+            latest_begin: after(startup_deadline),
+            begin_among_others: after(if was_well { startup_deadline } else { startup_deadline.max(ready_deadline) }),
             begun: false,
             every,
             restarts: Restarts::new(service.window, every),
@@ -258,8 +288,13 @@ impl ProbeWindow {
     }
 
     /// Takes in a round.
-    pub(crate) fn take(&mut self, round: Round) {
-        self.begun |= round.at >= self.latest_begin || (round.at >= self.start && round.passed());
+    pub(crate) fn take(&mut self, round: Round, startup: Startup) {
+        self.begun |= match startup {
+            Startup::Waited => false,
+            Startup::Unknown => round.at >= self.begin_among_others,
+            Startup::Running => round.at >= self.latest_begin || (round.at >= self.start && round.passed()),
+            Startup::Ready => round.at >= self.start,
+        };
         if !self.begun {
             return;
         }
@@ -281,7 +316,7 @@ impl ProbeWindow {
         self.outage = Some(outage);
         let lens = RatioLens::of_availability(Class::of_availability(service), baseline, self.restarts);
         self.ratios.set_lenses(vec![lens], Self::PROOF);
-        self.usual_failing = baseline.observed_failing();
+        self.usual_failing = baseline.observed_failing().min(Self::LARGEST_FLAKE);
     }
 
     /// How many rounds the last five minutes had, how much of them failed, and how much of that is usual.

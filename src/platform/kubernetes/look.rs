@@ -51,6 +51,7 @@ pub(super) async fn look(requests: &Requests<'_>) -> Result<Option<Sight>, Missi
         binding: object.binding(),
         rollout,
         replicas: replicas(&object, pods.as_deref()),
+        ready_is_checked: object.template.checks_readiness(),
         troubles: if settled { Vec::new() } else { trouble::of(&object, present, pods.as_deref().unwrap_or_default()) },
         record: object.record.clone(),
         change: object.change,

@@ -96,6 +96,14 @@ impl Template {
         Version { id, name }
     }
 
+    /// Whether some container has a probe that must pass before the pod is ready. Without one a pod is ready as soon as it was started.
+    pub fn checks_readiness(&self) -> bool {
+        let containers = self.0.pointer("/spec/containers").and_then(Value::as_array);
+        let checked =
+            |container: &Value| container.get("readinessProbe").or_else(|| container.get("startupProbe")).is_some_and(Value::is_object);
+        containers.is_some_and(|containers| containers.iter().any(checked))
+    }
+
     /// Every image, of containers first.
     pub fn images(&self) -> Vec<Image> {
         ["containers", "initContainers"].into_iter().flat_map(|list| self.images_of(list)).collect()

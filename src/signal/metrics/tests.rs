@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use tokio::io::AsyncWriteExt as _;
 
-use super::super::testing::{Peer, answer, request, write_for_ever};
+use super::super::testing::{HEAD_IN_TIME, Peer, answer, request, write_for_ever};
 use super::*;
 
 const TEXT: &str = r#"# TYPE http_requests_total counter
@@ -168,6 +168,23 @@ async fn more_series_or_bytes_than_are_taken_are_too_large() {
 }
 
 #[tokio::test]
+async fn an_endless_replica_is_left_alone_for_a_while_and_the_others_are_not() {
+    let endless = Peer::behaving(|mut stream| async move {
+        request(&mut stream).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        write_for_ever(&mut stream, "other_total 1\n".repeat(10_000).as_bytes(), Duration::ZERO).await;
+    })
+    .await;
+    let well = serving(TEXT).await;
+    let metrics = Metrics::new(settings(vec![endless.url("/"), well.url("/")]), Arc::new(Clients::default())).unwrap();
+    for _ in 0..2 {
+        let reading = metrics.read(now()).await;
+        assert!(matches!(reading, Reading::Scrape(_)), "{reading:?}");
+    }
+    assert_eq!((*endless.connections.lock().unwrap(), *well.connections.lock().unwrap()), (1, 2));
+}
+
+#[tokio::test]
 async fn an_endpoint_that_hangs_or_drips_costs_its_time_and_no_more() {
     let silent = Peer::behaving(|stream| async move {
         std::future::pending::<()>().await;
@@ -180,9 +197,9 @@ async fn an_endpoint_that_hangs_or_drips_costs_its_time_and_no_more() {
         write_for_ever(&mut stream, b"r 1\n", Duration::from_millis(10)).await;
     })
     .await;
-    let hurried = |peer: &Peer| Settings { timeout: Duration::from_millis(250), ..settings(vec![peer.url("/")]) };
-    assert!(look(hurried(&silent)).await.unwrap_err().ends_with("no answer within 250ms"));
-    assert!(look(hurried(&dripping)).await.unwrap_err().ends_with("the body was not complete within 250ms"));
+    let hurried = |peer: &Peer, timeout| Settings { timeout, ..settings(vec![peer.url("/")]) };
+    assert!(look(hurried(&silent, Duration::from_millis(250))).await.unwrap_err().ends_with("no answer within 250ms"));
+    assert!(look(hurried(&dripping, HEAD_IN_TIME)).await.unwrap_err().ends_with("the body was not complete within 2s"));
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@ use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Barrier;
 
-use super::super::testing::{Peer, answer, request, write_for_ever};
+use super::super::testing::{HEAD_IN_TIME, Peer, answer, request, write_for_ever};
 use super::*;
 use crate::secret::Secret;
 
@@ -59,9 +60,9 @@ fn vector(points: &Value) -> Value {
 }
 
 /// For servers that use up all the time there is.
-fn hurried(url: Url) -> Prometheus {
+fn hurried(url: Url, timeout: Duration) -> Prometheus {
     let mut settings = settings(url);
-    settings.server.timeout = Duration::from_millis(300);
+    settings.server.timeout = timeout;
     Prometheus::new(settings, Arc::new(Clients::default())).unwrap()
 }
 
@@ -281,7 +282,7 @@ async fn a_server_that_does_not_answer_is_unreachable_and_costs_one_time_limit()
         drop(stream);
     })
     .await;
-    let reading = hurried(silent.url("/")).read(at(NOW)).await;
+    let reading = hurried(silent.url("/"), Duration::from_millis(300)).read(at(NOW)).await;
     assert_eq!(told(&silent, reading).unwrap_err(), "source unreachable: http://server/: no answer within 300ms");
 
     let dripping = Peer::behaving(|mut stream| async move {
@@ -290,8 +291,8 @@ async fn a_server_that_does_not_answer_is_unreachable_and_costs_one_time_limit()
         write_for_ever(&mut stream, b" ", Duration::from_millis(10)).await;
     })
     .await;
-    let reading = hurried(dripping.url("/")).read(at(NOW)).await;
-    assert!(told(&dripping, reading).unwrap_err().ends_with("the body was not complete within 300ms"));
+    let reading = hurried(dripping.url("/"), HEAD_IN_TIME).read(at(NOW)).await;
+    assert!(told(&dripping, reading).unwrap_err().ends_with("the body was not complete within 2s"));
 
     let gone = Peer::answering(|_| Vec::new()).await;
     assert_eq!(look(&gone).await.unwrap_err(), "source unreachable: http://server/: connection closed without an answer");
@@ -299,22 +300,47 @@ async fn a_server_that_does_not_answer_is_unreachable_and_costs_one_time_limit()
 
 #[tokio::test]
 async fn no_more_than_four_questions_are_put_to_a_server_at_a_time() {
-    let silent = Peer::behaving(|stream| async move {
-        std::future::pending::<()>().await;
-        drop(stream);
+    // A question is answered only once four of them are there.
+    let (four, under_way, most) = (Arc::new(Barrier::new(4)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (there, seen) = (Arc::clone(&under_way), Arc::clone(&most));
+    let peer = Peer::behaving(move |mut stream| {
+        let (four, there, seen) = (Arc::clone(&four), Arc::clone(&there), Arc::clone(&seen));
+        async move {
+            request(&mut stream).await;
+            seen.fetch_max(there.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            four.wait().await;
+            there.fetch_sub(1, Ordering::SeqCst);
+            let _ = stream.write_all(b"HTTP/1.1 503 Busy\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+        }
     })
     .await;
     let clients = Arc::new(Clients::default());
-    let mut settings = settings(silent.url("/"));
-    settings.server.timeout = Duration::from_millis(300);
-    let signals: Vec<_> = (0..9).map(|_| Prometheus::new(settings.clone(), Arc::clone(&clients)).unwrap()).collect();
-    let half_way = async {
-        tokio::time::sleep(Duration::from_millis(150)).await;
-        *silent.connections.lock().unwrap()
-    };
-    let (readings, connections) = tokio::join!(futures::future::join_all(signals.iter().map(|signal| signal.read(at(NOW)))), half_way);
-    assert!(readings.iter().all(|reading| matches!(reading, Reading::Missing(Missing::Unreachable(_)))));
-    assert!((1..=4).contains(&connections), "{connections}");
+    let signals: Vec<_> = (0..12).map(|_| Prometheus::new(settings(peer.url("/")), Arc::clone(&clients)).unwrap()).collect();
+    let readings = futures::future::join_all(signals.iter().map(|signal| signal.read(at(NOW)))).await;
+    assert!(readings.iter().all(|reading| matches!(reading, Reading::Missing(Missing::Refused(_)))), "{readings:?}");
+    assert_eq!(most.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test]
+async fn a_server_whose_answers_are_too_large_is_left_alone_for_a_while() {
+    let peer = Peer::behaving(|mut stream| async move {
+        let asked = request(&mut stream).await.unwrap_or_default();
+        if asked.contains("query=time") {
+            let time = success(&json!({"resultType": "scalar", "result": [NOW, NOW.to_string()]}));
+            let _ = stream.write_all(&answer(200, "connection: close\r\n", time.to_string())).await;
+        } else {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+            write_for_ever(&mut stream, &[b' '; 4096], Duration::ZERO).await;
+        }
+    })
+    .await;
+    let prometheus = prometheus(peer.url("/"));
+    for _ in 0..2 {
+        let reading = told(&peer, prometheus.read(at(NOW)).await);
+        assert_eq!(reading.unwrap_err(), "answer too large: http://server/: the body is larger than 8192 KiB");
+    }
+    // The time, and all requests; not a second time.
+    assert_eq!(*peer.connections.lock().unwrap(), 2);
 }
 
 #[tokio::test]

@@ -277,6 +277,26 @@ async fn a_broken_pod_of_the_version_that_was_left_is_deleted_and_no_other() {
     assert_eq!(names(&server), ["shop-0", "shop-1", "shop-9", "shop-8"]);
 }
 
+/// A fix was deployed over a version that did not come up, and waited for its pod until it was rolled back, too.
+#[tokio::test(start_paused = true)]
+async fn a_broken_pod_of_an_earlier_version_is_deleted_where_the_controller_would_replace_it() {
+    for (partition, left) in [(0, ["shop-0", "shop-1", "shop-9"].as_slice()), (5, &["shop-0", "shop-1", "shop-2", "shop-9"])] {
+        let server = stuck().await;
+        server.state().revisions.push(controller_revision("shop:v0", "other", 3));
+        server.change(|object| {
+            object["spec"]["updateStrategy"] = json!({ "type": "RollingUpdate", "rollingUpdate": { "partition": partition } });
+        });
+        controller_saw_it(&server);
+        server.change(|object| object["status"]["observedGeneration"] = json!(6));
+        let mut reports = server.platform(Kind::StatefulSet).watch();
+
+        next(&mut reports).await;
+        next(&mut reports).await;
+
+        assert_eq!(names(&server), left, "partition {partition}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_pod_is_deleted_before_the_controller_knows_the_rollback() {
     let server = stuck().await;

@@ -1,0 +1,139 @@
+//! Everything that a configuration points to, tried once: platforms, sources, destinations. Many at a time, in an order that stays, and
+//! within a time that all of them share. Changes nothing and sends nothing.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::time::{Instant, timeout_at};
+
+use crate::daemon::Setup;
+use crate::executor::Adapters;
+use crate::platform::{Platform, Report};
+
+/// So many are tried at once.
+const AT_ONCE: usize = 16;
+
+/// All of them are over by then. One takes 30 s at most, a program that hangs.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// What came of trying one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// What was tried: `services.checkout: kubernetes shop/deployment/checkout`.
+    pub what: String,
+    /// Whether it can be used.
+    pub ok: bool,
+    /// What is there, or what is wrong.
+    pub found: String,
+}
+
+/// One thing that is still to be tried.
+struct Attempt<'a> {
+    what: String,
+    outcome: BoxFuture<'a, Result<String, String>>,
+}
+
+/// Tries everything, and tells `progress` how many are over, of how many.
+pub async fn tried(setup: &Setup, progress: impl FnMut(usize, usize)) -> Vec<Tried> {
+    all(attempts(setup), progress).await
+}
+
+/// Platforms first, then signals, then destinations; each by name.
+fn attempts(setup: &Setup) -> Vec<Attempt<'_>> {
+    let Adapters { platforms, signals, notifiers } = &setup.adapters;
+    let platforms = platforms.iter().map(|(name, platform)| {
+        let runs_on = setup.policies.get(name).map_or("", |policy| &policy.platform);
+        Attempt { what: format!("services.{name}: {runs_on}"), outcome: Box::pin(look(platform.as_ref())) }
+    });
+    let signals = signals.iter().map(|((service, name), signal)| {
+        let source = setup.policies.get(service).and_then(|policy| policy.signals.get(name)).map_or("", |policy| &policy.source);
+        Attempt { what: format!("services.{service}: {name} ({source})"), outcome: Box::pin(signal.check(Timestamp::now())) }
+    });
+    let notifiers = notifiers.iter().map(|(name, notifier)| {
+        let outcome = async { notifier.check().await.map(|()| "can be reached".to_owned()).map_err(|error| error.to_string()) };
+        Attempt { what: format!("notify.{name}"), outcome: Box::pin(outcome) }
+    });
+    platforms.chain(signals).chain(notifiers).collect()
+}
+
+async fn look(platform: &dyn Platform) -> Result<String, String> {
+    match platform.look().await {
+        Report::Seen(workload) => {
+            Ok(format!("runs {}, {} of {} replicas ready", workload.version, workload.replicas.ready, workload.replicas.desired))
+        }
+        Report::Gone => Err("does not exist".to_owned()),
+        Report::Missing(missing) => Err(missing.to_string()),
+    }
+}
+
+async fn all(attempts: Vec<Attempt<'_>>, mut progress: impl FnMut(usize, usize)) -> Vec<Tried> {
+    let (number, end) = (attempts.len(), Instant::now() + LIMIT);
+    let attempts = attempts.into_iter().enumerate().map(|(index, attempt)| async move { (index, attempt.over(end).await) });
+    let mut over = stream::iter(attempts).buffer_unordered(AT_ONCE);
+    let mut tried = Vec::with_capacity(number);
+    progress(0, number);
+    while let Some(one) = over.next().await {
+        tried.push(one);
+        progress(tried.len(), number);
+    }
+    tried.sort_by_key(|(index, _)| *index);
+    tried.into_iter().map(|(_, tried)| tried).collect()
+}
+
+impl Attempt<'_> {
+    async fn over(self, end: Instant) -> Tried {
+        let in_time = Instant::now() < end;
+        let too_late = || format!("not {} within the {LIMIT:?} that all have", if in_time { "over" } else { "tried" });
+        let outcome = timeout_at(end, self.outcome).await.unwrap_or_else(|_| Err(too_late()));
+        let ok = outcome.is_ok();
+        Tried { what: self.what, ok, found: outcome.unwrap_or_else(|wrong| wrong) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many attempts as there are lengths of time; each takes its own.
+    fn lasting<'a>(times: impl IntoIterator<Item = Duration>) -> Vec<Attempt<'a>> {
+        let attempt = |(index, time)| Attempt {
+            what: format!("number {index}"),
+            outcome: Box::pin(async move {
+                tokio::time::sleep(time).await;
+                Ok(format!("after {time:?}"))
+            }),
+        };
+        times.into_iter().enumerate().map(attempt).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_that_are_slow_take_as_long_as_one_and_stay_in_order() {
+        let began = Instant::now();
+        let tried = all(lasting((1..=16).rev().map(Duration::from_secs)), |_, _| {}).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(16));
+        let expected: Vec<_> = (0..16).map(|index| (format!("number {index}"), format!("after {}s", 16 - index))).collect();
+        assert_eq!(tried.into_iter().map(|tried| (tried.what, tried.found)).collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_than_sixteen_are_tried_at_once() {
+        let began = Instant::now();
+        all(lasting([Duration::from_secs(10); 17]), |_, _| {}).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(20));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_ends_is_over_in_time_and_says_whether_it_was_begun() {
+        let began = Instant::now();
+        let mut seen = Vec::new();
+        let tried = all(lasting([Duration::from_hours(1); 17]), |over, of| seen.push((over, of))).await;
+        assert_eq!(began.elapsed(), LIMIT);
+        assert!(tried.iter().all(|tried| !tried.ok));
+        assert_eq!(tried[0].found, "not over within the 120s that all have");
+        assert_eq!(tried[16].found, "not tried within the 120s that all have");
+        assert_eq!((seen.first(), seen.last()), (Some(&(0, 17)), Some(&(17, 17))));
+    }
+}
