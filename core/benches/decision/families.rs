@@ -1,0 +1,193 @@
+//! The families of days: those on which nothing is the deployment's fault, and those on which something is.
+
+use std::f64::consts::TAU;
+
+use crate::chance::Chance;
+use crate::trial::{Burst, Day};
+
+/// What is promised of a family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bar {
+    /// At most one rollback in a thousand deployments.
+    LeftAlone,
+    /// At most this share is rolled back.
+    MostlyLeftAlone(f64),
+    /// At least `power` of them are found; the median and the 95th percentile of the delay, in seconds.
+    Found {
+        /// The share that is found.
+        power: f64,
+        /// The median of the delay from the onset.
+        median: f64,
+        /// Its 95th percentile, where it is promised.
+        p95: Option<f64>,
+    },
+    /// No promise: nobody could tell it.
+    Told,
+}
+
+/// A kind of day.
+pub struct Family {
+    /// Its name: that of DECISION section 4, and what it is.
+    pub name: &'static str,
+    /// What is promised.
+    pub bar: Bar,
+    /// One such day, for a deployment by its number.
+    pub day: fn(&mut Chance, usize) -> Day,
+}
+
+const GRACE: f64 = 60.0;
+const DAY: f64 = 86_400.0;
+
+/// A regression that shows from the start: `ratio` instead of `before`.
+fn regression(rps: f64, before: f64, ratio: f64) -> Day {
+    Day { ratio: Box::new(move |t| if t < 0.0 { before } else { ratio }), restarts: true, ..Day::steady(rps, before) }
+}
+
+fn at_a_minute(day: Day) -> Day {
+    Day { every: 60.0, ..day }
+}
+
+fn steady(number: usize) -> Day {
+    const LOADS: [f64; 5] = [0.01, 0.1, 1.0, 10.0, 100.0];
+    const RATIOS: [f64; 6] = [0.001, 0.005, 0.01, 0.02, 0.04, 0.1];
+    Day::steady(LOADS[number % 5], RATIOS[number / 5 % 6])
+}
+
+fn drift(chance: &mut Chance, number: usize) -> Day {
+    let (rps, ratio) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.002, 0.01, 0.02]));
+    if number % 2 == 0 {
+        let doubles = move |t: f64| ratio * (1.0 + ((t + 3600.0) / 5400.0).clamp(0.0, 1.0));
+        Day { ratio: Box::new(doubles), ..Day::steady(rps, ratio) }
+    } else {
+        let phase = chance.uniform(0.0, TAU);
+        let diurnal = move |t: f64| rps * (1.0 + 2.0 / 3.0 * (TAU * t / DAY + phase).sin());
+        Day { load: Box::new(diurnal), ..Day::steady(rps, ratio) }
+    }
+}
+
+fn batch(chance: &mut Chance, _number: usize) -> Day {
+    let (rps, begin) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.uniform(0.0, 600.0));
+    let job = |from: f64| Burst { from, until: from + 1200.0, ratio: 0.08 };
+    Day { bursts: vec![job(begin - DAY), job(begin)], ..Day::steady(rps, 0.005) }
+}
+
+fn overdispersed(chance: &mut Chance, number: usize) -> Day {
+    let variance = if number % 2 == 0 { 0.2 } else { 1.0 };
+    Day { variance, ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.005, 0.01, 0.03])) }
+}
+
+/// Bursts that come by themselves, before as after: so many an hour, so long and so bad in the mean.
+fn bursts(chance: &mut Chance, an_hour: f64, seconds: f64, worst: (f64, f64)) -> Vec<Burst> {
+    let (mut bursts, mut time) = (Vec::new(), -DAY);
+    loop {
+        time += chance.exponential(3600.0 / an_hour);
+        if time > 1800.0 {
+            return bursts;
+        }
+        bursts.push(Burst { from: time, until: time + chance.exponential(seconds), ratio: chance.uniform(worst.0, worst.1) });
+    }
+}
+
+fn bursty(chance: &mut Chance, number: usize) -> Day {
+    let bursts = match number % 3 {
+        0 => bursts(chance, 6.0, 30.0, (0.05, 0.5)),
+        1 => bursts(chance, 0.5, 30.0, (0.1, 0.9)),
+        _ => bursts(chance, 0.5, 60.0, (0.1, 0.9)),
+    };
+    Day { bursts, ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), 0.005) }
+}
+
+fn cold_start(chance: &mut Chance, number: usize) -> Day {
+    let (until, ratio) = if number % 2 == 0 { (90.0, 0.3) } else { (50.0, 1.0) };
+    let day = Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), 0.005);
+    Day { bursts: vec![Burst { from: 0.0, until, ratio }], restarts: true, ..day }
+}
+
+fn bad_before(chance: &mut Chance, number: usize) -> Day {
+    let rps = chance.one_of(&[1.0, 10.0, 100.0]);
+    let fixed = number % 2 == 1;
+    let ratio = move |t: f64| if t < -3600.0 || (fixed && t >= 0.0) { 0.005 } else { 0.6 };
+    Day { ratio: Box::new(ratio), restarts: true, ..Day::steady(rps, 0.005) }
+}
+
+fn broken_scrapes(chance: &mut Chance, number: usize) -> Day {
+    let day = Day { restarts: true, ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), 0.01) };
+    match number % 3 {
+        0 => Day { lost: 0.3, ..day },
+        1 => Day { away: Some((300.0, 480.0)), ..day },
+        _ => Day { nonsense: 0.2, ..day },
+    }
+}
+
+fn blinking_prober(chance: &mut Chance, _number: usize) -> Day {
+    let blinks = bursts(chance, 0.5, 10.0, (1.0, 1.0));
+    let fails = move |t: f64| blinks.iter().any(|blink| (blink.from..blink.until).contains(&t));
+    Day { every: 5.0, probe: Some(Box::new(fails)), ..Day::steady(1.0, 0.0) }
+}
+
+fn incident(chance: &mut Chance, ratio: f64) -> Day {
+    let from = chance.uniform(-23.0, -2.0) * 3600.0;
+    Day { bursts: vec![Burst { from, until: from + 600.0, ratio: 0.8 }], ..regression(10.0, 0.005, ratio) }
+}
+
+/// The families, in the order of DECISION section 4.
+pub fn all() -> Vec<Family> {
+    let alone = |name, day| Family { name, bar: Bar::LeftAlone, day };
+    let found = |name, power, median: f64, p95: Option<f64>, day| Family { name, bar: Bar::Found { power, median, p95 }, day };
+    vec![
+        alone("N1 steady", |_, number| steady(number)),
+        alone("N2 drift and ramp", drift),
+        alone("N3 daily batch", batch),
+        alone("N4 overdispersion", overdispersed),
+        alone("N5 bursts", bursty),
+        alone("N6 cold start", cold_start),
+        alone("N9 bad before, and a fix", bad_before),
+        alone("N10 broken scrapes", broken_scrapes),
+        alone("N12 prober that blinks", blinking_prober),
+        alone("N13 steady, every 60 s", |_, number| at_a_minute(steady(number))),
+        alone("N13 steady, every 300 s", |_, number| Day { every: 300.0, ..steady(number) }),
+        alone("N13 drift and ramp, every 60 s", |chance, number| at_a_minute(drift(chance, number))),
+        alone("N13 daily batch, every 60 s", |chance, number| at_a_minute(batch(chance, number))),
+        alone("N13 overdispersion, every 60 s", |chance, number| at_a_minute(overdispersed(chance, number))),
+        alone("N13 bursts, every 60 s", |chance, number| at_a_minute(bursty(chance, number))),
+        alone("N13 cold start, every 60 s", |chance, number| at_a_minute(cold_start(chance, number))),
+        Family {
+            name: "N14 rare long bursts",
+            bar: Bar::Told,
+            day: |chance, _| Day { bursts: bursts(chance, 0.5, 120.0, (0.1, 0.9)), ..Day::steady(10.0, 0.005) },
+        },
+        found("R1 outage, probes", 0.999, 35.0, None, |_, _| Day {
+            every: 5.0,
+            onset: 300.0,
+            probe: Some(Box::new(|t| t >= 300.0)),
+            ..Day::steady(1.0, 0.0)
+        }),
+        found("R2 60 %, 1 rps", 0.999, GRACE + 75.0, Some(GRACE + 90.0), |_, _| regression(1.0, 0.005, 0.6)),
+        found("R2 60 %, 10 rps", 0.999, GRACE + 75.0, Some(GRACE + 90.0), |_, _| regression(10.0, 0.005, 0.6)),
+        found("R2 100 %, 10 rps", 0.999, GRACE + 75.0, Some(GRACE + 90.0), |_, _| regression(10.0, 0.005, 1.0)),
+        found("R3 60 %, 0.1 rps", 0.95, 240.0, Some(420.0), |_, _| regression(0.1, 0.005, 0.6)),
+        found("R4 10 %, 10 rps", 0.99, GRACE + 120.0, Some(GRACE + 150.0), |_, _| regression(10.0, 0.005, 0.1)),
+        found("R4 20 %, 10 rps", 0.99, GRACE + 120.0, Some(GRACE + 150.0), |_, _| regression(10.0, 0.005, 0.2)),
+        found("R4 7 %, 10 rps", 0.99, GRACE + 120.0, Some(GRACE + 150.0), |_, _| regression(10.0, 0.005, 0.07)),
+        found("R5 10 %, 1 rps", 0.99, 270.0, Some(420.0), |_, _| regression(1.0, 0.005, 0.1)),
+        found("R6 bursty, 20 %", 0.99, 480.0, None, |chance, _| Day {
+            bursts: bursts(chance, 6.0, 30.0, (0.05, 0.5)),
+            ..regression(10.0, 0.005, 0.2)
+        }),
+        found("R6 bursty, 60 %", 0.99, 390.0, None, |chance, _| Day {
+            bursts: bursts(chance, 6.0, 30.0, (0.05, 0.5)),
+            ..regression(10.0, 0.005, 0.6)
+        }),
+        found("R7 60 % after 15 min", 0.999, 75.0, Some(90.0), |_, _| Day {
+            ratio: Box::new(|t| if t < 900.0 { 0.005 } else { 0.6 }),
+            onset: 900.0,
+            ..Day::steady(10.0, 0.005)
+        }),
+        found("R8 10 % to 25 %", 0.99, GRACE + 120.0, None, |_, _| regression(10.0, 0.1, 0.25)),
+        found("R9 60 %, every 60 s", 0.999, 210.0, None, |_, _| at_a_minute(regression(1.0, 0.005, 0.6))),
+        found("R10 incident yesterday, 10 %", 0.99, 660.0, None, |chance, _| incident(chance, 0.1)),
+        found("R10 incident yesterday, 20 %", 0.99, 660.0, None, |chance, _| incident(chance, 0.2)),
+        found("R10 incident yesterday, 60 %", 0.99, 660.0, None, |chance, _| incident(chance, 0.6)),
+        Family { name: "R11 below the threshold, 3 %", bar: Bar::MostlyLeftAlone(0.06), day: |_, _| regression(10.0, 0.005, 0.03) },
+    ]
+}
