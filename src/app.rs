@@ -1,5 +1,5 @@
 //! The composition root: the only place that names every concrete adapter. It turns a configuration into adapters, runs the daemon with its
-//! socket and signals, and tries every endpoint for `check --connect`.
+//! socket and signals.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,16 +123,53 @@ async fn reloaded(path: &Path, environment: &Environment) -> Result<Setup, Strin
 /// # Errors
 /// When one can't be made; nothing is connected yet.
 pub async fn setup(config: &Config) -> anyhow::Result<Setup> {
-    let clients = Arc::new(Clients::default());
-    let on_kubernetes = |service: &GuardedService| matches!(service.platform, PlatformSettings::Kubernetes(_));
-    let cluster = if config.services.values().any(on_kubernetes) {
-        Some(kubernetes::clients(&config.kubernetes).await.context("cannot make a client of the Kubernetes API")?)
-    } else {
-        None
+    let cluster = cluster(config).await.map_err(anyhow::Error::msg)?;
+    adapted(config, cluster.as_ref())
+}
+
+/// The same for who only tries the adapters: where no cluster can be found, its services are without a platform, and the second value says
+/// why.
+///
+/// # Errors
+/// When any other adapter can't be made.
+pub async fn setup_to_try(config: &Config) -> anyhow::Result<(Setup, Option<String>)> {
+    let (cluster, why_none) = match cluster(config).await {
+        Ok(cluster) => (cluster, None),
+        Err(why) => (None, Some(why)),
     };
+    Ok((adapted(config, cluster.as_ref())?, why_none))
+}
+
+/// The clients of a cluster, if any service needs one; to read and to write.
+async fn cluster(config: &Config) -> Result<Option<(kube::Client, kube::Client)>, String> {
+    let on_kubernetes = |service: &GuardedService| matches!(service.platform, PlatformSettings::Kubernetes(_));
+    if !config.services.values().any(on_kubernetes) {
+        return Ok(None);
+    }
+    let clients = kubernetes::clients(&config.kubernetes).await;
+    clients.map(Some).map_err(|error| format!("cannot make a client of the Kubernetes API: {}", chain(&error)))
+}
+
+/// An error with everything behind it. What `kube` says ends with its cause already.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !words.ends_with(&said) {
+            words.push_str(": ");
+            words.push_str(&said);
+        }
+        source = cause.source();
+    }
+    words
+}
+
+fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> anyhow::Result<Setup> {
+    let clients = Arc::new(Clients::default());
     let mut adapters = Adapters::default();
     for (name, service) in &config.services {
-        if let Some(platform) = platform(name, service, cluster.as_ref(), &config.daemon.state_directory) {
+        if let Some(platform) = platform(name, service, cluster, &config.daemon.state_directory) {
             adapters.platforms.insert(name.clone(), platform);
         }
         for (signal, settings) in &service.signals {
@@ -188,49 +225,6 @@ fn notifier(settings: &NotifierSettings) -> anyhow::Result<Arc<dyn Notifier>> {
         NotifierSettings::Email(settings) => Arc::new(Email::new(settings.clone())?),
         NotifierSettings::Webhook(settings) => Arc::new(Webhook::new(settings.clone())),
     })
-}
-
-/// What came of trying one thing.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Tried {
-    /// What was tried: `services.checkout: kubernetes shop/deployment/checkout`.
-    pub what: String,
-    /// What is there, or what is wrong.
-    pub outcome: Result<String, String>,
-}
-
-/// Tries every platform, signal and destination once, and says of each what is there or what is wrong. Changes nothing and sends nothing.
-///
-/// # Errors
-/// When an adapter can't be made at all.
-pub async fn connect_check(config: &Config) -> anyhow::Result<Vec<Tried>> {
-    let setup = setup(config).await?;
-    let mut tried = Vec::new();
-    for (name, policy) in &setup.policies {
-        if let Some(platform) = setup.adapters.platforms.get(name) {
-            tried.push(Tried { what: format!("services.{name}: {}", policy.platform), outcome: look(platform.as_ref()).await });
-        }
-    }
-    for ((service, signal), adapter) in &setup.adapters.signals {
-        let source = setup.policies.get(service).and_then(|policy| policy.signals.get(signal)).map(|signal| signal.source.as_str());
-        let what = format!("services.{service}: {signal} ({})", source.unwrap_or_default());
-        tried.push(Tried { what, outcome: adapter.check(Timestamp::now()).await });
-    }
-    for (name, notifier) in &setup.adapters.notifiers {
-        let outcome = notifier.check().await.map(|()| "can be reached".to_owned()).map_err(|error| error.to_string());
-        tried.push(Tried { what: format!("notify.{name}"), outcome });
-    }
-    Ok(tried)
-}
-
-async fn look(platform: &dyn Platform) -> Result<String, String> {
-    match platform.look().await {
-        crate::platform::Report::Seen(workload) => {
-            Ok(format!("runs {}, {} of {} replicas ready", workload.version, workload.replicas.ready, workload.replicas.desired))
-        }
-        crate::platform::Report::Gone => Err("does not exist".to_owned()),
-        crate::platform::Report::Missing(missing) => Err(missing.to_string()),
-    }
 }
 
 #[cfg(test)]

@@ -140,7 +140,6 @@ At three in the morning:
 /// Guards every deployment: notices it, watches it, goes back to the last known good version by itself, and proves that this helped.
 #[derive(Debug, Parser)]
 #[command(name = "rollbackd", version, max_term_width = 110, after_long_help = EXIT_CODES)]
-#[command(disable_help_subcommand = true)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -248,12 +247,10 @@ enum Command {
 /// Parses the arguments, does what they say, and returns the exit code. Nothing of this panics when stdout or stderr is closed.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let Arguments { common, command } = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Arguments { common, command } = match Arguments::try_parse_from(&arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() };
-        }
+        Err(error) => return misused(&error, &arguments).code(),
     };
     let screen = Screen::new(common.output, common.color, common.verbose);
     let exit = dispatch(&common, &screen, command).unwrap_or_else(|stop| {
@@ -261,6 +258,24 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         stop.exit()
     });
     exit.code()
+}
+
+/// Shows the help that was asked for, or what is wrong with the arguments; to programs as every error.
+fn misused(error: &clap::Error, arguments: &[OsString]) -> Exit {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Done;
+    }
+    // Nothing is parsed, so this is as good as it is known.
+    let wants_json = arguments.windows(2).any(|pair| pair == ["--output", "json"]) || arguments.iter().any(|one| one == "--output=json");
+    if wants_json {
+        let words = error.to_string();
+        let stop = Stop::Usage(words.trim_start_matches("error: ").trim_end().to_owned());
+        Screen::new(Output::Json, Color::Never, false).stop(&stop);
+    } else {
+        let _ = error.print();
+    }
+    Exit::Usage
 }
 
 /// What systemd or a person says of the world outside the configuration.
@@ -279,7 +294,7 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
     match command {
         Command::Run(arguments) => run::run(&arguments, common, screen),
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
-        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments, screen),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
         Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),
         Command::Explain(arguments) => wait(explain::run(arguments, &client()?, screen)),

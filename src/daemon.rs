@@ -230,6 +230,10 @@ impl Daemon {
         for service in services {
             self.turn(&service);
         }
+        // A notice that waited for an older one of its incident may have waited long enough.
+        if !self.state.outbox.is_empty() {
+            self.set_notices();
+        }
     }
 
     fn write_and_turn(&mut self, service: &ServiceName, entries: Vec<Entry>, seen: Seen) {
@@ -344,7 +348,7 @@ impl Daemon {
     }
 
     fn set_notices(&mut self) {
-        self.executor.set(List::Notices, task::deliveries(&self.state, &self.setup.routes, NOTICES_AT_ONCE), None);
+        self.executor.set(List::Notices, task::deliveries(&self.state, &self.setup.routes, NOTICES_AT_ONCE, self.clock.now()), None);
     }
 
     fn request(&mut self, request: Request) {
@@ -367,7 +371,7 @@ impl Daemon {
             policies: &self.setup.policies,
             evidence: &self.evidence,
             limits: &self.setup.limits,
-            notices_waiting: task::deliveries(&self.state, &self.setup.routes, usize::MAX).len(),
+            notices_waiting: task::waiting(&self.state, &self.setup.routes),
             troubles: &troubles,
             now: self.clock.now(),
         };

@@ -24,7 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::config::{self, Environment};
 use crate::daemon::{Daemon, Handle};
 use crate::ledger::{Ledger, LedgerError};
-use crate::{api, app};
+use crate::{api, app, shutdown};
 use service::{Behaviour, Shop};
 use teller::Teller;
 
@@ -60,12 +60,20 @@ const NEW: &str = "shop v1.1";
 /// When the story did not end as it should have.
 pub async fn run(scenario: Scenario) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("rollbackd-demo-").tempdir().context("cannot make a temporary folder")?;
-    let stage = Stage::set(scenario, folder.path()).await?;
-    Teller::begin(scenario, folder.path());
-    let mut teller = Teller::new();
-    let ended = stage.play(scenario, &mut teller).await;
-    drop(folder);
-    ended
+    let mut signals = shutdown::listen().context("cannot listen for signals")?;
+    let story = async {
+        let stage = Stage::set(scenario, folder.path()).await?;
+        Teller::begin(scenario, folder.path());
+        stage.play(scenario, &mut Teller::new()).await
+    };
+    // However it ends, the folder goes.
+    tokio::select! {
+        biased;
+        () = signals.shutdown.cancelled() => Err(anyhow::anyhow!("interrupted")),
+        // The terminal was closed.
+        _ = signals.reload.recv() => Err(anyhow::anyhow!("interrupted")),
+        ended = story => ended,
+    }
 }
 
 /// Everything that the story plays with.

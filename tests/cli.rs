@@ -899,6 +899,67 @@ fn wrong_arguments_are_a_matter_of_usage() {
     }
 }
 
+#[test]
+fn wrong_arguments_are_told_to_programs_as_every_error() {
+    for (arguments, expected) in [
+        (&["explode", "--output", "json"][..], "unrecognized subcommand 'explode'"),
+        (&["--output=json", "history", "--limit", "0"], "invalid value '0' for '--limit <LIMIT>'"),
+        (&["--output", "json"], "requires a subcommand"),
+        (&["demo", "--output", "json"], "the demo is a story for people"),
+    ] {
+        let ran = Ran::new(rollbackd(arguments).output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""), "{arguments:?}");
+        let json = ran.json();
+        assert_eq!(json["exit_code"], 2);
+        let error = json["error"].as_str().unwrap();
+        assert!(error.contains(expected) && !error.starts_with("error"), "{error}");
+    }
+}
+
+#[test]
+fn a_socket_whose_path_is_too_long_is_a_matter_of_usage_and_nothing_was_asked() {
+    let socket = format!("/tmp/{}", "x".repeat(103));
+    let ran = Ran::new(rollbackd(&["status", "--socket", &socket]).output().unwrap());
+    ran.stops(2, &[&format!("error: the path {socket} is too long for a unix socket"), "nothing was asked"]);
+    let longest = &socket[..107];
+    Ran::new(rollbackd(&["status", "--socket", longest]).output().unwrap()).stops(4, &[&format!("no daemon answers at {longest}")]);
+}
+
+#[test]
+fn a_demo_that_is_interrupted_leaves_nothing_behind() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let directory = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(directory.path()).unwrap().count();
+        let mut child = rollbackd(&["demo"]).env("TMPDIR", directory.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Once it tells, its stage is set.
+        assert_eq!(child.stdout.as_mut().unwrap().read(&mut [0]).unwrap(), 1);
+        assert_eq!(left(), 1);
+        rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
+        let ran = Ran::new(child.wait_with_output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), "error: interrupted\n"));
+        assert_eq!(left(), 0, "{signal:?}");
+    }
+}
+
+#[test]
+fn an_empty_file_in_place_of_the_ledger_does_not_go_unnoticed() {
+    let (directory, path) = file("[services.a]\nplatform.command = { current = ['echo', 'v1'], deploy = ['true'] }\n");
+    std::fs::write(directory.path().join("ledger.sqlite3"), "").unwrap();
+    let socket = directory.path().join("socket").display().to_string();
+    let begin = || {
+        let mut command = rollbackd(&["run", "--config", &path, "--socket", &socket]);
+        let mut daemon = command.env("STATE_DIRECTORY", directory.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = Said::by(&mut daemon).until("ready").concat();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&daemon), rustix::process::Signal::TERM).unwrap();
+        assert_eq!(daemon.wait().unwrap().code(), Some(0));
+        lines
+    };
+    let first = begin();
+    assert!(first.contains("WARN") && first.contains("an empty file was found where the ledger was expected"), "{first}");
+    let second = begin();
+    assert!(!second.contains("an empty file"), "{second}");
+}
+
 /// A file with this text, and its path.
 fn file(text: &str) -> (TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
@@ -957,6 +1018,26 @@ fn a_host_without_certificate_authorities_still_sees_what_is_not_encrypted() {
 }
 
 #[test]
+fn without_a_cluster_everything_else_is_tried() {
+    let (_directory, path) = file(
+        "[services.here]\nplatform.command = { current = ['echo', 'v1'], deploy = ['true'] }\n\
+         [services.there]\nplatform.kubernetes = { namespace = 'shop', deployment = 'there' }\nprobes.ready.http = 'http://127.0.0.1:9/'\n",
+    );
+    let mut command = rollbackd(&["check", &path, "--connect", "--output", "json"]);
+    command.env("KUBECONFIG", "/no/such/kubeconfig").env_remove("KUBERNETES_SERVICE_HOST");
+    let ran = Ran::new(command.output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{}", ran.stdout);
+    let json = ran.json();
+    let tried: Vec<_> = json["connections"].as_array().unwrap().iter().map(|tried| (&tried["what"], tried["ok"] == true)).collect();
+    assert_eq!((&json["valid"], tried.len(), tried[0].1, tried[1].1), (&json!(true), 3, true, false), "{json}");
+    assert_eq!(tried[1].0, "services.there: kubernetes shop/deployment/there");
+    assert!(tried[2].0.as_str().unwrap().starts_with("services.there: probe.ready "), "{json}");
+    let found = json["connections"][1]["found"].as_str().unwrap();
+    assert!(found.contains("/no/such/kubeconfig"), "{found}");
+    assert_eq!(found.matches("No such file or directory").count(), 1, "{found}");
+}
+
+#[test]
 fn ten_services_that_never_answer_are_tried_together() {
     // It takes connections and never says anything.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -991,6 +1072,7 @@ fn ten_services_that_never_answer_are_tried_together() {
 fn help_teaches_the_exit_codes_and_gives_examples() {
     Ran::new(rollbackd(&["--help"]).output().unwrap()).says(0, &["Exit codes:", "3  refused", "At three in the morning:", "rollback"]);
     Ran::new(rollbackd(&["rollback", "--help"]).output().unwrap()).says(0, &["Examples:", "--dry-run", "--no-wait"]);
+    Ran::new(rollbackd(&["help", "rollback"]).output().unwrap()).says(0, &["Examples:", "--dry-run", "--no-wait"]);
     Ran::new(rollbackd(&["--version"]).output().unwrap()).says(0, &["rollbackd "]);
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Actor, DeploymentId, Entry, Mark, MarkReason, Scope};
+use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope};
 use crate::evidence::Evidence;
 use crate::guard::{self, Limits, Refusal, Wish};
 use crate::lifecycle::State;
@@ -221,13 +221,19 @@ impl<'a> Desk<'a> {
         let seen = current.filter(|current| {
             let seen = match started {
                 Some(started) => current.seen >= started,
-                None => self.now.duration_since(current.seen) <= policy.decision.grace,
+                None => !current.announced && self.now.duration_since(current.seen) <= policy.decision.grace.max(JUST_SEEN),
             };
-            seen && current.status.in_window() && current.rollback_of().is_none()
+            seen && current.status.in_window() && current.arrival == Arrival::Deployed
         });
-        let words = match seen {
-            Some(current) => format!("noted for deployment {} ({})", current.id, current.version),
-            None => format!("noted for the next deployment of {service}"),
+        let words = match (seen, current) {
+            (Some(current), _) => format!("noted for deployment {} ({})", current.id, current.version),
+            (None, Some(current)) => format!(
+                "noted for the next deployment of {service}, if it comes within an hour; the present one is {} ({}), seen at {}",
+                current.id,
+                current.version,
+                words::time(current.seen)
+            ),
+            (None, None) => format!("noted for the next deployment of {service}, if it comes within an hour"),
         };
         let deployment = seen.map(|current| current.id);
         let entry = Entry::DeploymentAnnounced { service: service.clone(), deployment, started, change, by: by.clone() };
@@ -318,6 +324,10 @@ impl<'a> Desk<'a> {
 fn refused(refusal: &Refusal) -> Answer {
     Answer::Refused { guard: refusal.name().to_owned(), why: words::refusal(refusal) }
 }
+
+/// A pipeline tells of its deployment when it is through with it: who tells within this means the one that was seen, unless that one was
+/// told of already.
+const JUST_SEEN: SignedDuration = SignedDuration::from_mins(5);
 
 /// What an operator should know before they go back; it informs, it does not block.
 fn warnings(known: &crate::lifecycle::ServiceState, change: ChangeKind, plan: &Plan) -> Vec<String> {

@@ -216,6 +216,11 @@ impl Evidence {
         }
         let Some(policy) = service.signals.get(signal) else { return true };
         self.memories.get(signal).is_some_and(|memory| memory.sight.looked() && memory.sight.missing(policy.every, now).is_none())
+            && self.fails_without_measure(signal).is_none()
+    }
+
+    fn fails_without_measure(&self, signal: &SignalName) -> Option<Timestamp> {
+        self.window.as_ref()?.signals.get(signal)?.fails_without_measure()
     }
 
     /// Until when something else than the newest version was certainly deployed.
@@ -496,7 +501,9 @@ impl Evidence {
     #[must_use]
     pub fn blind(&self, service: &Service, now: Timestamp, after: SignedDuration) -> Vec<Blind> {
         let signals = service.signals.iter().filter_map(|(name, policy)| {
-            let (missing, since) = self.memories.get(name)?.sight.missing(policy.every, now)?;
+            let silent = self.memories.get(name)?.sight.missing(policy.every, now);
+            let unmeasured = || Some((Missing::NoMeasure, self.fails_without_measure(name)?));
+            let (missing, since) = silent.or_else(unmeasured)?;
             Some(Blind { signal: name.clone(), missing, since })
         });
         let platform = self.platform.missing().map(|(missing, since)| Blind {

@@ -91,6 +91,10 @@ pub struct Deployment {
     pub proof: Option<f64>,
     /// Whether a notice was made of its incident.
     pub told: bool,
+    /// Whether somebody told of it.
+    pub announced: bool,
+    /// The rollback of it, once a newer one of the service is under way ([`ServiceState::rollback_from`]).
+    pub past_rollback: Option<Box<Rollback>>,
 }
 
 impl Deployment {
@@ -263,6 +267,13 @@ impl ServiceState {
     #[must_use]
     pub fn open_rollback(&self) -> Option<&Rollback> {
         self.rollback.as_ref().filter(|rollback| rollback.is_open())
+    }
+
+    /// The newest rollback of a deployment.
+    #[must_use]
+    pub fn rollback_from(&self, deployment: DeploymentId) -> Option<&Rollback> {
+        let newest = self.rollback.as_ref().filter(|rollback| rollback.plan.deployment == deployment);
+        newest.or_else(|| self.deployments.get(&deployment)?.past_rollback.as_deref())
     }
 
     /// Versions marked bad, oldest first, at most 20 of the newest.
@@ -569,7 +580,7 @@ impl ServiceState {
             seen: record.at,
             watched_from: started,
             status: Status::Deploying,
-            change: announced.and_then(|announced| announced.change).unwrap_or(*change),
+            change: announced.as_ref().and_then(|announced| announced.change).unwrap_or(*change),
             baselines: BTreeMap::new(),
             verdict: None,
             refusal: None,
@@ -580,6 +591,8 @@ impl ServiceState {
             rejection: None,
             proof: None,
             told: false,
+            announced: announced.is_some(),
+            past_rollback: None,
         };
         self.deployments.insert(id, deployment);
         self.current = Some(id);
@@ -589,6 +602,7 @@ impl ServiceState {
     fn announced(&mut self, deployment: Option<DeploymentId>, started: Option<Timestamp>, change: Option<ChangeKind>, at: Timestamp) {
         match deployment {
             Some(deployment) => self.step(deployment, |deployment| {
+                deployment.announced = true;
                 if let Some(started) = started {
                     deployment.started = started.min(deployment.seen);
                     deployment.watched_from = deployment.started;
@@ -612,6 +626,9 @@ impl ServiceState {
             self.automatic.push_back((record.at, id));
         }
         self.step(plan.deployment, |deployment| deployment.refusal = None);
+        if let Some(past) = self.rollback.take() {
+            self.step(past.plan.deployment, |deployment| deployment.past_rollback = Some(Box::new(past)));
+        }
         let (plan, planned) = (plan.clone(), record.at);
         self.rollback = Some(Rollback { id, plan, planned, phase: Phase::Planned, applied: None, outcome: None, recovered: None });
     }
@@ -650,8 +667,11 @@ impl ServiceState {
             rollback.phase = Phase::Recovered { at };
             rollback.recovered = Some(at);
         }
-        let (undone, onset) = (rollback.plan.deployment, rollback.onset());
-        let by_verdict = matches!(rollback.plan.cause, Cause::Verdict(_));
+        let undone = rollback.plan.deployment;
+        let found = self.deployments.get(&undone).and_then(|undone| undone.verdict.as_ref()).map(|(_, verdict)| verdict.onset);
+        let Some(rollback) = self.rollback.as_ref() else { return };
+        let by_verdict = matches!(rollback.plan.cause, Cause::Verdict(_)) || found.is_some();
+        let onset = found.map_or(rollback.onset(), |found| found.min(rollback.onset()));
         let nothing_changed = matches!(outcome, Outcome::Void(_) | Outcome::Failed(Obstacle::Rejected(_) | Obstacle::TargetGone));
         match outcome {
             Outcome::Void(void) => {

@@ -9,12 +9,12 @@ use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
 use crate::evidence::Lack;
 use crate::guard::Refusal;
 use crate::lifecycle::{Deployment, Rollback, State};
-use crate::observation::Missing;
+use crate::observation::{Binding, Missing};
 use crate::plan::{Cause, Obstacle, Outcome, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
 use crate::severity::{Response, Severity};
 use crate::verdict::{FindingState, Verdict};
-use crate::version::Version;
+use crate::version::{ChangeKind, Version};
 use crate::words;
 
 #[cfg(test)]
@@ -200,12 +200,12 @@ impl Writer<'_> {
         notice.paragraphs.push(words::sentence(&words::verdict(verdict)));
         notice.paragraphs.push(match verdict.response {
             Response::RollBack => {
-                "The matrix says: roll back. The next message says whether that is under way, or what stands in the way.".to_owned()
+                "The matrix says: roll back. Another message says whether that is under way, or what stands in the way.".to_owned()
             }
             Response::Ask => "The matrix says: ask. Nothing is changed until somebody decides.".to_owned(),
             Response::Notify => "The matrix says: notify only. Nothing is changed.".to_owned(),
         });
-        notice.facts.push(("Began".to_owned(), words::time(verdict.onset)));
+        notice.facts.push(("Began, at the latest".to_owned(), words::time(verdict.onset)));
         notice.facts.extend(findings(verdict));
         if verdict.response == Response::Ask {
             notice.next.insert(0, ("To go back to the last known good version:".to_owned(), Some(format!("rollbackd rollback {service}"))));
@@ -266,7 +266,15 @@ impl Writer<'_> {
             &format!("rolling back {} to {}", brief(&plan.from), brief(&plan.to)),
         );
         notice.paragraphs.push(format!("Why: {}.", words::cause(&plan.cause)));
-        notice.paragraphs.push(what_goes_back(plan.restore).to_owned());
+        notice.paragraphs.push(what_goes_back(plan).to_owned());
+        if !matches!(deployment.change, ChangeKind::Code | ChangeKind::Configuration) {
+            notice.paragraphs.push(format!(
+                "Careful: {} carries {}, so the schema may not match {}.",
+                brief(&plan.from),
+                words::change(deployment.change),
+                brief(&plan.to)
+            ));
+        }
         notice.facts.push(("From".to_owned(), plan.from.to_string()));
         notice.facts.push(("To".to_owned(), format!("{} (deployment {})", plan.to, plan.to_deployment)));
         notice.facts.push(("Plan".to_owned(), self.state.global(self.record.seq)));
@@ -331,9 +339,11 @@ impl Writer<'_> {
 
     /// From the onset to here, with the promise.
     fn times(&self, rollback: &Rollback) -> Vec<(String, String)> {
-        let onset = rollback.onset();
+        let found = self.state.deployment(&rollback.plan.service, rollback.plan.deployment).and_then(|undone| undone.verdict.as_ref());
+        let onset = found.map_or(rollback.onset(), |(_, verdict)| verdict.onset.min(rollback.onset()));
         let took = self.record.at.duration_since(onset);
-        let mut times = vec![("Began".to_owned(), words::time(onset)), ("From onset to here".to_owned(), words::duration(took))];
+        let mut times =
+            vec![("Began, at the latest".to_owned(), words::time(onset)), ("From then to here".to_owned(), words::duration(took))];
         if let Cause::Verdict(Verdict { within: Some(within), .. }) = &rollback.plan.cause
             && matches!(rollback.outcome, Some((_, Outcome::Recovered)))
             && !within.is_zero()
@@ -404,7 +414,13 @@ impl Writer<'_> {
     }
 
     fn blind(&self, service: &ServiceName, signal: &SignalName, missing: &Missing, since: Timestamp) -> Notice {
-        let mut notice = self.about(NoticeKind::Blind, Some(service), &format!("blind: {signal} gives nothing"));
+        let headline = match missing {
+            Missing::NoMeasure => {
+                format!("{signal} FAILS, and nothing is done about it: it can't be told whether that is new, please look")
+            }
+            _ => format!("blind: {signal} gives nothing"),
+        };
+        let mut notice = self.about(NoticeKind::Blind, Some(service), &headline);
         notice.paragraphs.push(format!("{signal}: {missing}."));
         notice
             .paragraphs
@@ -420,7 +436,7 @@ impl Writer<'_> {
         if known.open_rollback().is_none() && !known.current().is_some_and(|current| current.status.in_window()) {
             return None;
         }
-        let mut notice = self.about(NoticeKind::Sighted, Some(service), &format!("{signal} can be seen again"));
+        let mut notice = self.about(NoticeKind::Sighted, Some(service), &format!("{signal} says something again"));
         notice.paragraphs.push("What waited for it goes on.".to_owned());
         Some(notice)
     }
@@ -494,12 +510,13 @@ const fn service_of(scope: &Scope) -> Option<&ServiceName> {
     }
 }
 
-const fn what_goes_back(restore: Restore) -> &'static str {
-    match restore {
-        Restore::Template => {
-            "What goes back: the whole pod template (or what the deploy program redeploys). Secrets, configuration, schema and volumes outside it stay as they are."
+const fn what_goes_back(plan: &Plan) -> &'static str {
+    match (&plan.binding, plan.restore) {
+        (Binding::Version(_), _) => "What goes back: what the deploy program redeploys.",
+        (Binding::Object { .. }, Restore::Template) => {
+            "What goes back: the whole pod template. Secrets, configuration, schema and volumes outside it stay as they are."
         }
-        Restore::Image => {
+        (Binding::Object { .. }, Restore::Image) => {
             "What goes back: the container images only. Environment, secrets, configuration, schema and volumes stay as they are."
         }
     }

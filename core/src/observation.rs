@@ -182,6 +182,8 @@ pub enum Missing {
     },
     /// The source keeps no history.
     NoHistory,
+    /// It fails, and too little is known of the time before to say whether that is new.
+    NoMeasure,
 }
 
 impl fmt::Display for Missing {
@@ -195,6 +197,9 @@ impl fmt::Display for Missing {
             Self::NoSeries(query) => write!(formatter, "no series match {query}"),
             Self::Stale { age } => write!(formatter, "newest sample is {age:#} old"),
             Self::NoHistory => formatter.write_str("the source keeps no history"),
+            Self::NoMeasure => {
+                formatter.write_str("it fails all the time, and too little was seen before the deployment to say whether that is new")
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::entry::DeploymentId;
-use crate::lifecycle::{Rollback, ServiceState, State};
+use crate::lifecycle::{Outgoing, Rollback, ServiceState, State};
 use crate::notice::Notice;
 use crate::plan::{Cause, Effect, Phase, PlanId};
 use crate::service::{Service, ServiceName, SignalKind, SignalName};
@@ -152,22 +152,44 @@ pub struct Route {
     pub severities: BTreeSet<Severity>,
 }
 
-/// The notices that are still to be delivered: the oldest ones of each destination first, at most `at_once` for each.
+/// So long a notice waits for an older one of its incident. After that the older one may be what a destination can't take.
+const IN_ORDER_FOR: SignedDuration = SignedDuration::from_mins(2);
+
+/// The notices that are still to be delivered: the oldest ones of each destination first, at most `at_once` for each. Those of one incident
+/// go one after the other, as far as that keeps nobody waiting.
 #[must_use]
-pub fn deliveries(state: &State, routes: &BTreeMap<String, Route>, at_once: usize) -> Vec<Task> {
+pub fn deliveries(state: &State, routes: &BTreeMap<String, Route>, at_once: usize, now: Timestamp) -> Vec<Task> {
     let mut tasks = Vec::new();
     for (destination, route) in routes {
-        let Some(known_since) = state.destinations.get(destination) else { continue };
-        let due = state.outbox.range(known_since..).filter(|(_, outgoing)| {
-            let severity = outgoing.notice.severity;
-            let wanted = route.severities.is_empty() || severity.is_none_or(|severity| route.severities.contains(&severity));
-            wanted && !outgoing.settled.contains(destination)
+        let mut waited_for = BTreeSet::new();
+        let next = due(state, destination, route).filter(|(_, outgoing)| {
+            let Notice { incident, at, .. } = &outgoing.notice;
+            let waits = waited_for.contains(incident);
+            if now.duration_since(*at) < IN_ORDER_FOR {
+                waited_for.insert(incident.clone());
+            }
+            !waits
         });
-        tasks.extend(due.take(at_once).map(|(seq, outgoing)| Task::Deliver {
+        tasks.extend(next.take(at_once).map(|(seq, outgoing)| Task::Deliver {
             seq: *seq,
             notice: Box::new(outgoing.notice.clone()),
             destination: destination.clone(),
         }));
     }
     tasks
+}
+
+/// How many notices are still to be delivered, over all destinations.
+#[must_use]
+pub fn waiting(state: &State, routes: &BTreeMap<String, Route>) -> usize {
+    routes.iter().map(|(destination, route)| due(state, destination, route).count()).sum()
+}
+
+fn due<'a>(state: &'a State, destination: &'a str, route: &'a Route) -> impl Iterator<Item = (&'a u64, &'a Outgoing)> {
+    let known_since = state.destinations.get(destination).copied().unwrap_or(u64::MAX);
+    state.outbox.range(known_since..).filter(move |(_, outgoing)| {
+        let severity = outgoing.notice.severity;
+        let wanted = route.severities.is_empty() || severity.is_none_or(|severity| route.severities.contains(&severity));
+        wanted && !outgoing.settled.contains(destination)
+    })
 }

@@ -249,7 +249,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
         (name.to_string(), signal.source.clone(), before)
     });
-    let undoing = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
+    let undoing = known.rollback_from(explained.id);
     Some(ExplainView {
         at: now,
         service: service(sight),
@@ -310,7 +310,7 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
     match (row.status, &row.arrival) {
         (_, Arrival::Rollback { of, .. }) => format!("rollback of deployment {of}"),
         (Status::RolledBack, _) => {
-            let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == row.id);
+            let rollback = known.rollback_from(row.id);
             let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, Cause::Operator { .. }));
             verdict.filter(|_| !asked).unwrap_or_else(|| "an operator asked for it".to_owned())
         }
@@ -376,7 +376,7 @@ fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
 fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec<String> {
     let mut answer = Vec::new();
     let version = &explained.version;
-    let rollback = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id);
+    let rollback = known.rollback_from(explained.id);
     match (&explained.verdict, rollback) {
         (_, Some(rollback)) => {
             let was = match (&rollback.applied, rollback.is_open()) {
@@ -471,7 +471,7 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
         timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
     }
-    if let Some(rollback) = known.rollback.as_ref().filter(|rollback| rollback.plan.deployment == explained.id) {
+    if let Some(rollback) = known.rollback_from(explained.id) {
         timeline.push((rollback.planned, format!("rollback to {} planned", rollback.plan.to)));
         timeline.extend(rollback.applied.as_ref().map(|(at, _)| (*at, "carried out on the platform".to_owned())));
         if let Phase::Verifying { at } = rollback.phase {

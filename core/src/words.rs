@@ -274,6 +274,9 @@ pub fn ending(rollback: &Rollback) -> Option<String> {
         Cause::Operator { .. } => "ask again if it is still wanted",
     };
     Some(match (outcome, rollback.recovered) {
+        (Outcome::Recovered, _) if matches!(rollback.plan.cause, Cause::Operator { .. }) => {
+            format!("{to} is rolled out, and the service is well")
+        }
         (Outcome::Recovered, _) => format!("going back to {to} helped: it is rolled out, and what had failed is well again"),
         (Outcome::DidNotHelp { lacks }, Some(recovered)) => format!(
             "going back to {to} seemed to help, but {} later it came back ({})",

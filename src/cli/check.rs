@@ -120,8 +120,8 @@ fn connect(config: &Config, screen: &Screen) -> Result<Vec<Tried>, Stop> {
     let failed = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot try the connections: {error}"));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
     let tried = runtime.block_on(async {
-        let setup = app::setup(config).await.map_err(|error| failed(&format!("{error:#}")))?;
-        Ok(connections::tried(&setup, |over, of| progress(over, of, screen)).await)
+        let (setup, no_cluster) = app::setup_to_try(config).await.map_err(|error| failed(&format!("{error:#}")))?;
+        Ok(connections::tried(&setup, no_cluster.as_deref(), |over, of| progress(over, of, screen)).await)
     });
     // What hangs is not waited for.
     runtime.shutdown_background();

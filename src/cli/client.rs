@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,6 +41,11 @@ enum Fault {
 impl Client {
     /// A client of the daemon at `socket`.
     pub fn new(socket: &Path, screen: &Screen) -> Result<Self, Stop> {
+        // Neither an argument nor a variable can hold a zero byte, the only other thing that no such path may have.
+        if SocketAddr::from_pathname(socket).is_err() {
+            let why = "is too long for a unix socket (107 bytes at most); nothing was asked";
+            return Err(Stop::Usage(format!("the path {} {why}", socket.display())));
+        }
         // No certificates: there is no TLS on a local socket, and a host without any has a daemon all the same.
         let http = reqwest::Client::builder().unix_socket(socket).tls_certs_only([]).timeout(PATIENCE).build();
         let http = http.map_err(|error| Stop::Failed(format!("cannot make a client: {}", chain(&error))))?;

@@ -80,6 +80,10 @@ impl Sqlite {
         make_directory(directory).map_err(failed)?;
         let lock = Lock::take(&path)?;
         if is_absent(&path)? {
+            if path.exists() {
+                let path = path.display();
+                tracing::warn!(%path, "an empty file was found where the ledger was expected; a new ledger is begun, which knows nothing of the past");
+            }
             begin(&path)?;
         }
         check_header(&path)?;

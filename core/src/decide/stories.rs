@@ -4,7 +4,7 @@ use super::world::{Api, Behaviour, World, minutes, name, ready, seconds, version
 use super::{EffectOutcome, effect_over};
 use crate::baseline::Baseline;
 use crate::command::{Answer, Command};
-use crate::entry::{Arrival, Entry, Mark, Scope};
+use crate::entry::{Arrival, DeploymentId, Entry, Mark, Scope};
 use crate::guard::Refusal;
 use crate::lifecycle::Status;
 use crate::notice::NoticeKind;
@@ -157,6 +157,33 @@ mod straight_ahead {
 
 mod what_counts_as_history {
     use super::*;
+
+    #[test]
+    fn what_an_operator_rolled_back_is_no_history_from_its_onset_on() {
+        let mut world = World::settled();
+        hold(&mut world, checkout(), None);
+        world.deploy("v2", Behaviour::Failing);
+        world.pass(minutes(6));
+        assert!(matches!(world.roll_back(None), Answer::Planned { .. }));
+        until_over(&mut world);
+        world.deploy("v3", Behaviour::Well);
+        world.pass(seconds(30));
+        assert_eq!(longest_outage(&world), 0);
+    }
+
+    #[test]
+    fn a_version_that_never_answered_since_the_daemon_began_is_told_and_left_alone() {
+        let mut world = World::settled();
+        world.crash();
+        world.deploy("v2", Behaviour::Failing);
+        world.until(minutes(4), |world| !world.kinds().is_empty());
+        assert_eq!(world.kinds(), [NoticeKind::Blind]);
+        assert!(world.newest(NoticeKind::Blind).headline.contains("FAILS"), "{:?}", world.newest(NoticeKind::Blind));
+        world.checkout().behaviour.insert("v2".to_owned(), Behaviour::Well);
+        world.pass(minutes(1));
+        assert_eq!(world.kinds(), [NoticeKind::Blind, NoticeKind::Sighted]);
+        assert_eq!(world.checkout_effects(), 0);
+    }
 
     fn longest_outage(world: &World) -> u32 {
         match world.current().baselines.get(&ready()) {
@@ -580,6 +607,25 @@ mod brake {
 mod people {
     use super::*;
 
+    #[test]
+    fn an_older_rollback_is_explained_as_well_as_the_newest() {
+        let mut world = deployed(Behaviour::Failing);
+        until_over(&mut world);
+        let (first, told) = (world.history()[1].deployment, world.history()[1].why.clone());
+        world.deploy("v3", Behaviour::Well);
+        world.pass(minutes(1));
+        assert!(matches!(world.roll_back(None), Answer::Planned { .. }));
+        until_over(&mut world);
+        assert_eq!(world.history()[3].why, told);
+        match world.ask(Command::Explain { service: name("checkout"), deployment: Some(DeploymentId(first)) }) {
+            Answer::Explanation(view) => {
+                assert!(view.answer[0].starts_with("shop:v2 was rolled back to shop:v1: P0"), "{:?}", view.answer);
+                assert!(view.timeline.iter().any(|(_, words)| words == "recovered"), "{:?}", view.timeline);
+            }
+            other => panic!("no explanation: {other:?}"),
+        }
+    }
+
     fn interrupted(mut world: World) -> World {
         world.deploy("v3", Behaviour::Well);
         world.pass(minutes(40));
@@ -712,6 +758,19 @@ mod people {
 
 mod announcements {
     use super::*;
+
+    #[test]
+    fn a_pipeline_that_tells_late_means_the_deployment_that_was_seen() {
+        let mut world = deployed(Behaviour::Well);
+        world.pass(minutes(3));
+        let irreversible = Some(ChangeKind::IrreversibleMigration);
+        let told = |world: &mut World| {
+            world.ask(Command::Deployed { service: name("checkout"), started: None, change: Some(ChangeKind::IrreversibleMigration) })
+        };
+        assert!(matches!(told(&mut world), Answer::Done(words) if words.contains("noted for deployment")));
+        assert_eq!(Some(world.current().change), irreversible);
+        assert!(matches!(told(&mut world), Answer::Done(words) if words.contains("noted for the next deployment")));
+    }
 
     fn announce(world: &mut World, started: Option<i64>, change: Option<ChangeKind>) {
         let started = started.map(|ago| world.now - seconds(ago));

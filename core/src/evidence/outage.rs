@@ -34,6 +34,8 @@ pub(crate) struct OutageLens {
     evidence: Mixture<Onset, 8>,
     newest: VecDeque<bool>,
     total: Counts,
+    /// Since when every round has failed.
+    failing_since: Option<Timestamp>,
     suspect_at: Option<Timestamp>,
 }
 
@@ -52,6 +54,7 @@ impl OutageLens {
             evidence: Mixture::new(ONE_SAMPLE),
             newest: VecDeque::new(),
             total: Counts { count: 0.0, failed: 0.0 },
+            failing_since: None,
             suspect_at: None,
         }
     }
@@ -65,6 +68,7 @@ impl OutageLens {
         let onset = Onset { at: round.at, before: self.total };
         self.evidence.step(weight, onset, |tilt| one_sample(tilt, failed, 1.0, tolerance, cluster));
         self.total = Counts { count: self.total.count + 1.0, failed: self.total.failed + failed };
+        self.failing_since = all_failed.then(|| self.failing_since.unwrap_or(round.at));
         self.newest.push_back(all_failed);
         if self.newest.len() > self.hold {
             self.newest.pop_front();
@@ -93,6 +97,12 @@ impl OutageLens {
             (Some(_), Some(_)) => FindingState::Passing,
         };
         (state, Some(numbers))
+    }
+
+    /// Since when every round has failed, where it can't be told whether that is new: too little is known of the time before.
+    pub(crate) fn fails_without_measure(&self) -> Option<Timestamp> {
+        let unknown = !self.testable() && self.observed < SEVERITY * SEVERITY;
+        self.failing_since.filter(|_| unknown && self.newest.len() >= self.hold)
     }
 
     fn testable(&self) -> bool {

@@ -360,6 +360,20 @@ mod probes {
     }
 
     #[test]
+    fn a_moment_in_which_what_is_ready_is_not_routed_to_is_no_flaw() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.deploy();
+        world.look(&Workload { ready_is_checked: true, ..complete() });
+        world.probe(1, &[false]);
+        world.probe(12, &[true]);
+        assert!(matches!(world.health(), Health::Proven { .. }), "{:?}", world.health());
+        world.probe(1, &[false]);
+        world.probe(12, &[true]);
+        assert!(matches!(world.health(), Health::Unproven(_)), "{:?}", world.health());
+    }
+
+    #[test]
     fn where_nothing_serves_meanwhile_a_start_may_take_as_long_as_it_usually_does_and_no_longer() {
         let mut world = World::new(service_with_probe());
         world.history_of_probes(&[true]);

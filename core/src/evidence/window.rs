@@ -111,6 +111,14 @@ impl SignalWindow {
         }
     }
 
+    /// Since when it has failed without a break, where nobody can say whether that is new.
+    pub(crate) fn fails_without_measure(&self) -> Option<Timestamp> {
+        match self {
+            Self::Errors(_) => None,
+            Self::Probe(window) => window.outage.as_ref()?.fails_without_measure(),
+        }
+    }
+
     /// Whether the odds against the deployment were high at any time after `since`.
     pub(crate) fn suspect_after(&self, since: Timestamp) -> bool {
         let (ratios, outage) = match self {
@@ -255,6 +263,8 @@ pub(crate) struct ProbeWindow {
     /// The same while something else runs beside it. What failed before may be that.
     begin_among_others: Timestamp,
     begun: bool,
+    /// Just before the first round that passed: what is ready may not be routed to for a moment, and that is no flaw.
+    answered: Option<Timestamp>,
     every: SignedDuration,
     restarts: Restarts,
     ratios: Ratios,
@@ -278,6 +288,7 @@ impl ProbeWindow {
             latest_begin: after(startup_deadline),
             begin_among_others: after(if was_well { startup_deadline } else { startup_deadline.max(ready_deadline) }),
             begun: false,
+            answered: None,
             every,
             restarts: Restarts::new(service.window, every),
             ratios: Ratios::new(RatioLens::horizon(service, every)),
@@ -297,6 +308,9 @@ impl ProbeWindow {
         };
         if !self.begun {
             return;
+        }
+        if self.answered.is_none() && round.passed() {
+            self.answered = round.at.checked_sub(SignedDuration::from_nanos(1)).ok();
         }
         match &mut self.outage {
             Some(outage) => outage.step(&round),
@@ -319,9 +333,9 @@ impl ProbeWindow {
         self.usual_failing = baseline.observed_failing().min(Self::LARGEST_FLAKE);
     }
 
-    /// How many rounds the last five minutes had, how much of them failed, and how much of that is usual.
+    /// How many rounds the last five minutes had since the first answer, how much of them failed, and how much of that is usual.
     pub(crate) fn newest(&self, now: Timestamp) -> (f64, f64, f64) {
-        let since = now.checked_sub(Self::PROOF).unwrap_or(Timestamp::MIN);
+        let since = now.checked_sub(Self::PROOF).unwrap_or(Timestamp::MIN).max(self.answered.unwrap_or(Timestamp::MIN));
         let sum = self.ratios.trailing.after(since);
         (sum.count, sum.failed, (self.usual_failing * sum.count).ceil())
     }

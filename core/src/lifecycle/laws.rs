@@ -75,7 +75,8 @@ fn missing() -> BoxedStrategy<Missing> {
         words().prop_map(Missing::Unreachable),
         words().prop_map(Missing::NoSeries),
         duration().prop_map(|age| Missing::Stale { age }),
-        Just(Missing::NoHistory)
+        Just(Missing::NoHistory),
+        Just(Missing::NoMeasure)
     ]
     .boxed()
 }

@@ -36,17 +36,22 @@ struct Attempt<'a> {
     outcome: BoxFuture<'a, Result<String, String>>,
 }
 
-/// Tries everything, and tells `progress` how many are over, of how many.
-pub async fn tried(setup: &Setup, progress: impl FnMut(usize, usize)) -> Vec<Tried> {
-    all(attempts(setup), progress).await
+/// Tries everything, and tells `progress` how many are over, of how many. A service without a platform failed, because there is `no_cluster`.
+pub async fn tried(setup: &Setup, no_cluster: Option<&str>, progress: impl FnMut(usize, usize)) -> Vec<Tried> {
+    all(attempts(setup, no_cluster.unwrap_or("there is none")), progress).await
 }
 
 /// Platforms first, then signals, then destinations; each by name.
-fn attempts(setup: &Setup) -> Vec<Attempt<'_>> {
+fn attempts<'a>(setup: &'a Setup, no_cluster: &'a str) -> Vec<Attempt<'a>> {
     let Adapters { platforms, signals, notifiers } = &setup.adapters;
-    let platforms = platforms.iter().map(|(name, platform)| {
-        let runs_on = setup.policies.get(name).map_or("", |policy| &policy.platform);
-        Attempt { what: format!("services.{name}: {runs_on}"), outcome: Box::pin(look(platform.as_ref())) }
+    let platforms = setup.policies.iter().map(|(name, policy)| {
+        let outcome = async move {
+            match platforms.get(name) {
+                Some(platform) => look(platform.as_ref()).await,
+                None => Err(no_cluster.to_owned()),
+            }
+        };
+        Attempt { what: format!("services.{name}: {}", policy.platform), outcome: Box::pin(outcome) }
     });
     let signals = signals.iter().map(|((service, name), signal)| {
         let source = setup.policies.get(service).and_then(|policy| policy.signals.get(name)).map_or("", |policy| &policy.source);
