@@ -128,9 +128,9 @@ impl ErrorsBaseline {
         let (requests, failed) = sums(intervals);
         let mut upper = Level::of(&calm).upper(ALPHA);
         let ago = |time: SignedDuration| span.to.checked_sub(time).unwrap_or(Timestamp::MIN);
-        let local = [(ago(HOUR), span.to)].into_iter().chain(
-            [SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))),
-        );
+        let local = [(ago(HOUR), span.to)]
+            .into_iter()
+            .chain([SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))));
         for (from, to) in local {
             let stretch = between(intervals, from, to);
             if !stretch.is_empty() && stretch.len() < intervals.len() {
