@@ -1,6 +1,6 @@
 //! Chance that repeats: one stream of random numbers for each deployment.
 
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_distr::{Binomial, Distribution, Exp, Gamma, Poisson};
 use rand_pcg::Pcg64Mcg;
 
@@ -27,7 +27,7 @@ impl Chance {
 
     /// One of them.
     pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[(self.0.next_u64() % choices.len() as u64) as usize]
+        choices[self.0.random_range(0..choices.len())]
     }
 
     /// A number of events of which so many are expected.

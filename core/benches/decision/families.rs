@@ -55,7 +55,7 @@ fn steady(number: usize) -> Day {
 
 fn drift(chance: &mut Chance, number: usize) -> Day {
     let (rps, ratio) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.002, 0.01, 0.02]));
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let doubles = move |t: f64| ratio * (1.0 + ((t + 3600.0) / 5400.0).clamp(0.0, 1.0));
         Day { ratio: Box::new(doubles), ..Day::steady(rps, ratio) }
     } else {
@@ -72,7 +72,7 @@ fn batch(chance: &mut Chance, _number: usize) -> Day {
 }
 
 fn overdispersed(chance: &mut Chance, number: usize) -> Day {
-    let variance = if number % 2 == 0 { 0.2 } else { 1.0 };
+    let variance = if number.is_multiple_of(2) { 0.2 } else { 1.0 };
     Day { variance, ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.005, 0.01, 0.03])) }
 }
 
@@ -98,7 +98,7 @@ fn bursty(chance: &mut Chance, number: usize) -> Day {
 }
 
 fn cold_start(chance: &mut Chance, number: usize) -> Day {
-    let (until, ratio) = if number % 2 == 0 { (90.0, 0.3) } else { (50.0, 1.0) };
+    let (until, ratio) = if number.is_multiple_of(2) { (90.0, 0.3) } else { (50.0, 1.0) };
     let day = Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), 0.005);
     Day { bursts: vec![Burst { from: 0.0, until, ratio }], restarts: true, ..day }
 }
@@ -158,8 +158,7 @@ pub fn all() -> Vec<Family> {
         },
         found("R1 outage, probes", 0.999, 35.0, None, |_, _| Day {
             every: 5.0,
-            onset: 300.0,
-            probe: Some(Box::new(|t| t >= 300.0)),
+            probe: Some(Box::new(|t| t >= 0.0)),
             ..Day::steady(1.0, 0.0)
         }),
         found("R2 60 %, 1 rps", 0.999, GRACE + 75.0, Some(GRACE + 90.0), |_, _| regression(1.0, 0.005, 0.6)),

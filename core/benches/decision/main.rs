@@ -9,6 +9,13 @@
 //! cargo bench -p rollbackd-core --bench decision -- --deployments 20000 --seed 7
 //! ```
 
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "the core has no clock, arguments and output; the program that measures it does"
+)]
+
 mod chance;
 mod families;
 mod report;

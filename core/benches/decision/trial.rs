@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::entry::DeploymentId;
 use rollbackd_core::evidence::Evidence;
-use rollbackd_core::observation::{Missing, ProbeOutcome, ProbeRound, Reading, Sample, Scrape, Series};
+use rollbackd_core::observation::{
+    Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload,
+};
 use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::{Matrix, Response, Severity};
+use rollbackd_core::version::{Version, VersionId};
 
 use crate::chance::Chance;
 
@@ -149,7 +152,7 @@ fn probes(day: &Day, service: &Service, evidence: &mut Evidence) -> Outcome {
         evidence.observe(service, &health(), &round(second), at(second));
         second += day.every;
     }
-    evidence.watch(service, DeploymentId(1), at(0.0), SignedDuration::from_mins(10), at(0.0));
+    deploy(service, evidence);
     let baseline = evidence.baseline(service, &health(), at(0.0), &[]).expect("probes have no other history");
     evidence.set_baselines(service, &BTreeMap::from([(health(), baseline)]));
     while second <= WINDOW {
@@ -175,7 +178,7 @@ fn counters(day: &Day, service: &Service, evidence: &mut Evidence, chance: &mut 
     }
     // The daemon looked shortly before, too.
     evidence.observe(service, &errors(), &Reading::Scrape(newest(&history)), at(0.0));
-    evidence.watch(service, DeploymentId(1), at(0.0), SignedDuration::from_mins(10), at(0.0));
+    deploy(service, evidence);
     let baseline = Evidence::baseline_of_history(service, &errors(), &history, at(0.0), &[]);
     evidence.set_baselines(service, &BTreeMap::from([(errors(), baseline)]));
     if day.restarts {
@@ -201,6 +204,25 @@ fn counters(day: &Day, service: &Service, evidence: &mut Evidence, chance: &mut 
         second += day.every;
     }
     Outcome { fired: None }
+}
+
+/// The new version is up at once, and answers the platform's own check: what comes then is the judge's.
+fn deploy(service: &Service, evidence: &mut Evidence) {
+    let workload = |version: &str| Workload {
+        version: Version { id: VersionId(version.to_owned()), name: format!("shop:{version}") },
+        artifact: None,
+        binding: Binding::Version(version.to_owned()),
+        rollout: Rollout::Complete,
+        replicas: Replicas { desired: 1, updated: 1, ready: 1, available: 1 },
+        ready_is_checked: true,
+        troubles: Vec::new(),
+        record: None,
+        change: None,
+        unseen_for: SignedDuration::ZERO,
+    };
+    evidence.observe_workload(service, &workload("v1"), at(-1.0));
+    evidence.observe_workload(service, &workload("v2"), at(0.0));
+    evidence.watch(service, DeploymentId(1), at(0.0), SignedDuration::from_mins(10), at(0.0));
 }
 
 fn newest(history: &Scrape) -> Scrape {
