@@ -297,11 +297,19 @@ impl RatioLens {
         }
     }
 
-    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts.
+    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts, nor what came last: where a quarter has too little
+    /// traffic to contradict, a burst that is over would be taken for something that lasts.
     fn persists(&self, total: Counts, quarters: &[Counts; 4]) -> bool {
         let severity = self.class.severity;
+        let mut newest = *quarters;
+        for age in 1..newest.len() {
+            newest[age] =
+                Counts { count: newest[age - 1].count + quarters[age].count, failed: newest[age - 1].failed + quarters[age].failed };
+        }
         let contradicts = |quarter: &Counts| quarter.count * severity >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
-        total.count > 0.0 && total.failed >= severity.max(self.tolerance) * total.count && !quarters.iter().any(contradicts)
+        total.count > 0.0
+            && total.failed >= severity.max(self.tolerance) * total.count
+            && !quarters.iter().chain(&newest[..3]).any(contradicts)
     }
 }
 
