@@ -86,6 +86,9 @@ pub struct BadIntervals {
     pub intervals: u32,
     /// The most of them in a row.
     pub longest: u32,
+    /// How often some came in a row.
+    #[serde(default)]
+    pub runs: u32,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
 }
@@ -101,6 +104,9 @@ pub struct ProbeBaseline {
     pub all_failed: u32,
     /// The most of them in a row.
     pub longest_all_failed: u32,
+    /// How often some came in a row.
+    #[serde(default)]
+    pub runs_all_failed: u32,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
     /// The upper limit on their share, 0 to 1; 1 when nothing is known.
@@ -109,6 +115,9 @@ pub struct ProbeBaseline {
     pub failing: f64,
     /// The most rounds in a row in which at least a quarter of the targets failed.
     pub longest_failing: u32,
+    /// How often some came in a row.
+    #[serde(default)]
+    pub runs_failing: u32,
     /// The cluster size of failing shares, at least 1.
     pub failing_cluster: f64,
     /// The upper limit on the mean failing share, 0 to 1; 1 when nothing is known.
@@ -167,11 +176,13 @@ impl ErrorsBaseline {
 
 impl BadIntervals {
     fn of(calm: &[Interval], all: &[Interval], above: f64, prior: f64) -> Self {
+        let (longest, runs) = runs(all.iter().map(|interval| interval.is_bad(above)));
         let bad: Vec<Counts> = calm.iter().map(|interval| trial(interval.is_bad(above))).collect();
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            longest: longest_run(all.iter().map(|interval| interval.is_bad(above))),
+            longest,
+            runs,
             cluster: dispersion(&bad, prior, &SCALES),
         }
     }
@@ -249,14 +260,18 @@ impl ProbeBaseline {
         let failing: f64 = shares.iter().map(|share| share.failed).sum();
         let (cluster, failing_cluster) = (dispersion(&outages, PRIOR, &SCALES), dispersion(&shares, PRIOR, &SCALES));
         let (looked, all_failed) = (count(outages.len()), count(all_failed));
+        let (longest_all_failed, runs_all_failed) = runs(rounds.iter().map(|round| round.all_failed != Some(false)));
+        let (longest_failing, runs_failing) = runs(rounds.iter().map(|round| round.failing >= 0.25));
         Self {
             rounds: count(rounds.len()),
             all_failed,
-            longest_all_failed: longest_run(rounds.iter().map(|round| round.all_failed != Some(false))),
+            longest_all_failed,
+            runs_all_failed,
             cluster,
             upper: kl_upper(f64::from(all_failed) / cluster, f64::from(looked) / cluster, ALPHA),
             failing,
-            longest_failing: longest_run(rounds.iter().map(|round| round.failing >= 0.25)),
+            longest_failing,
+            runs_failing,
             failing_cluster,
             failing_upper: kl_upper(failing / failing_cluster, f64::from(count(rounds.len())) / failing_cluster, ALPHA),
             span,
@@ -278,13 +293,24 @@ fn trial(failed: bool) -> Counts {
     Counts { count: 1.0, failed: f64::from(u8::from(failed)) }
 }
 
-fn longest_run(bad: impl Iterator<Item = bool>) -> u32 {
-    let (mut longest, mut run) = (0_u32, 0_u32);
+/// The length of the longest run, and how many there are.
+fn runs(bad: impl Iterator<Item = bool>) -> (u32, u32) {
+    let (mut longest, mut run, mut runs) = (0_u32, 0_u32, 0_u32);
     for bad in bad {
         run = if bad { run.saturating_add(1) } else { 0 };
+        runs = runs.saturating_add(u32::from(run == 1));
         longest = longest.max(run);
     }
-    longest
+    (longest, runs)
+}
+
+/// Of how many runs the longest has to be known until twice its length is long.
+const MANY_RUNS: u32 = 40;
+
+/// How much longer than the longest known run the next one may be. If lengths are exponential, the longest of n is exceeded twofold with
+/// probability 2/((n+1)(n+2)) and threefold with 6/((n+1)(n+2)(n+3)): of a dozen runs that is 1 % and 0.2 %.
+pub(crate) const fn hold_factor(runs: u32) -> u32 {
+    if runs >= MANY_RUNS { 2 } else { 3 }
 }
 
 fn count(length: usize) -> u32 {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::interval::Interval;
 use super::trailing::{Onset, Trailing};
-use crate::baseline::{ErrorsBaseline, ProbeBaseline};
+use crate::baseline::{ErrorsBaseline, ProbeBaseline, hold_factor};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
@@ -153,13 +153,14 @@ impl RatioLens {
             let evidence = Mixture::new(ONE_SAMPLE);
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
-        let longest = baseline.span.every.saturating_mul(longest(bad.map_or(0, |bad| bad.longest)));
+        let longest = baseline.span.every.saturating_mul(longest(bad.map_or(0, |bad| bad.longest.saturating_mul(hold_factor(bad.runs)))));
         Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, longest, restarts)
     }
 
     /// A lens on the failing share of probes.
     pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
-        let longest = baseline.span.every.saturating_mul(longest(baseline.longest_failing));
+        let longest =
+            baseline.span.every.saturating_mul(longest(baseline.longest_failing.saturating_mul(hold_factor(baseline.runs_failing))));
         Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, longest, restarts)
     }
 
@@ -172,7 +173,7 @@ impl RatioLens {
         longest: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = longest.saturating_mul(2).saturating_add(restarts.every).min(LONGEST_HOLD);
+        let learned = longest.saturating_add(restarts.every).min(LONGEST_HOLD);
         Self {
             class,
             restarts,
@@ -297,11 +298,19 @@ impl RatioLens {
         }
     }
 
-    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts.
+    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts, nor what came last: where a quarter has too little
+    /// traffic to contradict, a burst that is over would be taken for something that lasts.
     fn persists(&self, total: Counts, quarters: &[Counts; 4]) -> bool {
         let severity = self.class.severity;
+        let mut newest = *quarters;
+        for age in 1..newest.len() {
+            newest[age] =
+                Counts { count: newest[age - 1].count + quarters[age].count, failed: newest[age - 1].failed + quarters[age].failed };
+        }
         let contradicts = |quarter: &Counts| quarter.count * severity >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
-        total.count > 0.0 && total.failed >= severity.max(self.tolerance) * total.count && !quarters.iter().any(contradicts)
+        total.count > 0.0
+            && total.failed >= severity.max(self.tolerance) * total.count
+            && !quarters.iter().chain(&newest[..3]).any(contradicts)
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::lens::{Restarts, SUSPECT};
 use super::rounds::Round;
 use super::trailing::Onset;
-use crate::baseline::ProbeBaseline;
+use crate::baseline::{ProbeBaseline, hold_factor};
 use crate::statistics::dispersion::Counts;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Numbers};
@@ -42,7 +42,7 @@ pub(crate) struct OutageLens {
 impl OutageLens {
     /// A lens that fires after `hold` rounds at the earliest.
     pub(crate) fn new(baseline: &ProbeBaseline, hold: u32, every: SignedDuration, restarts: Restarts) -> Self {
-        let learned = baseline.longest_all_failed.saturating_mul(2).saturating_add(1);
+        let learned = baseline.longest_all_failed.saturating_mul(hold_factor(baseline.runs_all_failed)).saturating_add(1);
         Self {
             every,
             restarts,
