@@ -38,6 +38,9 @@ pub trait Signal: Send + Sync {
         match self.read(now).await {
             Reading::Probe(round) => check_round(&round),
             Reading::Scrape(scrape) => Ok(format!("{} series of all requests, {} of failed ones", scrape.total.len(), scrape.failed.len())),
+            Reading::Histograms(histograms) => Ok(format!("{} histograms", histograms.len())),
+            Reading::Answer(answer) if answer.is_empty() => Ok("nothing is the matter".to_owned()),
+            Reading::Answer(answer) => Ok(format!("it has an answer now, of {} lines", answer.len())),
             Reading::Missing(missing) => Err(missing.to_string()),
         }
     }

@@ -178,6 +178,10 @@ fn numbers() -> Numbers {
         log_threshold: 9.2,
         hold: jiff::SignedDuration::from_secs(120),
         waits_for: None,
+        measure: rollbackd_core::verdict::Measure::Share,
+        route: None,
+        expected_delay: None,
+        ambient: None,
     }
 }
 

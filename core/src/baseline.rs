@@ -39,6 +39,30 @@ pub enum Baseline {
     Errors(ErrorsBaseline),
     /// Of probe rounds.
     Probe(ProbeBaseline),
+    /// Of a histogram of durations.
+    Latency(LatencyBaseline),
+    /// Of a question of the operator's own.
+    Query(QueryBaseline),
+}
+
+/// How long requests took before a deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyBaseline {
+    /// When and from where.
+    pub span: Span,
+    /// Requests in the history.
+    pub requests: f64,
+}
+
+/// Whether a question had an answer before a deployment already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueryBaseline {
+    /// When and from where.
+    pub span: Span,
+    /// How often it was asked.
+    pub looks: u32,
+    /// How often it had an answer.
+    pub answered: u32,
 }
 
 /// The stretch of time that a baseline was taken from.

@@ -242,6 +242,7 @@ mod tests {
             id: id.to_owned(),
             target: target.to_owned(),
             process_started: started.map(at),
+            route: None,
             samples: samples.iter().map(|&(second, value)| Sample { at: at(second), value }).collect(),
         }
     }

@@ -15,6 +15,8 @@ mod sight;
 mod memory;
 mod window;
 mod proof;
+mod latency;
+mod query;
 #[cfg(test)]
 mod stories;
 
@@ -27,9 +29,9 @@ use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Startup, Window};
 use crate::baseline::Baseline;
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
-use crate::observation::{Missing, Reading, Scrape, Workload};
+use crate::observation::{Answered, Histogram, Missing, Reading, Scrape, Workload};
 use crate::plan::PlanId;
-use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
+use crate::service::{Role, Service, SignalKind, SignalName, SignalPolicy};
 use crate::severity::Impact;
 use crate::verdict::{Finding, FindingState, Inconclusive, Verdict};
 
@@ -131,7 +133,11 @@ impl Evidence {
                 Ok(round) => self.observe_round(service, signal, policy, round),
                 Err(missing) => memory.sight.lose(missing, at),
             },
-            Reading::Scrape(_) | Reading::Probe(_) => {}
+            Reading::Histograms(histograms) if policy.kind == SignalKind::Latency => {
+                self.observe_histograms(service, signal, policy, histograms, at);
+            }
+            Reading::Answer(answer) if matches!(policy.kind, SignalKind::Query { .. }) => self.observe_answer(signal, answer, at),
+            Reading::Scrape(_) | Reading::Probe(_) | Reading::Histograms(_) | Reading::Answer(_) => {}
         }
     }
 
@@ -161,6 +167,34 @@ impl Evidence {
         }
         if let Some(proof) = &mut self.proof {
             proof.take_round(signal, &round);
+        }
+    }
+
+    fn observe_histograms(
+        &mut self,
+        service: &Service,
+        signal: &SignalName,
+        policy: &SignalPolicy,
+        histograms: &[Histogram],
+        at: Timestamp,
+    ) {
+        let Some(Memory { sight, history: History::Latency(latencies), .. }) = self.memories.get_mut(signal) else { return };
+        let (_durations, missing) = latencies.take(service, policy, histograms, at);
+        match missing {
+            Some(missing) => sight.lose(missing, at),
+            None => sight.see(at),
+        }
+    }
+
+    fn observe_answer(&mut self, signal: &SignalName, answer: &[Answered], at: Timestamp) {
+        let Some(Memory { sight, history: History::Query(answers), .. }) = self.memories.get_mut(signal) else { return };
+        sight.see(at);
+        answers.take(answer, at);
+        if let Some(SignalWindow::Query(window)) = self.signal_window(signal) {
+            window.take(answer, at);
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.take_answer(signal, answer);
         }
     }
 
@@ -270,6 +304,7 @@ impl Evidence {
     ) -> Baseline {
         let unknown = || SignalPolicy {
             kind: SignalKind::Errors,
+            role: Role::Own,
             every: SignedDuration::from_secs(15),
             has_history: true,
             source: signal.to_string(),
@@ -301,7 +336,7 @@ impl Evidence {
         let hard_rules = HardRules::new(&service.decision, &self.platform, start, patience, now);
         let was_well = |signal: &SignalName| match self.memories.get(signal).map(|memory| &memory.history) {
             Some(History::Probe(rounds)) => rounds.were_well_before(start),
-            Some(History::Errors(_)) | None => false,
+            Some(History::Errors(_) | History::Latency(_) | History::Query(_)) | None => false,
         };
         let mut window = Window::new(service, deployment, start, hard_rules, was_well);
         window.alone_since = self.platform.complete_since();
@@ -387,8 +422,16 @@ impl Evidence {
         })?;
         let (impact, signal) = (worst.impact, worst.signal.clone());
         let row = *service.matrix.row(impact);
-        let onset = worst.numbers.as_ref().and_then(|numbers| numbers.onset).or_else(|| self.broken_since(service, now)).unwrap_or(now);
+        let numbers = worst.numbers.as_ref().and_then(|numbers| numbers.onset);
+        let onset = numbers.or_else(|| self.answered_since(&worst.signal)).or_else(|| self.broken_since(service, now)).unwrap_or(now);
         Some(Verdict { impact, severity: row.severity, response: row.response, within: row.within, onset, signal, findings })
+    }
+
+    fn answered_since(&self, signal: &SignalName) -> Option<Timestamp> {
+        match self.window.as_ref()?.signals.get(signal)? {
+            SignalWindow::Query(window) => window.onset(),
+            SignalWindow::Errors(_) | SignalWindow::Probe(_) | SignalWindow::Latency(_) => None,
+        }
     }
 
     fn broken_since(&self, service: &Service, now: Timestamp) -> Option<Timestamp> {
@@ -410,6 +453,7 @@ impl Evidence {
                     Ok(log_evidence) => proofs.push(log_evidence),
                     Err(lack) => lacks.push(lack),
                 },
+                SignalWindow::Latency(_) | SignalWindow::Query(_) => {}
                 SignalWindow::Probe(probe) => match self.proof_of_probe(service, name, probe, now) {
                     Ok(log_evidence) => rounds.push(log_evidence),
                     Err(lack) => lacks.push(lack),

@@ -146,8 +146,39 @@ pub struct Series {
     pub target: String,
     /// When the process that counts began, if that is known.
     pub process_started: Option<Timestamp>,
+    /// The route (feature, endpoint) of its requests, where the signal tells them apart.
+    #[serde(default)]
+    pub route: Option<String>,
     /// Samples in order of time.
     pub samples: Vec<Sample>,
+}
+
+/// One histogram of durations at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HistogramSample {
+    /// When its source took it.
+    pub at: Timestamp,
+    /// How many durations were counted.
+    pub count: f64,
+    /// Their sum, in seconds.
+    pub sum: f64,
+    /// How many of them were at most as long as each of the bounds; as many as there are bounds.
+    pub below: Vec<f64>,
+}
+
+/// One series of a histogram: the newest samples, oldest first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// Its labels without `le` in canonical form; equal for equal series.
+    pub id: String,
+    /// The target (instance) it was scraped from.
+    pub target: String,
+    /// When the process that counts began, if that is known.
+    pub process_started: Option<Timestamp>,
+    /// The finite upper bounds of its buckets, in seconds, ascending.
+    pub bounds: Vec<f64>,
+    /// Samples in order of time.
+    pub samples: Vec<HistogramSample>,
 }
 
 /// Raw samples of the two counters of an error ratio, from the same scrapes.
@@ -204,6 +235,15 @@ impl fmt::Display for Missing {
     }
 }
 
+/// One line of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    /// What it is about: its labels in canonical form.
+    pub id: String,
+    /// Its value.
+    pub value: f64,
+}
+
 /// One look at a signal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -212,6 +252,10 @@ pub enum Reading {
     Probe(ProbeRound),
     /// Raw samples of counters.
     Scrape(Scrape),
+    /// Raw samples of histograms.
+    Histograms(Vec<Histogram>),
+    /// The answer to a question of the operator's own; empty where nothing is the matter.
+    Answer(Vec<Answered>),
     /// Nothing, and why.
     Missing(Missing),
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
-use crate::severity::Matrix;
+use crate::severity::{Impact, Matrix};
 
 /// The name of a service: 1 to 63 characters of `a-z`, `0-9`, `-`, `_` and `.`, beginning with a letter or a digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -83,6 +83,27 @@ pub enum SignalKind {
     Probe,
     /// Counters of all and of failed requests (DECISION 2.2).
     Errors,
+    /// A histogram of durations (DECISION 2.4).
+    Latency,
+    /// A question of the operator's own: while it has an answer, the impact is there.
+    Query {
+        /// The row of the matrix that it stands for.
+        impact: Impact,
+        /// How long it must have an answer without a break.
+        lasting: SignedDuration,
+    },
+}
+
+/// What a signal is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// How the service itself is.
+    #[default]
+    Own,
+    /// How others are that suffer from what the service didn't cause: its neighbours, what it depends on. Never a reason to roll back, only
+    /// one not to (DECISION 2.6).
+    Control,
 }
 
 /// A signal as the judge needs to know it; how it is read is the adapter's business.
@@ -90,6 +111,9 @@ pub enum SignalKind {
 pub struct SignalPolicy {
     /// Which lens weighs it.
     pub kind: SignalKind,
+    /// What it is asked for; of the service itself unless it says otherwise.
+    #[serde(default)]
+    pub role: Role,
     /// The time from one look to the next; at least 100 ms.
     pub every: SignedDuration,
     /// Whether the source can be asked for the time before the daemon looked (Prometheus can, a probe can't).
@@ -107,7 +131,7 @@ impl SignalPolicy {
     #[must_use]
     pub fn history(&self, decision: &Decision) -> SignedDuration {
         match self.kind {
-            SignalKind::Errors => decision.history,
+            SignalKind::Errors | SignalKind::Latency | SignalKind::Query { .. } => decision.history,
             SignalKind::Probe => self.every.saturating_mul(Self::REMEMBERED_ROUNDS),
         }
     }

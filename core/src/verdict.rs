@@ -54,6 +54,22 @@ pub enum Failure {
     },
     /// The platform gave up the rollout; its words.
     ProgressDeadline(String),
+    /// A question of the operator's own has an answer: what it is about, and its value.
+    Answered {
+        /// What it is about, of several the first.
+        about: String,
+        /// Its value.
+        value: f64,
+        /// For how long without a break.
+        since: SignedDuration,
+    },
+    /// Somebody, or an alert, says so: who, and in which words.
+    Declared {
+        /// Who, or which alert.
+        by: String,
+        /// Their words.
+        reason: String,
+    },
 }
 
 /// Why nothing can be said.
@@ -80,9 +96,26 @@ pub enum Inconclusive {
     NotLooked,
 }
 
-/// The numbers of a check that weighs evidence. Ratios are 0 to 1.
+/// What the levels of a check are measured in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// A share, 0 to 1.
+    #[default]
+    Share,
+    /// A mean duration in seconds.
+    Seconds,
+}
+
+/// The numbers of a check that weighs evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Numbers {
+    /// What the levels (`before`, `tolerance`, `severity`, `now`) are measured in.
+    #[serde(default)]
+    pub measure: Measure,
+    /// The route that it is about, where it is one of several.
+    #[serde(default)]
+    pub route: Option<String>,
     /// The level before the deployment (an upper limit on it).
     pub before: f64,
     /// What is tolerated: the null boundary q.
@@ -105,6 +138,12 @@ pub struct Numbers {
     pub hold: SignedDuration,
     /// The first gate that is not passed; `None` when all are.
     pub waits_for: Option<Gate>,
+    /// How long from an onset at this level to a decision, at the traffic since the grace time; `None` while there is none.
+    #[serde(default)]
+    pub expected_delay: Option<SignedDuration>,
+    /// The level that others suffer too, where they do: what is not worse than that is not this service's fault.
+    #[serde(default)]
+    pub ambient: Option<f64>,
 }
 
 /// What stands between evidence and action (DECISION 2.2). Gates only ever remove rollbacks.
@@ -119,6 +158,8 @@ pub enum Gate {
     Severity,
     /// The hold since the end of the grace time is not over.
     Hold,
+    /// It began before the deployment, or others suffer from it as much.
+    Attribution,
 }
 
 /// What the matrix makes of the findings.

@@ -130,6 +130,7 @@ pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
         Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
         Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
         Gate::Severity => format!("not bad enough since it began: {} would be", percent(numbers.severity)),
+        Gate::Attribution => "began before the deployment, or others suffer from it as much".to_owned(),
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
     }
 }
@@ -143,6 +144,8 @@ pub fn failure(failure: &Failure, numbers: Option<&Numbers>) -> String {
         Failure::NeverReady { after } => format!("no replica became ready within {}", duration(*after)),
         Failure::NoReplica { since } => format!("no replica has been available for {}", duration(*since)),
         Failure::ProgressDeadline(words) => format!("the platform gave up the rollout: {words}"),
+        Failure::Answered { about, value, since } => format!("{about} is {value}, for {}", duration(*since)),
+        Failure::Declared { by, reason } => format!("declared by {by}: {reason}"),
     }
 }
 
@@ -398,6 +401,8 @@ pub fn baseline(baseline: &Baseline) -> String {
             duration(errors.span.every.saturating_mul(i32::try_from(errors.intervals).unwrap_or(i32::MAX))),
             percent(errors.upper)
         ),
+        Baseline::Latency(latency) => format!("{:.0} requests timed", latency.requests.abs()),
+        Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),
         Baseline::Probe(probe) => format!(
             "all targets failed in {} of {} round{} in {}",
             probe.all_failed,
@@ -426,6 +431,10 @@ mod tests {
             log_threshold: 9.2,
             hold: SignedDuration::from_mins(2),
             waits_for,
+            measure: crate::verdict::Measure::Share,
+            route: None,
+            expected_delay: None,
+            ambient: None,
         };
         let state = if waits_for.is_some() { FindingState::Passing } else { FindingState::Failing(Failure::Evidence) };
         Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state, numbers: Some(numbers) }

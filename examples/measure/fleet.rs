@@ -27,7 +27,7 @@ use rollbackd_core::observation::{
     Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload,
 };
 use rollbackd_core::plan::Effect;
-use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
+use rollbackd_core::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 use rollbackd_core::task::Route;
 use tokio::sync::Semaphore;
@@ -116,9 +116,20 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<()> {
 /// A service as the configuration makes one of nothing but a platform, a probe and an error ratio.
 pub fn policy(number: usize) -> anyhow::Result<Service> {
     let name = ServiceName::try_from(format!("service-{number:04}"))?;
-    let probe =
-        SignalPolicy { kind: SignalKind::Probe, every: PROBE_EVERY, has_history: false, source: format!("http://{name}.shop.svc/healthz") };
-    let errors = SignalPolicy { kind: SignalKind::Errors, every: ERRORS_EVERY, has_history: true, source: "prometheus main".to_owned() };
+    let probe = SignalPolicy {
+        kind: SignalKind::Probe,
+        role: Role::Own,
+        every: PROBE_EVERY,
+        has_history: false,
+        source: format!("http://{name}.shop.svc/healthz"),
+    };
+    let errors = SignalPolicy {
+        kind: SignalKind::Errors,
+        role: Role::Own,
+        every: ERRORS_EVERY,
+        has_history: true,
+        source: "prometheus main".to_owned(),
+    };
     Ok(Service {
         environment: "production".to_owned(),
         platform: format!("kubernetes shop/deployment/{name}"),
@@ -145,7 +156,7 @@ fn setup(policies: Vec<Service>, windows: Windows, server: Option<&str>) -> anyh
             let adapter: Arc<dyn Signal> = match (settings.kind, server) {
                 (SignalKind::Probe, Some(server)) => Arc::new(Probe::new(probe(server)?, clients.clone())?),
                 (SignalKind::Probe, None) => Arc::new(MadeUpProbe(settings.source.clone())),
-                (SignalKind::Errors, _) => Arc::new(MadeUpErrors(seats.clone())),
+                (_, _) => Arc::new(MadeUpErrors(seats.clone())),
             };
             adapters.signals.insert((policy.name.clone(), signal.clone()), adapter);
         }
@@ -258,6 +269,7 @@ fn scrape(from: Timestamp, to: Timestamp) -> Scrape {
             id: format!("{{code=\"{code}\",instance=\"{target}\",job=\"shop\",namespace=\"shop\"}}"),
             target,
             process_started: Timestamp::from_second(1).ok(),
+            route: None,
             samples: (first..=last).filter_map(sample).collect(),
         }
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use reqwest::header::{HeaderName, HeaderValue as HttpHeaderValue};
-use rollbackd_core::service::{ServiceName, SignalKind, SignalName, SignalPolicy};
+use rollbackd_core::service::{Role, ServiceName, SignalKind, SignalName, SignalPolicy};
 use url::Url;
 
 use super::SignalSettings;
@@ -164,7 +164,8 @@ fn probe(name: &ServiceName, table: Table<'_>) -> Option<Signal> {
     let json = json.and_then(|value| value.table()).and_then(json_expectation);
     table.finish();
     let targets = targets?;
-    let policy = SignalPolicy { kind: SignalKind::Probe, every: signed(every), has_history: false, source: addresses(&targets) };
+    let policy =
+        SignalPolicy { kind: SignalKind::Probe, role: Role::Own, every: signed(every), has_history: false, source: addresses(&targets) };
     let settings = probe::Settings {
         targets,
         method: method.unwrap_or("GET").to_owned(),
@@ -272,7 +273,13 @@ fn from_prometheus(value: &Value<'_>, servers: &Servers, counters: Counters, eve
         unknown_server(value, name, servers);
         return None;
     };
-    let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: true, source: format!("prometheus {name}") };
+    let policy = SignalPolicy {
+        kind: SignalKind::Errors,
+        role: Role::Own,
+        every: signed(every),
+        has_history: true,
+        source: format!("prometheus {name}"),
+    };
     let (total, failed) = counters?;
     Some((policy, SignalSettings::Prometheus(prometheus::Settings { server: server.clone()?, total, failed, every })))
 }
@@ -295,7 +302,8 @@ fn from_endpoints(
     every: Duration,
 ) -> Option<(SignalPolicy, SignalSettings)> {
     let targets = http_urls(value, 64)?;
-    let policy = SignalPolicy { kind: SignalKind::Errors, every: signed(every), has_history: false, source: addresses(&targets) };
+    let policy =
+        SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every: signed(every), has_history: false, source: addresses(&targets) };
     let (total, failed) = counters?;
     Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total, failed, timeout, access })))
 }

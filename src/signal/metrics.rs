@@ -258,7 +258,7 @@ fn series(
         if !seen.insert(id.clone()) {
             return Err(Missing::Malformed(format!("{target}: the series {id} stands in it twice")));
         }
-        series.push(Series { id, target: target.to_owned(), process_started, samples: vec![Sample { at: now, value }] });
+        series.push(Series { id, target: target.to_owned(), process_started, route: None, samples: vec![Sample { at: now, value }] });
     }
     Ok(series)
 }

@@ -433,7 +433,7 @@ fn scrape(total: Vec<Found>, failed: Vec<Found>, starts: &Starts, shift: SignedD
         let id = canonical(name, found.labels.iter().filter(|(label, _)| *label != "__name__"));
         let at = |at: Timestamp| at.checked_add(shift).unwrap_or(at);
         let samples = found.samples.into_iter().map(|sample| Sample { at: at(sample.at), ..sample }).collect();
-        Series { id, target, process_started, samples }
+        Series { id, target, process_started, route: None, samples }
     };
     let total: Vec<_> = total.into_iter().map(series).collect();
     let mut failed: Vec<_> = failed.into_iter().map(series).collect();

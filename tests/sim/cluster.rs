@@ -551,6 +551,7 @@ impl Cluster {
             id: format!("{what}{{pod=\"{}\"}}", pods[0].name),
             target: pods[0].name.clone(),
             process_started: pods.iter().rev().map(|pod| pod.created).find(|created| *created <= to),
+            route: None,
             samples: pods
                 .iter()
                 .flat_map(|pod| pod.between(from, to))

@@ -212,7 +212,7 @@ fn source(world: &World, service: &ServiceName, kind: SignalKind, history: bool)
     let (world, service) = (world.clone(), service.to_string());
     match kind {
         SignalKind::Probe => Arc::new(Probe { world, service }),
-        SignalKind::Errors => Arc::new(Counters { world, service, history }),
+        _ => Arc::new(Counters { world, service, history }),
     }
 }
 

@@ -271,7 +271,7 @@ impl Signal for Optimist {
                 }
                 Reading::Probe(round)
             }
-            missing @ Reading::Missing(_) => missing,
+            other => other,
         }
     }
 

@@ -8,7 +8,7 @@ use rollbackd::platform::kubernetes::Kind;
 use rollbackd_core::command::{Answer, Command};
 use rollbackd_core::entry::{Entry, Record, Scope};
 use rollbackd_core::guard::Limits;
-use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalPolicy, Verification};
+use rollbackd_core::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
@@ -25,9 +25,9 @@ pub fn service(name: &str, kinds: &[(SignalKind, bool)], short: bool) -> Service
     let signal = |&(kind, has_history): &(SignalKind, bool)| {
         let (name, every) = match kind {
             SignalKind::Probe => (probe_signal(), if short { 2 } else { 5 }),
-            SignalKind::Errors => (errors_signal(), if short { 5 } else { 15 }),
+            _ => (errors_signal(), if short { 5 } else { 15 }),
         };
-        (name, SignalPolicy { kind, every: seconds(every), has_history, source: "the simulation".to_owned() })
+        (name, SignalPolicy { kind, role: Role::Own, every: seconds(every), has_history, source: "the simulation".to_owned() })
     };
     let decision = Decision {
         grace: seconds(15),

@@ -8,7 +8,7 @@ use rollbackd_core::evidence::Evidence;
 use rollbackd_core::observation::{
     Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload,
 };
-use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
+use rollbackd_core::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::{Matrix, Response, Severity};
 use rollbackd_core::version::{Version, VersionId};
 
@@ -99,7 +99,7 @@ fn health() -> SignalName {
 
 fn service(day: &Day) -> Service {
     let every = SignedDuration::try_from_secs_f64(day.every).expect("a cadence");
-    let policy = |kind, every, has_history| SignalPolicy { kind, every, has_history, source: "the benchmark".to_owned() };
+    let policy = |kind, every, has_history| SignalPolicy { kind, role: Role::Own, every, has_history, source: "the benchmark".to_owned() };
     let mut signals = BTreeMap::new();
     match day.probe {
         Some(_) => signals.insert(health(), policy(SignalKind::Probe, every, false)),
@@ -256,6 +256,7 @@ impl Counting {
             id: format!("{name}-{}", self.generation),
             target: format!("pod-{}", self.generation),
             process_started: Some(began),
+            route: None,
             samples: Vec::new(),
         };
         Scrape { total: vec![series("all")], failed: vec![series("5xx")] }

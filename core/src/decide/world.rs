@@ -14,7 +14,7 @@ use crate::lifecycle::{Deployment, ServiceState, State, Status};
 use crate::notice::{Notice, NoticeKind};
 use crate::observation::{Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Trouble, Workload};
 use crate::plan::{Effect, EffectRecord};
-use crate::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
+use crate::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use crate::severity::Matrix;
 use crate::task::{self, Task};
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
@@ -197,8 +197,13 @@ pub(crate) fn minutes(minutes: i64) -> SignedDuration {
 
 /// A service that is probed every five seconds.
 pub(crate) fn policy(of: &str) -> Service {
-    let probe =
-        SignalPolicy { kind: SignalKind::Probe, every: seconds(5), has_history: false, source: "http://checkout.test/healthz".to_owned() };
+    let probe = SignalPolicy {
+        kind: SignalKind::Probe,
+        role: Role::Own,
+        every: seconds(5),
+        has_history: false,
+        source: "http://checkout.test/healthz".to_owned(),
+    };
     Service {
         name: name(of),
         environment: "production".to_owned(),

@@ -11,7 +11,7 @@ use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{FIRST_WEIGHT, Mixture, ONE_SAMPLE, one_sample};
-use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Numbers};
+use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// Odds of 1 : 20 against a deployment make it suspect.
 pub(crate) const SUSPECT: f64 = 20.0;
@@ -295,6 +295,10 @@ impl RatioLens {
             log_threshold,
             hold: self.hold,
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
+            measure: Measure::Share,
+            route: None,
+            expected_delay: None,
+            ambient: None,
         }
     }
 

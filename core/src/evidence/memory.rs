@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Excluded;
 use super::interval::{Grouping, Interval};
+use super::latency::Latencies;
+use super::query::Answers;
 use super::rounds::{Round, Rounds};
 use super::sight::Sight;
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
@@ -29,6 +31,10 @@ pub(crate) enum History {
     Errors(Box<Intervals>),
     /// Of probes.
     Probe(Rounds),
+    /// Of histograms.
+    Latency(Latencies),
+    /// Of a question.
+    Query(Answers),
 }
 
 /// Counters, and the intervals of the configured history where the source keeps none.
@@ -49,6 +55,8 @@ impl Memory {
                 newest: VecDeque::new(),
             })),
             SignalKind::Probe => History::Probe(Rounds::default()),
+            SignalKind::Latency => History::Latency(Latencies::new(policy.every)),
+            SignalKind::Query { .. } => History::Query(Answers::default()),
         };
         Self { sight: Sight::default(), history, cluster: None }
     }
@@ -58,6 +66,8 @@ impl Memory {
         match self.history {
             History::Errors(_) => policy.kind == SignalKind::Errors,
             History::Probe(_) => policy.kind == SignalKind::Probe,
+            History::Latency(_) => policy.kind == SignalKind::Latency,
+            History::Query(_) => matches!(policy.kind, SignalKind::Query { .. }),
         }
     }
 
@@ -74,6 +84,8 @@ impl Memory {
                 let kept: Vec<Round> = rounds.iter().filter(|round| counts(&span, excluded, round.at, round.at)).collect();
                 Baseline::Probe(ProbeBaseline::of(&kept, span))
             }
+            History::Latency(latencies) => Baseline::Latency(latencies.baseline(excluded, span)),
+            History::Query(answers) => Baseline::Query(answers.baseline(excluded, span)),
         }
     }
 }

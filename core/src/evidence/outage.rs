@@ -10,7 +10,7 @@ use super::trailing::Onset;
 use crate::baseline::{ProbeBaseline, hold_factor};
 use crate::statistics::dispersion::Counts;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
-use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Numbers};
+use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// The share of rounds in the hold that must be all-failed: one blink in ten does not save a service that is down.
 const SEVERITY: f64 = 0.9;
@@ -132,6 +132,10 @@ impl OutageLens {
             log_threshold,
             hold: self.every.saturating_mul(rounds),
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
+            measure: Measure::Share,
+            route: None,
+            expected_delay: None,
+            ambient: None,
         }
     }
 

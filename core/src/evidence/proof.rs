@@ -8,6 +8,7 @@ use super::Lack;
 use super::interval::Grouping;
 use super::rounds::Round;
 use crate::counter::Increment;
+use crate::observation::Answered;
 use crate::plan::PlanId;
 use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
 use crate::statistics::dispersion::Counts;
@@ -51,6 +52,13 @@ pub(crate) enum SignalProof {
         /// Whether the newest failed.
         failed: bool,
     },
+    /// Histograms of durations.
+    Latency,
+    /// A question of the operator's own.
+    Query {
+        /// Whether it had an answer at the newest look.
+        answered: bool,
+    },
 }
 
 impl Proof {
@@ -70,6 +78,8 @@ impl Proof {
                     cluster: cluster(name),
                 },
                 SignalKind::Probe => SignalProof::Probe { passed: 0, failed: false },
+                SignalKind::Latency => SignalProof::Latency,
+                SignalKind::Query { .. } => SignalProof::Query { answered: false },
             };
             (name.clone(), proof)
         };
@@ -98,6 +108,13 @@ impl Proof {
         }
     }
 
+    /// Takes in the answer to a question.
+    pub(crate) fn take_answer(&mut self, signal: &SignalName, answer: &[Answered]) {
+        if let Some(SignalProof::Query { answered }) = self.signals.get_mut(signal) {
+            *answered = !answer.is_empty();
+        }
+    }
+
     /// What the signal still lacks. `None`: nothing, or it is not asked for a proof.
     pub(crate) fn lack(&self, signal: &SignalName) -> Option<Lack> {
         match self.signals.get(signal)? {
@@ -108,6 +125,8 @@ impl Proof {
                 let lack = Lack::Evidence { signal: signal.clone(), count: total.count, log_evidence, log_threshold };
                 (log_evidence < log_threshold).then_some(lack)
             }
+            SignalProof::Latency => None,
+            SignalProof::Query { answered } => answered.then(|| Lack::Suspect(signal.clone())),
             SignalProof::Probe { failed: true, .. } => Some(Lack::Suspect(signal.clone())),
             SignalProof::Probe { passed, .. } => (*passed < ROUNDS).then(|| lack_of_rounds(signal, f64::from(*passed))),
         }

@@ -12,7 +12,7 @@ use crate::observation::{
     Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Trouble, Workload,
 };
 use crate::plan::PlanId;
-use crate::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
+use crate::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use crate::severity::{Impact, Matrix, Severity};
 use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Verdict};
 use crate::version::{Version, VersionId};
@@ -38,7 +38,7 @@ fn ready() -> SignalName {
 }
 
 fn policy(kind: SignalKind, every: i64) -> SignalPolicy {
-    SignalPolicy { kind, every: seconds(every), has_history: false, source: "http://checkout.test/metrics".to_owned() }
+    SignalPolicy { kind, role: Role::Own, every: seconds(every), has_history: false, source: "http://checkout.test/metrics".to_owned() }
 }
 
 fn service(signals: &[(SignalName, SignalPolicy)]) -> Service {
@@ -127,6 +127,7 @@ impl World {
             id: id.to_owned(),
             target: "pod-1".to_owned(),
             process_started: None,
+            route: None,
             samples: vec![Sample { at: at(self.now), value }],
         };
         let scrape = Scrape { total: vec![series("all", total)], failed: vec![series("5xx", failed)] };
@@ -277,8 +278,8 @@ mod probes {
         world.probe(736, &[true]);
         world.deploy();
         let (after, verdict) = world.until_verdict(60, |world| world.probe(1, &[false])).expect("an outage");
-        assert_eq!(verdict.decisive().and_then(|finding| Some(finding.numbers.as_ref()?.hold)), Some(seconds(45)));
-        assert!((60 + 8 * 5..60 + 15 * 5).contains(&after), "{after}");
+        assert_eq!(verdict.decisive().and_then(|finding| Some(finding.numbers.as_ref()?.hold)), Some(seconds(65)));
+        assert!((60 + 12 * 5..60 + 20 * 5).contains(&after), "{after}");
     }
 
     #[test]
@@ -417,7 +418,7 @@ mod probes {
         let without = world.baselines(at(START), &[incident]);
         let all_failed = |baselines: &BTreeMap<SignalName, Baseline>| match &baselines[&ready()] {
             Baseline::Probe(baseline) => (baseline.rounds, baseline.all_failed, baseline.longest_all_failed),
-            Baseline::Errors(_) => panic!("a probe has a baseline of probes"),
+            _ => panic!("a probe has a baseline of probes"),
         };
         assert_eq!((all_failed(&with), all_failed(&without)), ((1_440, 100, 100), (1_339, 0, 0)));
     }
@@ -606,6 +607,7 @@ mod counters {
             id: id.to_owned(),
             target: "pod-2".to_owned(),
             process_started: Some(at(world.now - 10)),
+            route: None,
             samples: vec![Sample { at: at(world.now), value }],
         };
         let scrape = Scrape { total: vec![series("all-2", 100.0)], failed: vec![series("5xx-2", 80.0)] };
@@ -636,6 +638,7 @@ mod counters {
             id: id.to_owned(),
             target: "pod-1".to_owned(),
             process_started: None,
+            route: None,
             samples: vec![Sample { at: at(START + 105), value }],
         };
         let old = Scrape { total: vec![series("all", total)], failed: vec![series("5xx", failed)] };
@@ -732,6 +735,7 @@ mod counters {
             id: id.to_owned(),
             target: "pod-1".to_owned(),
             process_started: None,
+            route: None,
             samples: samples(per_interval).collect(),
         };
         let history = Scrape { total: vec![series("all", 150.0)], failed: vec![series("5xx", 3.0)] };
@@ -1070,6 +1074,7 @@ mod laws {
                 id: "all".to_owned(),
                 target: "pod-1".to_owned(),
                 process_started: known.then_some(at),
+                route: None,
                 samples: vec![Sample { at, value }],
             };
             Reading::Scrape(Scrape { total: vec![series.clone()], failed: vec![series] })
@@ -1112,6 +1117,7 @@ mod laws {
                     id: id.to_owned(),
                     target: "pod-1".to_owned(),
                     process_started: Some(at(i64::from(started))),
+                    route: None,
                     samples: vec![Sample { at: time, value }, Sample { at: at(world.now), value: value.abs() }],
                 };
                 let scrape = Scrape { total: vec![series("all", total)], failed: vec![series("5xx", failed)] };

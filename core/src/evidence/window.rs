@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::interval::{Grouping, Interval};
+use super::latency::LatencyWindow;
 use super::lens::{Class, RatioLens, Restarts};
 use super::outage::OutageLens;
 use super::platform::HardRules;
+use super::query::QueryWindow;
 use super::rounds::Round;
 use super::trailing::Trailing;
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline};
@@ -51,6 +53,10 @@ pub(crate) enum SignalWindow {
     Errors(Box<ErrorsWindow>),
     /// Rounds of probes.
     Probe(Box<ProbeWindow>),
+    /// Histograms of durations.
+    Latency(Box<LatencyWindow>),
+    /// A question of the operator's own.
+    Query(QueryWindow),
 }
 
 impl Window {
@@ -65,6 +71,8 @@ impl Window {
         let window = |name: &SignalName, policy: &SignalPolicy| match policy.kind {
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
+            SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, start))),
+            SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start)),
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
         Self { deployment, start, hard_rules, signals, alone_since: None }
@@ -77,15 +85,18 @@ impl SignalWindow {
         match (self, baseline) {
             (Self::Errors(window), Baseline::Errors(baseline)) => window.set_baseline(service, baseline),
             (Self::Probe(window), Baseline::Probe(baseline)) => window.set_baseline(service, baseline),
-            (Self::Errors(_), Baseline::Probe(_)) | (Self::Probe(_), Baseline::Errors(_)) => {}
+            (Self::Query(window), Baseline::Query(baseline)) => window.set_baseline(baseline),
+            (Self::Errors(_) | Self::Probe(_) | Self::Latency(_) | Self::Query(_), _) => {}
         }
     }
 
     /// The rows of the matrix that its lenses stand for.
-    pub(crate) fn impacts(&self) -> &'static [Impact] {
+    pub(crate) fn impacts(&self) -> Vec<Impact> {
         match self {
-            Self::Errors(_) => &[Impact::CompleteOutage, Impact::ErrorRatio, Impact::FeatureBroken],
-            Self::Probe(_) => &[Impact::CompleteOutage, Impact::ErrorRatio],
+            Self::Errors(_) => vec![Impact::CompleteOutage, Impact::ErrorRatio, Impact::FeatureBroken],
+            Self::Probe(_) => vec![Impact::CompleteOutage, Impact::ErrorRatio],
+            Self::Latency(_) => vec![Impact::Performance],
+            Self::Query(window) => vec![window.impact()],
         }
     }
 
@@ -94,6 +105,8 @@ impl SignalWindow {
         let (begun, until) = match self {
             Self::Errors(window) => (!window.ratios.is_empty(), window.since),
             Self::Probe(window) => (window.begun, window.latest_begin),
+            Self::Latency(window) => (false, window.since()),
+            Self::Query(_) => return None,
         };
         (!begun).then(|| if now < until { Inconclusive::WarmingUp { until } } else { Inconclusive::NotLooked })
     }
@@ -108,13 +121,15 @@ impl SignalWindow {
                 said.extend(window.ratios.says(log_threshold)?);
                 Some(said)
             }
+            Self::Latency(_) => None,
+            Self::Query(window) => Some(vec![Said { impact: window.impact(), state: window.state(), numbers: None }]),
         }
     }
 
     /// Since when it has failed without a break, where nobody can say whether that is new.
     pub(crate) fn fails_without_measure(&self) -> Option<Timestamp> {
         match self {
-            Self::Errors(_) => None,
+            Self::Errors(_) | Self::Latency(_) | Self::Query(_) => None,
             Self::Probe(window) => window.outage.as_ref()?.fails_without_measure(),
         }
     }
@@ -124,6 +139,7 @@ impl SignalWindow {
         let (ratios, outage) = match self {
             Self::Errors(window) => (&window.ratios, None),
             Self::Probe(window) => (&window.ratios, window.outage.as_ref()),
+            Self::Latency(_) | Self::Query(_) => return false,
         };
         let lenses = ratios.lenses.iter().flatten().map(RatioLens::suspect_at);
         lenses.chain(outage.map(OutageLens::suspect_at)).flatten().any(|at| at > since)

@@ -17,7 +17,7 @@ use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
 use crate::severity::{Impact, Response, Severity};
 use crate::task::{self, Task};
-use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Numbers, Verdict};
+use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
 
 fn service() -> BoxedStrategy<ServiceName> {
@@ -152,6 +152,10 @@ fn numbers() -> BoxedStrategy<Numbers> {
             log_threshold: numbers[6],
             hold,
             waits_for,
+            measure: Measure::Share,
+            route: None,
+            expected_delay: None,
+            ambient: None,
         })
         .boxed()
 }

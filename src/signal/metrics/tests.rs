@@ -33,7 +33,7 @@ async fn look(settings: Settings) -> Result<Scrape, String> {
     match metrics.read(now()).await {
         Reading::Scrape(scrape) => Ok(scrape),
         Reading::Missing(missing) => Err(missing.to_string()),
-        Reading::Probe(_) => panic!("a probe"),
+        other => panic!("not a scrape: {other:?}"),
     }
 }
 
@@ -55,6 +55,7 @@ async fn counters_are_read_with_their_target_and_the_start_of_its_process() {
         id: format!("http_requests_total{{code=\"{code}\",instance=\"{address}\",path=\"/\"}}"),
         target: address.clone(),
         process_started: Some(Timestamp::from_second(1_700_000_000).unwrap()),
+        route: None,
         samples: vec![Sample { at: now(), value }],
     };
     assert_eq!(scrape, Scrape { total: vec![series("200", 100.0), series("500", 3.0)], failed: vec![series("500", 3.0)] });

@@ -82,7 +82,7 @@ fn told(peer: &Peer, reading: Reading) -> Result<Scrape, String> {
     match reading {
         Reading::Scrape(scrape) => Ok(scrape),
         Reading::Missing(missing) => Err(missing.to_string().replace(&peer.at.to_string(), "server")),
-        Reading::Probe(_) => panic!("a probe"),
+        other => panic!("not a scrape: {other:?}"),
     }
 }
 
@@ -124,12 +124,14 @@ async fn raw_samples_come_with_their_series_target_and_process() {
         id: "requests_total{code=\"200\",instance=\"a:80\",job=\"shop\"}".to_owned(),
         target: "shop/a:80".to_owned(),
         process_started: None,
+        route: None,
         samples: vec![sample((NOW - 20) * 1000, 1.0), sample(1_699_999_995_250, 20.0)],
     };
     let second = Series {
         id: "requests_total{code=\"500\",instance=\"b:80\",job=\"shop\"}".to_owned(),
         target: "shop/b:80".to_owned(),
         process_started: Some(Timestamp::from_millisecond(1_699_999_000_500).unwrap()),
+        route: None,
         samples: vec![sample((NOW - 6) * 1000, 7.0)],
     };
     // The failures one second ago belong to a scrape that the answer about all requests didn't have yet.
