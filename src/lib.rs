@@ -20,4 +20,5 @@ pub mod telemetry;
 pub mod systemd;
 pub mod app;
 pub mod demo;
+pub mod replay;
 pub mod cli;
