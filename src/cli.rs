@@ -15,6 +15,7 @@ mod unknown;
 
 pub mod run;
 pub mod check;
+mod test;
 pub mod demo;
 mod status;
 mod history;
@@ -200,6 +201,9 @@ enum Command {
     /// Validate a configuration, with every error at once.
     #[command(after_help = check::HELP)]
     Check(check::Arguments),
+    /// Test a policy with made-up series: which verdict is reached when, and why.
+    #[command(after_help = test::HELP)]
+    Test(test::Arguments),
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]
     Demo(demo::Arguments),
@@ -286,6 +290,7 @@ fn environment() -> Environment {
         state_directory: first("STATE_DIRECTORY"),
         runtime_directory: first("RUNTIME_DIRECTORY"),
         credentials_directory: first("CREDENTIALS_DIRECTORY"),
+        without_secrets: false,
     }
 }
 
@@ -294,6 +299,7 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
     match command {
         Command::Run(arguments) => run::run(&arguments, common, screen),
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
+        Command::Test(arguments) => test::run(&arguments, screen),
         Command::Demo(arguments) => demo::run(&arguments, screen),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
         Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),

@@ -21,4 +21,5 @@ pub mod systemd;
 pub mod app;
 pub mod demo;
 pub mod replay;
+pub mod policy_test;
 pub mod cli;

@@ -17,7 +17,8 @@ pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const SEVERITIES: [(&str, Severity); 4] =
     [("P0", Severity::P0), ("P1", Severity::P1), ("P2", Severity::P2), ("P3", Severity::P3)];
 
-const RESPONSES: [(&str, Response); 3] = [("roll_back", Response::RollBack), ("ask", Response::Ask), ("notify", Response::Notify)];
+pub(super) const RESPONSES: [(&str, Response); 3] =
+    [("roll_back", Response::RollBack), ("ask", Response::Ask), ("notify", Response::Notify)];
 
 /// `[matrix.IMPACT]`, over what `matrix` holds.
 pub(super) fn edit_matrix(matrix: &mut Matrix, table: Option<Table<'_>>) {
@@ -137,6 +138,6 @@ pub(super) fn check_holds(table: &Table<'_>, matrix: &Matrix, decision: &Decisio
 }
 
 /// A duration as people write it.
-fn words(duration: SignedDuration) -> String {
+pub(super) fn words(duration: SignedDuration) -> String {
     humantime::format_duration(duration.unsigned_abs()).to_string()
 }

@@ -140,7 +140,7 @@ fn the_same_text_gives_an_equal_configuration_and_one_change_touches_one_service
 #[test]
 fn the_environment_says_where_state_and_socket_live_unless_the_file_does() {
     let environment =
-        Environment { state_directory: Some("/state".into()), runtime_directory: Some("/runtime".into()), credentials_directory: None };
+        Environment { state_directory: Some("/state".into()), runtime_directory: Some("/runtime".into()), ..Environment::default() };
     let daemon = parse(GOOD, "rollbackd.toml", &environment).unwrap().daemon;
     assert_eq!((daemon.state_directory.as_path(), daemon.socket.as_path()), (Path::new("/state"), Path::new("/runtime/rollbackd.sock")));
     let daemon = parse(&good_with("[daemon]", "socket = \"own.sock\""), "/etc/rollbackd/rollbackd.toml", &environment).unwrap().daemon;
