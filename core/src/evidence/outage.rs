@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::combination::{Source, Tier, Voice};
 use super::lens::{Restarts, SUSPECT};
 use super::rounds::Round;
 use super::trailing::Onset;
@@ -76,6 +77,11 @@ impl OutageLens {
         if self.testable() && self.evidence.log_evidence() >= SUSPECT.ln() {
             self.suspect_at = Some(round.at);
         }
+    }
+
+    /// ln E of it, as a voice in its class.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice { tier: Tier::Outage, source: Source::Probe, log_evidence: self.evidence.log_evidence() }
     }
 
     /// The last time at which the odds against the deployment were high.
