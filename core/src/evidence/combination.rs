@@ -32,7 +32,6 @@ impl Source {
     /// Its weight among those of its class.
     fn weight(self, tier: Tier) -> f64 {
         match (tier, self) {
-            (Tier::Degraded, Self::Errors) => 0.5,
             (Tier::Degraded, Self::Latency) => 0.3,
             (Tier::Degraded, Self::Probe) => 0.2,
             _ => 0.5,

@@ -79,15 +79,14 @@ impl ControlWindow {
         let mut ended = Vec::new();
         self.grouping.take(Counted::own(increments), |interval| ended.push(interval));
         for interval in ended {
-            match self.usual {
-                Some(usual) => self.step(&interval, usual),
-                None => {
-                    if self.waiting.len() >= MOST_WAITING {
-                        self.waiting.pop_front();
-                    }
-                    self.waiting.push_back(interval);
+            let Some(usual) = self.usual else {
+                if self.waiting.len() >= MOST_WAITING {
+                    self.waiting.pop_front();
                 }
-            }
+                self.waiting.push_back(interval);
+                continue;
+            };
+            self.step(&interval, usual);
         }
     }
 

@@ -49,7 +49,7 @@ pub(crate) enum SignalProof {
     /// Counters of requests.
     Errors {
         /// The route that alone is counted, where it was one that had fired.
-        route: Option<(String, Counter)>,
+        route: Option<Box<(String, Counter)>>,
         /// Makes intervals of what was counted.
         grouping: Grouping,
         /// Their sums.
@@ -88,7 +88,7 @@ impl Proof {
         let of = |(name, policy): (&SignalName, &SignalPolicy)| {
             let proof = match policy.kind {
                 SignalKind::Errors => SignalProof::Errors {
-                    route: route(name).map(|route| (route, Counter::new(policy.every))),
+                    route: route(name).map(|route| Box::new((route, Counter::new(policy.every)))),
                     grouping: Grouping::new(policy.every, since),
                     total: Counts { count: 0.0, failed: 0.0 },
                     cluster: cluster(name),
@@ -106,7 +106,7 @@ impl Proof {
     /// Takes in what was counted at a signal, in this look.
     pub(crate) fn take_increments(&mut self, signal: &SignalName, increments: &[Increment], scrape: &Scrape, at: Timestamp) {
         if let Some(SignalProof::Errors { route, grouping, total, .. }) = self.signals.get_mut(signal) {
-            let of_route = route.as_mut().map(|(route, counter)| counter.take_route(scrape, route, at));
+            let of_route = route.as_mut().map(|one| one.1.take_route(scrape, &one.0, at));
             grouping.take(Counted::own(of_route.as_deref().unwrap_or(increments)), |interval| {
                 total.count += interval.counts.count;
                 total.failed += interval.counts.failed;
