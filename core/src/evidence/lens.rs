@@ -10,6 +10,7 @@ use crate::baseline::{ErrorsBaseline, ProbeBaseline, hold_factor};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
+use crate::statistics::expected_delay::Expectation;
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{FIRST_WEIGHT, Mixture, ONE_SAMPLE, Pair, one_sample, two_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
@@ -360,9 +361,23 @@ impl RatioLens {
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
-            expected_delay: None,
+            expected_delay: self.expected_delay(total.count, trailing.covered(), log_threshold),
             ambient: None,
         }
+    }
+
+    /// From an onset at the level of the class, at the traffic so far.
+    fn expected_delay(&self, requests: f64, watched: SignedDuration, log_threshold: f64) -> Option<SignedDuration> {
+        let expectation = Expectation {
+            grace: 0.0,
+            hold: self.hold.as_secs_f64(),
+            rate: requests / watched.as_secs_f64().max(1.0),
+            severity: self.class.severity,
+            tolerance: self.tolerance,
+            cluster: self.cluster,
+            log_threshold,
+        };
+        SignedDuration::try_from_secs_f64(expectation.delay()?).ok()
     }
 
     /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts, nor what came last: where a quarter has too little

@@ -140,7 +140,7 @@ impl OutageLens {
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
-            expected_delay: None,
+            expected_delay: Some(self.every.saturating_mul(rounds)),
             ambient: None,
         }
     }
