@@ -19,6 +19,7 @@ mod reader;
 mod value;
 mod daemon;
 mod policy;
+mod contradiction;
 mod signal;
 mod destination;
 mod service;
@@ -208,7 +209,7 @@ fn whole(root: Table<'_>, environment: &Environment) -> Config {
     let mut common = service::Common { matrix: Matrix::default(), decision: Decision::default(), servers: signal::servers(&root) };
     policy::edit_matrix(&mut common.matrix, root.table("matrix"));
     policy::edit_decision(&mut common.decision, root.table("decision"));
-    policy::check_holds(&root, &common.matrix, &common.decision);
+    contradiction::of_settings(&root, &common.matrix, &common.decision);
     let destinations = destination::destinations(&root);
     if root.optional("notify").is_none_or(|value| value.is_empty_table()) {
         let problem = Problem::lack(0..0, "nobody is told of anything: there is no `notify`");

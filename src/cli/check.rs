@@ -13,8 +13,10 @@ use crate::app;
 use crate::config::{self, Config, Diagnostic, Diagnostics};
 
 mod connections;
+mod unseen;
 
 use connections::Tried;
+use unseen::Unseen;
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
@@ -32,6 +34,7 @@ With `--output json`, one object:
   omitted       how many more there are
   services      their names; none of a file with errors
   destinations  likewise
+  unseen        rows of the matrix that no signal of some services tells: a list of {services, impacts}
   connections   null without --connect; else a list of {what, ok, found}
   error, exit_code   only of a file with errors, as every command prints them";
 
@@ -54,6 +57,7 @@ struct Report<'a> {
     omitted: usize,
     services: Vec<String>,
     destinations: Vec<String>,
+    unseen: Vec<Unseen>,
     connections: Option<Vec<Tried>>,
     #[serde(flatten)]
     refusal: Option<Refusal>,
@@ -81,6 +85,7 @@ pub(super) fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Resu
         omitted: checked.warnings.omitted,
         services: checked.services.keys().map(ToString::to_string).collect(),
         destinations: checked.destinations.keys().cloned().collect(),
+        unseen: unseen::all(&checked),
         connections,
         refusal: None,
     };
@@ -101,6 +106,7 @@ fn refuse(file: &Path, invalid: &Diagnostics, screen: &Screen) -> Result<Exit, S
         omitted: invalid.omitted,
         services: Vec::new(),
         destinations: Vec::new(),
+        unseen: Vec::new(),
         connections: None,
         refusal: Some(Refusal { error: format!("{} has errors", file.display()), exit_code: exit.code() }),
     };
@@ -151,6 +157,9 @@ fn in_words(report: &Report<'_>) -> String {
         counted(services, "service"),
         counted(destinations, "destination")
     );
+    for unseen in &report.unseen {
+        shown.push_str(&format!("{} {}\n", text::faint("note:"), unseen.in_words()));
+    }
     if let Some(connections) = &report.connections {
         let rows = connections.iter().map(|tried| {
             let (state, color) = if tried.ok { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
@@ -190,6 +199,7 @@ mod tests {
             omitted: 0,
             services: vec!["checkout".to_owned()],
             destinations: Vec::new(),
+            unseen: Vec::new(),
             connections: Some(vec![tried(false)]),
             refusal: None,
         };
