@@ -1182,7 +1182,11 @@ fn a_policy_test_that_fails_says_what_came_instead_and_the_others_are_still_run(
 fn policy_tests_are_picked_by_name() {
     let (_directory, file) = policy_test_with("within = \"4m\", not_before", "within = \"150s\", not_before");
     run_alone(&["test", &file, "--run", "feature", "--run", "^while", "-v"]).says(0, &["name: a feature", "name: while Prometheus"]);
-    complains(&run_alone(&["test", &file, "--run", "nothing is called that"]), 2, &["no test has a name that `--run` matches", "a feature that"]);
+    complains(
+        &run_alone(&["test", &file, "--run", "nothing is called that"]),
+        2,
+        &["no test has a name that `--run` matches", "a feature that"],
+    );
     complains(&run_alone(&["test", &file, "--run", "("]), 2, &["--run", "regex parse error"]);
 }
 

@@ -13,6 +13,7 @@ use crate::app;
 use crate::config::{self, Config, Diagnostic, Diagnostics};
 
 mod connections;
+mod traffic;
 mod unseen;
 
 use connections::Tried;
@@ -35,7 +36,7 @@ With `--output json`, one object:
   services      their names; none of a file with errors
   destinations  likewise
   unseen        rows of the matrix that no signal of some services tells: a list of {services, impacts}
-  connections   null without --connect; else a list of {what, ok, found}
+  connections   null without --connect; else a list of {what, ok, found, warnings}
   error, exit_code   only of a file with errors, as every command prints them";
 
 /// The arguments.
@@ -167,6 +168,11 @@ fn in_words(report: &Report<'_>) -> String {
         });
         shown.push('\n');
         shown.push_str(&text::table(["STATE", "WHAT", "WHAT WAS FOUND"], rows));
+        for Tried { what, warnings, .. } in connections {
+            for warning in warnings {
+                shown.push_str(&format!("{} {what}: {warning}\n", text::paint(AnsiColor::Yellow.on_default().bold(), "warning:")));
+            }
+        }
     }
     shown
 }
@@ -180,7 +186,7 @@ mod tests {
     use super::*;
 
     fn tried(ok: bool) -> Tried {
-        Tried { what: "checkout: errors".to_owned(), ok, found: "timed out".to_owned() }
+        Tried { what: "checkout: errors".to_owned(), ok, found: "timed out".to_owned(), warnings: Vec::new() }
     }
 
     #[test]

@@ -145,7 +145,8 @@ fn tested(path: &Path, read: Result<PolicyTests, Vec<Diagnostics>>, only: &[Rege
 
 fn played(test: &Test) -> TestReport {
     let outcomes = policy_test::run(test);
-    let expectations: Vec<_> = test.expectations.iter().zip(outcomes).map(|(expectation, outcome)| of(test, expectation, outcome)).collect();
+    let expectations: Vec<_> =
+        test.expectations.iter().zip(outcomes).map(|(expectation, outcome)| of(test, expectation, outcome)).collect();
     let passed = expectations.iter().all(|expectation| expectation.passed);
     TestReport { name: test.name.clone(), line: test.line, passed, expectations }
 }

@@ -143,7 +143,9 @@ fn sense_of_alpha(settings: &Value<'_>, decision: &Decision) {
     let alpha = decision.alpha;
     if alpha > LARGEST_ALPHA {
         let message = format!("an alpha of {alpha} may roll back one healthy release in {:.0}, for each severity and signal", 1.0 / alpha);
-        value.report(Problem::warning(value.span.clone(), message).help("a tenth of it costs only a fifth more requests; the default is 0.0001"));
+        value.report(
+            Problem::warning(value.span.clone(), message).help("a tenth of it costs only a fifth more requests; the default is 0.0001"),
+        );
     } else if alpha < SMALLEST_ALPHA {
         let message = format!("an alpha of {alpha:e} asks for odds that no history supports, and makes every decision later");
         value.report(Problem::warning(value.span.clone(), message).help("the default is 0.0001, one in ten thousand"));
@@ -154,7 +156,8 @@ fn deadlines(settings: &Value<'_>, decision: &Decision) {
     let (startup, ready) = (decision.startup_deadline, decision.ready_deadline);
     let value = settings.get("startup_deadline").or_else(|| settings.get("ready_deadline"));
     if let Some(value) = value.filter(|_| startup > ready) {
-        let message = format!("obvious trouble may last {}, longer than any rollout may take to become ready, {}", words(startup), words(ready));
+        let message =
+            format!("obvious trouble may last {}, longer than any rollout may take to become ready, {}", words(startup), words(ready));
         value.report(Problem::warning(value.span.clone(), message).help("make `startup_deadline` the shorter one"));
     }
 }

@@ -117,7 +117,8 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
         table.lack(&["service"], "for example `service = \"checkout\"`, here or at the top of the file".to_owned());
     }
     if own_deployed.is_none() && defaults.deployed.is_none() {
-        table.lack(&["deployed"], "for example `deployed = \"1h\"`: a release is compared with what the series count until then".to_owned());
+        table
+            .lack(&["deployed"], "for example `deployed = \"1h\"`: a release is compared with what the series count until then".to_owned());
     }
     let guarded = own_service.or_else(|| defaults.service.clone()).flatten();
     let deployed = own_deployed.or_else(|| defaults.deployed.clone()).flatten().unwrap_or_else(|| vec![SignedDuration::ZERO]);
@@ -203,7 +204,8 @@ fn named(text: &str, value: &Value<'_>) -> Option<(String, BTreeMap<String, Stri
         Err(error) => error.to_string().replace("not a plain selector", "not a series"),
     };
     let problem = Problem::error(value.key_span(), format!("{}: {wrong}", quoted(text)));
-    value.report(problem.help("write its name and labels in quotes: 'http_requests_total{service=\"checkout\",code=\"500\"}' = \"0+5x20\""));
+    value
+        .report(problem.help("write its name and labels in quotes: 'http_requests_total{service=\"checkout\",code=\"500\"}' = \"0+5x20\""));
     None
 }
 
@@ -312,7 +314,8 @@ fn expectation(table: Table<'_>, fed: &Fed<'_>) -> Option<Expectation> {
 /// When: at a time since the begin, or after a time since the deployment; else at the end of all that is made up, of the window, or just
 /// before the next deployment.
 fn at(table: &Table<'_>, fed: &Fed<'_>, started: SignedDuration, next: Option<SignedDuration>) -> Option<SignedDuration> {
-    let values: Vec<(&str, Value<'_>)> = ["at", "after", "within"].into_iter().filter_map(|key| Some((key, table.optional(key)?))).collect();
+    let values: Vec<(&str, Value<'_>)> =
+        ["at", "after", "within"].into_iter().filter_map(|key| Some((key, table.optional(key)?))).collect();
     let just_before = |next: SignedDuration| next.saturating_sub(SignedDuration::from_secs(1)).max(started);
     let Some((key, value)) = values.first() else {
         let (service, feeds) = (fed.service?, fed.feeds?);

@@ -64,9 +64,16 @@ impl Case<'_> {
             }
             Some(reached) => {
                 let late = words::duration(reached.at.saturating_sub(at));
-                why.push(format!("{} came {late} later, at {}: {}", impact.key(), self.moment(reached.at), words::verdict(&reached.verdict)));
+                why.push(format!(
+                    "{} came {late} later, at {}: {}",
+                    impact.key(),
+                    self.moment(reached.at),
+                    words::verdict(&reached.verdict)
+                ));
             }
-            None => why.push(format!("{} was not reached at all, until the test ended at {}", impact.key(), words::duration(self.played.end))),
+            None => {
+                why.push(format!("{} was not reached at all, until the test ended at {}", impact.key(), words::duration(self.played.end)))
+            }
         }
         why.extend(self.newest().map(|reached| format!("reached was {}", self.said(reached))));
         let telling: Vec<&Finding> = self.seen().filter(|finding| finding.impact == impact).collect();
@@ -180,9 +187,9 @@ impl Case<'_> {
                  earlier, as in `0+150x240` (an hour at 15s) with `deployed = \"1h\"`",
                 words::duration(self.started())
             ),
-            Inconclusive::NotTestable { .. } => format!(
-                "no verdict is possible, since the baseline is bad already: {before}; nothing can be called worse than that"
-            ),
+            Inconclusive::NotTestable { .. } => {
+                format!("no verdict is possible, since the baseline is bad already: {before}; nothing can be called worse than that")
+            }
             Inconclusive::WarmingUp { until } => {
                 format!("nothing is judged before {}; `decision.grace`", self.moment(super::feed::since(*until)))
             }
@@ -204,7 +211,12 @@ impl Case<'_> {
         let since = if numbers.count > 0.0 { numbers.failed / numbers.count } else { 0.0 };
         let enough = numbers.severity.max(numbers.tolerance);
         let too_little = |ratio: f64, when: String| {
-            format!("it is not bad enough: {} failed {when}, and {} would be{}", words::percent(ratio), words::percent(enough), above_key(impact))
+            format!(
+                "it is not bad enough: {} failed {when}, and {} would be{}",
+                words::percent(ratio),
+                words::percent(enough),
+                above_key(impact)
+            )
         };
         match (numbers.waits_for, numbers.now) {
             (Some(Gate::Evidence), _) => {
@@ -220,7 +232,9 @@ impl Case<'_> {
                     words::odds(numbers.log_threshold)
                 )
             }
-            (Some(Gate::Persistence), Some(now)) if now < enough => too_little(now, format!("over the last {}", words::duration(numbers.hold))),
+            (Some(Gate::Persistence), Some(now)) if now < enough => {
+                too_little(now, format!("over the last {}", words::duration(numbers.hold)))
+            }
             (Some(Gate::Persistence), _) => format!(
                 "it does not persist: {} or more must fail over {} as a whole, and no quarter of that may contradict; {}",
                 words::percent(enough),

@@ -139,7 +139,10 @@ fn a_setting_that_a_test_changes_is_the_one_that_is_judged_by() {
 #[test]
 fn a_verdict_that_was_not_expected_is_told_with_its_numbers_and_what_would_keep_it_away() {
     let why = why(&failing(90, r#"{ verdict = "none" }"#));
-    says(&why, &["reached was error_ratio at 1h 3m (3m after the deployment): P1 error ratio too high, seen by errors: 60 % failing since"]);
+    says(
+        &why,
+        &["reached was error_ratio at 1h 3m (3m after the deployment): P1 error ratio too high, seen by errors: 60 % failing since"],
+    );
     says(&why, &["if less than 50 % failed (what is tolerated after this history is 12 %), `matrix.error_ratio.above`"]);
     says(&why, &["or if that lasted less than 2m, `decision.hold_p1`"]);
 }
@@ -160,7 +163,10 @@ fn without_a_history_no_verdict_is_possible_and_that_is_said() {
     says(&told, &["no verdict is possible for want of a baseline: of the time before the deployment at 0s, no request seen"]);
     says(&told, &["let the series begin earlier, as in `0+150x240` (an hour at 15s) with `deployed = \"1h\"`"]);
     assert_eq!(why(&text.replace("error_ratio", "inconclusive")), "");
-    says(&why(&text.replace("within = \"8m\", verdict = \"error_ratio", "verdict = \"none")), &["nothing could be", "expect `inconclusive`"]);
+    says(
+        &why(&text.replace("within = \"8m\", verdict = \"error_ratio", "verdict = \"none")),
+        &["nothing could be", "expect `inconclusive`"],
+    );
 }
 
 #[test]
@@ -181,9 +187,8 @@ fn missing_samples_are_inconclusive_and_never_a_verdict() {
 
 #[test]
 fn probes_are_judged_by_rounds() {
-    let text = |rounds: &str, expect: &str| {
-        format!("{HEAD}[[tests]]\nname = \"x\"\nexpect = [{expect}]\n[tests.probes]\nready = \"{rounds}\"\n")
-    };
+    let text =
+        |rounds: &str, expect: &str| format!("{HEAD}[[tests]]\nname = \"x\"\nexpect = [{expect}]\n[tests.probes]\nready = \"{rounds}\"\n");
     assert_eq!(why(&text("okx720 failx20", r#"{ within = "40s", verdict = "complete_outage", signal = "probe.ready" }"#)), "");
     assert_eq!(why(&text("okx720 failx4 okx100", r#"{ after = "5m", verdict = "none" }"#)), "");
     let told = why(&text("okx720 failx20", r#"{ within = "20s", verdict = "complete_outage" }"#));

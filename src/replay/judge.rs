@@ -130,7 +130,9 @@ impl Judge {
         }
         let (id, to) = (current.id, current.not_before);
         let from = to.checked_sub(judged.policy.decision.history).unwrap_or(Timestamp::MIN);
-        let read = |(signal, past): (&SignalName, &Past)| history_read(&self.state, &judged.policy, id, signal, &past.between(from, to, Starts::Unknown));
+        let read = |(signal, past): (&SignalName, &Past)| {
+            history_read(&self.state, &judged.policy, id, signal, &past.between(from, to, Starts::Unknown))
+        };
         let entries: Vec<Entry> = judged.past.iter().flat_map(read).collect();
         self.write(entries, at);
     }
@@ -301,10 +303,8 @@ impl Past {
     fn between(&self, from: Timestamp, to: Timestamp, starts: Starts) -> Scrape {
         let cut = |kept: &BTreeMap<String, Series>| {
             let cut = |series: &Series| {
-                let (first, last) = (
-                    series.samples.partition_point(|sample| sample.at < from),
-                    series.samples.partition_point(|sample| sample.at <= to),
-                );
+                let (first, last) =
+                    (series.samples.partition_point(|sample| sample.at < from), series.samples.partition_point(|sample| sample.at <= to));
                 let process_started = series.process_started.filter(|_| starts == Starts::Known);
                 (first < last).then(|| Series { samples: series.samples[first..last].to_vec(), process_started, ..named(series) })
             };

@@ -89,7 +89,10 @@ mod tests {
         let names: Vec<Vec<&str>> = unseen.iter().map(|unseen| unseen.services.iter().map(ServiceName::as_str).collect()).collect();
         assert_eq!(names, [vec!["a", "c"], vec!["b"]]);
         let words: Vec<String> = unseen.iter().map(Unseen::in_words).collect();
-        assert!(words[1].starts_with("b: no signal tells data_corruption, security_breach, performance, minor_fault; add `latency`"), "{words:?}");
+        assert!(
+            words[1].starts_with("b: no signal tells data_corruption, security_breach, performance, minor_fault; add `latency`"),
+            "{words:?}"
+        );
         assert!(words[0].contains("feature_broken") && words[0].contains("add `errors`, `latency`"), "{words:?}");
     }
 
