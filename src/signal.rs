@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod exposition;
 mod rest;
 mod series;
+pub(crate) use series::canonical;
 
 /// A source of readings.
 ///

@@ -313,6 +313,14 @@ enum Time {
     Milliseconds(i64),
 }
 
+impl Time {
+    /// Whether it lies before the year 9999.
+    fn is_a_date(&self) -> bool {
+        let (Self::Seconds(at) | Self::Milliseconds(at)) = self;
+        at.abs() < 250_000_000_000_000
+    }
+}
+
 /// What stands behind the series: a value, a time, and perhaps an exemplar, which says nothing about the counter.
 fn value_and_time(rest: &[u8]) -> Result<(f64, Time), &'static str> {
     let (value, rest) = word(rest);
@@ -322,6 +330,9 @@ fn value_and_time(rest: &[u8]) -> Result<(f64, Time), &'static str> {
         return Err("a sample without a time");
     }
     let at = time(at).ok_or("the time is not a number")?;
+    if !at.is_a_date() {
+        return Err("the time is no date");
+    }
     match word(rest).0 {
         b"" | b"#" => Ok((value, at)),
         _ => Err("something follows the time"),
