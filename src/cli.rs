@@ -16,6 +16,7 @@ mod unknown;
 pub mod run;
 pub mod check;
 pub mod demo;
+pub mod replay;
 mod status;
 mod history;
 mod explain;
@@ -151,7 +152,7 @@ struct Arguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Common {
-    /// The configuration, for `run` and `check`.
+    /// The configuration, for `run`, `check` and `replay`.
     #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_CONFIG", default_value = "/etc/rollbackd/rollbackd.toml")]
     config: PathBuf,
     /// The daemon's local socket.
@@ -203,6 +204,9 @@ enum Command {
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]
     Demo(demo::Arguments),
+    /// What would have been done about deployments of the past, by this configuration and from recorded samples.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Arguments),
     /// How things are: all services, or one with every check.
     #[command(
         after_help = "Examples:\n  rollbackd status\n  rollbackd status checkout\n  rollbackd status --output json | jq '.services[] | select(.hold)'"
@@ -295,6 +299,7 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
         Command::Run(arguments) => run::run(&arguments, common, screen),
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
         Command::Demo(arguments) => demo::run(&arguments, screen),
+        Command::Replay(arguments) => replay::run(arguments, common, screen),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
         Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),
         Command::Explain(arguments) => wait(explain::run(arguments, &client()?, screen)),
