@@ -53,7 +53,11 @@ pub struct Judge {
     state: State,
     services: BTreeMap<ServiceName, Judged>,
     records: Vec<Record>,
+    last_words: BTreeMap<(ServiceName, DeploymentId), LastWords>,
 }
+
+/// What the checks said of a deployment last, and when: when its window ended, when another one came, or when nothing came any more.
+pub type LastWords = (Timestamp, Vec<Finding>);
 
 /// One service under judgement.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ impl Judge {
             (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, left: None, policy })
         };
         let services = policies.into_iter().map(judged).collect();
-        let mut judge = Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new() };
+        let mut judge = Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new(), last_words: BTreeMap::new() };
         judge.write(vec![Entry::LedgerBegun { ledger: "replay".to_owned() }], Timestamp::MIN);
         judge
     }
@@ -192,8 +196,25 @@ impl Judge {
             if entries.is_empty() {
                 return;
             }
+            if entries.iter().any(ends_window) {
+                self.keep_last_words(name, at);
+            }
             self.write(entries, at);
         }
+    }
+
+    /// Keeps what the checks say of the deployment that is judged, if any is and nothing was kept of it.
+    pub fn keep_last_words(&mut self, name: &ServiceName, at: Timestamp) {
+        let Some(judged) = self.services.get(name).filter(|judged| judged.left.is_none()) else { return };
+        let Some(deployment) = judged.evidence.watched() else { return };
+        let findings = || judged.evidence.findings(&judged.policy, at);
+        self.last_words.entry((name.clone(), deployment)).or_insert_with(|| (at, findings()));
+    }
+
+    /// What the checks said of each deployment last.
+    #[must_use]
+    pub fn last_words(&self, name: &ServiceName, deployment: DeploymentId) -> Option<&LastWords> {
+        self.last_words.get(&(name.clone(), deployment))
     }
 
     /// Writes entries that come from elsewhere: a person's words, say.
@@ -251,6 +272,13 @@ impl Judge {
     pub fn watches(&self, name: &ServiceName) -> bool {
         self.services.get(name).is_some_and(|judged| judged.left.is_none() && judged.evidence.watched().is_some())
     }
+}
+
+fn ends_window(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::WindowPassed { .. } | Entry::WindowExtended { .. } | Entry::WindowFailed { .. } | Entry::Superseded { .. } | Entry::RollbackPlanned { .. }
+    )
 }
 
 /// As a look shows it: with a way back to it, and without any trouble.

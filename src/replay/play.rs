@@ -10,7 +10,6 @@ use rollbackd_core::entry::{DeploymentId, Entry};
 use rollbackd_core::guard::Limits;
 use rollbackd_core::observation::{Missing, Reading, Sample, Scrape, Series};
 use rollbackd_core::service::{Service, ServiceName, SignalName};
-use rollbackd_core::verdict::Finding;
 use rollbackd_core::version::{Version, VersionId};
 
 use super::catalogue::{Catalogue, Kind};
@@ -51,8 +50,6 @@ pub enum Happening {
 pub struct Played {
     /// The judge, with everything that it would have written.
     pub judge: Judge,
-    /// What the checks said of a deployment last: when its window ended, when another one came, or when the samples ended.
-    pub last_words: BTreeMap<(ServiceName, DeploymentId), (Timestamp, Vec<Finding>)>,
     /// How it went around each deployment, if that was asked for.
     pub courses: BTreeMap<(ServiceName, DeploymentId), BTreeMap<SignalName, Vec<Point>>>,
     /// Deployments that a version label told of.
@@ -117,7 +114,6 @@ struct Player<'a> {
 
 #[derive(Default)]
 struct Told {
-    last_words: BTreeMap<(ServiceName, DeploymentId), (Timestamp, Vec<Finding>)>,
     courses: BTreeMap<(ServiceName, DeploymentId), BTreeMap<SignalName, Vec<Point>>>,
     by_label: u64,
 }
@@ -372,7 +368,6 @@ impl<'a> Player<'a> {
             self.look(signal, at);
         }
         let before = self.current(&name);
-        self.keep_last_words(service, at);
         self.judge.deploy(&name, deployed, moment(at));
         let Some((deployment, started)) = self.current(&name).filter(|current| Some(*current) != before) else { return };
         let end = started.checked_add(self.services[service].window).unwrap_or(Timestamp::MAX).as_millisecond().max(at);
@@ -454,19 +449,10 @@ impl<'a> Player<'a> {
         for signal in self.services[service].signals.clone() {
             self.look(signal, at);
         }
-        self.keep_last_words(service, at);
         self.judge.turn(&name, moment(at));
         if self.script.courses {
             self.keep_course_after(service, deployment, at);
         }
-    }
-
-    /// What the checks say of the current deployment, if it is still in its window and nothing was kept yet.
-    fn keep_last_words(&mut self, service: usize, at: i64) {
-        let name = &self.services[service].name;
-        let Some((deployment, _)) = self.current(name).filter(|_| self.judge.watches(name)) else { return };
-        let findings = self.judge.findings(name, moment(at));
-        self.played.last_words.entry((name.clone(), deployment)).or_insert((moment(at), findings));
     }
 
     fn keep_course_before(&mut self, service: usize, deployment: DeploymentId, at: i64) {
@@ -506,8 +492,8 @@ impl<'a> Player<'a> {
                 self.look(signal, end);
             }
             for service in 0..self.services.len() {
-                self.keep_last_words(service, end);
                 let name = self.services[service].name.clone();
+                self.judge.keep_last_words(&name, moment(end));
                 if let Some((deployment, _)) = self.current(&name).filter(|_| self.script.courses && self.judge.watches(&name)) {
                     self.keep_course_after(service, deployment, end);
                 }
@@ -519,11 +505,11 @@ impl<'a> Player<'a> {
                 self.happen(number, at);
             }
         }
-        for service in 0..self.services.len() {
-            self.keep_last_words(service, self.now.max(end));
+        for served in &self.services {
+            self.judge.keep_last_words(&served.name, moment(self.now.max(end)));
         }
-        let Told { last_words, courses, by_label } = self.played;
-        Played { judge: self.judge, last_words, courses, by_label }
+        let Told { courses, by_label } = self.played;
+        Played { judge: self.judge, courses, by_label }
     }
 }
 

@@ -13,6 +13,7 @@ use rollbackd_core::view::{self, FindingView};
 use rollbackd_core::words;
 use serde::Serialize;
 
+use super::judge::LastWords;
 use super::play::{Played, Point};
 
 /// What would have been done about a deployment.
@@ -199,7 +200,7 @@ pub fn judgements(policies: &[Service], mut played: Played, samples_end: Option<
         .iter()
         .filter_map(|((service, deployment), records)| {
             let policy = policies.iter().find(|policy| policy.name == *service)?;
-            let last_words = played.last_words.get(&(service.clone(), *deployment));
+            let last_words = played.judge.last_words(service, *deployment);
             let mut judgement = judgement(policy, records, last_words, samples_end)?;
             judgement.course = courses.get(&(service.clone(), *deployment)).cloned().unwrap_or_default();
             Some(judgement)
@@ -308,7 +309,7 @@ impl<'a> Course<'a> {
 fn judgement(
     policy: &Service,
     records: &[&Record],
-    last_words: Option<&(Timestamp, Vec<Finding>)>,
+    last_words: Option<&LastWords>,
     samples_end: Option<Timestamp>,
 ) -> Option<Judgement> {
     let Entry::DeploymentSeen { service, version, started, .. } = &records.first()?.entry else { return None };
