@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -14,7 +14,7 @@ use super::text::{self, Page, Screen};
 use super::{Common, Exit, Stop, value};
 use crate::config::{self, Config};
 use crate::replay::report::{Decision, Difference, Judgement};
-use crate::replay::{Replay, Report, Request, Run, Samples};
+use crate::replay::{Replay, Report, Request, Run, Samples, page};
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
@@ -96,6 +96,9 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
     let (name, source) = open(&arguments.samples)?;
     replay.read(&name, source).map_err(|error| failed(&error))?;
     let report = replay.judge().map_err(|error| failed(&error))?;
+    if let Some(path) = &arguments.report {
+        write_page(path, &report)?;
+    }
     screen.show(&report, || in_words(&report, screen.is_verbose()))?;
     Ok(if report.samples.whole && report.samples.samples > 0 { Exit::Done } else { Exit::Failed })
 }
@@ -244,10 +247,7 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
     }
 }
 
-/// Writes a page where it was asked for.
-#[expect(dead_code, reason = "the page follows")]
-fn write_page(path: &Path, page: &str) -> Result<(), Stop> {
-    let cannot = |error: io::Error| Stop::Failed(format!("cannot write {}: {error}", path.display()));
-    let mut file = File::create(path).map_err(cannot)?;
-    file.write_all(page.as_bytes()).map_err(cannot)
+fn write_page(path: &Path, report: &Report) -> Result<(), Stop> {
+    let page = page::page(report).map_err(|error| Stop::Failed(format!("cannot make the page: {error}")))?;
+    std::fs::write(path, page).map_err(|error| Stop::Failed(format!("cannot write {}: {error}", path.display())))
 }
