@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 
 use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::entry::Record;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::version::{Version, VersionId};
 use serde::Serialize;
@@ -21,6 +22,7 @@ use report::{Difference, Judgement, Summary};
 use setup::Setup;
 
 pub mod catalogue;
+pub mod history;
 pub mod judge;
 pub mod openmetrics;
 pub mod page;
@@ -37,6 +39,8 @@ pub struct Request {
     pub deployed: Vec<(ServiceName, Timestamp)>,
     /// The label whose new values are deployments.
     pub version_label: Option<String>,
+    /// The records of a daemon: what it saw of the workloads and what people said is played, what it decided is compared.
+    pub ledger: Vec<Record>,
     /// Only these services; all that something was deployed at where it is empty.
     pub services: BTreeSet<ServiceName>,
     /// Whether a deployment is watched on that has not proved itself in its window.
@@ -221,18 +225,20 @@ impl Replay {
     }
 
     fn run(&mut self, name: String, setup: Setup) -> Result<Run, ReplayError> {
+        let follows = !self.request.ledger.is_empty();
         let script = Script {
             policies: setup.policies.clone(),
             limits: setup.limits.clone(),
-            world: World::Stays,
-            watch_on: self.request.watch_on,
+            world: if follows { World::Follows } else { World::Stays },
+            watch_on: self.request.watch_on || follows,
             signals: setup.asked.iter().map(|asked| (asked.service.clone(), asked.signal.clone(), asked.question)).collect(),
             happenings: self.request.happenings(),
-            begins_well: true,
+            begins_well: !follows,
             courses: self.request.courses,
         };
         let played = play::play(&script, &mut self.catalogue).map_err(ReplayError::Kept)?;
-        let deployments = report::judgements(&script.policies, played, self.samples.to);
+        let mut deployments = report::judgements(&script.policies, played, self.samples.to);
+        history::compare(&mut deployments, &self.request.ledger);
         Ok(Run { configuration: name, notes: setup.notes, summary: Summary::of(&deployments), deployments })
     }
 }
@@ -240,7 +246,8 @@ impl Replay {
 impl Request {
     /// The services of a configuration that are replayed.
     fn chosen(&self, config: &Config) -> BTreeSet<ServiceName> {
-        let told: BTreeSet<&ServiceName> = self.deployed.iter().map(|(service, _)| service).collect();
+        let recorded = self.ledger.iter().filter_map(|record| record.entry.service());
+        let told: BTreeSet<&ServiceName> = self.deployed.iter().map(|(service, _)| service).chain(recorded).collect();
         let is_chosen = |service: &&ServiceName| match (self.services.is_empty(), self.version_label.is_some()) {
             (false, _) => self.services.contains(*service),
             (true, true) => true,
@@ -254,7 +261,7 @@ impl Request {
         if self.version_label.is_some() {
             return None;
         }
-        let first = self.deployed.iter().map(|(_, at)| *at).min()?;
+        let first = self.happenings().iter().map(|(at, ..)| *at).min()?;
         let policies = setups.iter().flat_map(|(_, setup)| &setup.policies);
         let history = policies.map(|policy| policy.decision.history).max().unwrap_or_default();
         first.checked_sub(history.max(WEEK).saturating_add(SignedDuration::from_hours(2))).ok()
@@ -264,11 +271,13 @@ impl Request {
         let mut deployed = self.deployed.clone();
         deployed.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
         deployed.dedup();
-        let deployed = deployed.into_iter().map(|(service, at)| {
+        let told = deployed.into_iter().map(|(service, at)| {
             let version = Version { id: VersionId(format!("{service}@{at}")), name: format!("the version deployed at {at}") };
             (at, service, Happening::Deployed(Deployed { version, not_before: at, rolled_out: true, change: None }))
         });
-        deployed.collect()
+        let mut happenings: Vec<_> = history::happenings(&self.ledger).into_iter().chain(told).collect();
+        happenings.sort_by_key(|(at, ..)| *at);
+        happenings
     }
 }
 

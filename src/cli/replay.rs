@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Style};
 use jiff::Timestamp;
+use rollbackd_core::entry::Record;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::words;
 
 use super::text::{self, Page, Screen};
 use super::{Common, Exit, Stop, value};
 use crate::config::{self, Config};
+use crate::ledger::Ledger as _;
+use crate::ledger::sqlite::Sqlite;
 use crate::replay::report::{Decision, Difference, Judgement};
 use crate::replay::{Replay, Report, Request, Run, Samples, page};
 
@@ -45,6 +48,9 @@ pub struct Arguments {
     /// Take every new value of this label for a deployment.
     #[arg(long, value_name = "LABEL")]
     version_label: Option<String>,
+    /// The ledger of a daemon, or its state directory (a copy is read): its deployments are played, and what it decided is compared.
+    #[arg(long, value_name = "PATH")]
+    ledger: Option<PathBuf>,
     /// Only this service. May be given many times.
     #[arg(long, value_name = "NAME", value_parser = value::service)]
     service: Vec<ServiceName>,
@@ -88,6 +94,7 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
     let request = Request {
         deployed: arguments.deployed,
         version_label: arguments.version_label,
+        ledger: arguments.ledger.as_deref().map(read_ledger).transpose()?.unwrap_or_default(),
         services: arguments.service.into_iter().collect(),
         watch_on: arguments.watch_on,
         courses: arguments.report.is_some(),
@@ -133,8 +140,8 @@ fn check_names(arguments: &Arguments, configs: &[(String, Config)]) -> Result<()
     if let Some((left_out, _)) = arguments.deployed.iter().find(|(service, _)| !chosen.is_empty() && !chosen.contains(service)) {
         return Err(Stop::Usage(format!("--deployed names {left_out}, and --service leaves it out")));
     }
-    if arguments.deployed.is_empty() && arguments.version_label.is_none() {
-        let words = "nothing was deployed: say --deployed SERVICE=TIME, or --version-label LABEL";
+    if arguments.deployed.is_empty() && arguments.version_label.is_none() && arguments.ledger.is_none() {
+        let words = "nothing was deployed: say --deployed SERVICE=TIME, --version-label LABEL or --ledger PATH";
         return Err(Stop::Usage(words.to_owned()));
     }
     Ok(())
@@ -154,6 +161,27 @@ fn open(path: &Path) -> Result<(String, Box<dyn Read>), Stop> {
         return Err(Stop::Usage(format!("{name} is compressed: zcat {name} | rollbackd replay --samples - …")));
     }
     Ok((name, Box::new(io::Cursor::new(magic[..length].to_vec()).chain(file))))
+}
+
+/// The records of a ledger. A daemon may be using it, and nothing of it may be changed, so it is a copy that is read.
+fn read_ledger(path: &Path) -> Result<Vec<Record>, Stop> {
+    let file = if path.is_dir() { path.join("ledger.sqlite3") } else { path.to_owned() };
+    let cannot = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot read the ledger {}: {error}", file.display()));
+    let copy = tempfile::tempdir().map_err(|error| cannot(&error))?;
+    let to = copy.path().join("ledger.sqlite3");
+    std::fs::copy(&file, &to).map_err(|error| cannot(&error))?;
+    let log = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push("-wal");
+        PathBuf::from(name)
+    };
+    if log(&file).exists() {
+        std::fs::copy(log(&file), log(&to)).map_err(|error| cannot(&error))?;
+    }
+    let mut records = Vec::new();
+    let mut ledger = Sqlite::open(copy.path()).map_err(|error| cannot(&error))?;
+    ledger.replay(&mut |record| records.push(record)).map_err(|error| cannot(&error))?;
+    Ok(records)
 }
 
 fn in_words(report: &Report, verbose: bool) -> String {
@@ -237,6 +265,10 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
         page.fact("decided", format_args!("{}, {after} after the deployment and {since} after the onset", words::time(decided)));
     }
     page.fact("why", &judgement.why);
+    if let Some(recorded) = &judgement.recorded {
+        let at = recorded.decided.map_or_else(String::new, |at| format!(" at {}", words::time(at)));
+        page.fact("recorded", format_args!("{}{at}", recorded.decision.words()));
+    }
     if verbose || judgement.decided.is_some() {
         for (signal, before) in &judgement.before {
             page.fact("before", format_args!("{signal}: {before}"));

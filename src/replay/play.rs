@@ -358,7 +358,30 @@ impl<'a> Player<'a> {
         let Some(service) = self.services.iter().position(|served| served.name == *name) else { return };
         match happening {
             Happening::Deployed(deployed) => self.deploy(service, deployed, at),
-            Happening::Said(entry) => self.judge.write(vec![entry.clone()], moment(at)),
+            Happening::Said(entry) => {
+                let entry = self.as_here(service, entry.clone());
+                self.judge.write(vec![entry], moment(at));
+                let name = self.services[service].name.clone();
+                self.judge.turn(&name, moment(at));
+            }
+        }
+    }
+
+    /// What was said of a deployment names it by its number in another ledger.
+    fn as_here(&self, service: usize, entry: Entry) -> Entry {
+        let Some(known) = self.judge.state().service(&self.services[service].name) else { return entry };
+        let Some(current) = known.current else { return entry };
+        match entry {
+            Entry::DeploymentAnnounced { service, deployment: Some(_), started, change, by } => {
+                Entry::DeploymentAnnounced { service, deployment: Some(current), started, change, by }
+            }
+            Entry::RollbackPlanned { mut plan } => {
+                plan.deployment = current;
+                let target = known.deployments.values().rev().find(|deployment| deployment.version.id == plan.to.id);
+                plan.to_deployment = target.map_or(current, |target| target.id);
+                Entry::RollbackPlanned { plan }
+            }
+            other => other,
         }
     }
 

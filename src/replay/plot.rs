@@ -49,7 +49,7 @@ const MOST_POINTS: usize = 480;
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 848.0;
-const TOP: f64 = 30.0;
+const TOP: f64 = 44.0;
 const BOTTOM: f64 = 190.0;
 const TRAFFIC: f64 = 232.0;
 const HEIGHT: f64 = 252.0;
@@ -100,7 +100,7 @@ impl Plot<'_> {
         let to = marked.fold(number(last.at), f64::max).max(from + 1.0);
         let highest = points.iter().filter_map(ratio).fold(0.0, f64::max);
         let tolerance = self.levels.iter().map(|level| level.ratio).filter(|level| *level <= 4.0 * highest).fold(highest, f64::max);
-        let nice = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 0.75];
+        let nice = [0.001, 0.002, 0.004, 0.008, 0.02, 0.04, 0.08, 0.2, 0.4, 0.8];
         let top = nice.into_iter().find(|top| *top >= tolerance * 1.1).unwrap_or(1.0);
         Some(Scale { from, to, top, most: points.iter().map(|point| point.requests).fold(0.0, f64::max) })
     }
@@ -108,8 +108,8 @@ impl Plot<'_> {
     fn marks(&self, svg: &mut String, scale: &Scale) {
         for (place, mark) in self.marks.iter().enumerate() {
             let x = scale.x(milliseconds(mark.at));
-            // Two rows, so that moments that are near each other can be read.
-            let y = if place % 2 == 0 { 12.0 } else { 25.0 };
+            // Each on a line of its own, so that moments that are near each other can be read.
+            let y = 11.0 + 12.0 * f64::from(u32::try_from(place % 3).unwrap_or(0));
             let anchor = if x > RIGHT - 120.0 { " end" } else { "" };
             let shift = if anchor.is_empty() { 4.0 } else { -4.0 };
             let _ = write!(svg, "<path class=\"mark {}\" d=\"M{x:.1} {:.1}V{BOTTOM}\"/>", mark.name, y - 9.0);
@@ -216,7 +216,7 @@ mod tests {
         let levels = vec![Level { ratio: 0.5, name: "severity", words: "bad from" }];
         let svg = Plot { points: &points, every: SignedDuration::from_secs(15), marks, levels }.svg();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>"));
-        for part in [">deployed<", ">bad from 50 %<", "up to 10 requests a second", ">75 %<"] {
+        for part in [">deployed<", ">bad from 50 %<", "up to 10 requests a second", ">80 %<"] {
             assert!(svg.contains(part), "{part} in {svg}");
         }
         assert!(svg.len() < 40_000, "{}", svg.len());

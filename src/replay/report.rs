@@ -306,6 +306,19 @@ impl<'a> Course<'a> {
     }
 }
 
+/// What the records of a ledger say was decided about each deployment, by its service and its start.
+#[must_use]
+pub fn recorded(records: &[Record]) -> BTreeMap<(ServiceName, Timestamp), Recorded> {
+    let of_deployment = by_deployment(records);
+    let recorded = |records: &Vec<&Record>| {
+        let Entry::DeploymentSeen { service, started, .. } = &records.first()?.entry else { return None };
+        let decided = Course::of(records).decision();
+        let (decision, decided) = decided.map_or((Decision::LeftAlone, None), |(decision, at)| (decision, Some(at)));
+        Some(((service.clone(), *started), Recorded { decision, decided }))
+    };
+    of_deployment.values().filter_map(recorded).collect()
+}
+
 fn judgement(
     policy: &Service,
     records: &[&Record],
