@@ -195,6 +195,11 @@ impl Past {
         }
     }
 
+    /// Forgets hours that are kept elsewhere.
+    pub fn forget(&mut self, hours: &[Hour]) {
+        self.hours.retain(|hour, _| !hours.contains(hour));
+    }
+
     /// Whether anything is known of an hour.
     #[must_use]
     pub fn knows(&self, hour: Hour) -> bool {
