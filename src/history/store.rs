@@ -263,7 +263,7 @@ mod tests {
     }
 
     fn now() -> Timestamp {
-        hour(100).begin()
+        hour(100).begin() + SignedDuration::from_mins(1)
     }
 
     async fn numbers(store: &Store, of: &str) -> Vec<i64> {

@@ -147,7 +147,7 @@ async fn what_another_process_had_fetched_before_it_was_killed_is_not_fetched_ag
     assert!(cut.is_err(), "it was killed");
     assert_eq!(source.asked().len(), 3);
     let (baseline, _) = gathered(&source, &Store::in_directory(directory.path()), DAY).await;
-    assert_eq!(source.asked()[..2], [("21 10:20".to_owned(), 21), ("21 05:00".to_owned(), 121)]);
+    assert_eq!(source.asked()[..2], [("21 10:20".to_owned(), 21), ("21 05:00".to_owned(), 241)]);
     assert_eq!(baseline.requests, 24.0 * 240.0 * 10.0);
 }
 
