@@ -1,6 +1,8 @@
 //! How it was before the deployment: a summary, small enough to be recorded. It says how bad the service was, how much its failures
 //! cluster, and how long it was bad in one piece; from that the lenses take their tolerance, their tempering and their holds.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +101,9 @@ pub struct ErrorsBaseline {
     pub knows_a_day: bool,
     /// How often the service was bad by itself, for several levels of badness.
     pub bad: Vec<BadIntervals>,
+    /// The same of its busiest routes, where the signal tells them apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, ErrorsBaseline>,
 }
 
 /// How often at least a certain share of an interval's requests failed.
@@ -178,6 +183,7 @@ impl ErrorsBaseline {
             cluster: Level::of(&calm).cluster,
             upper,
             knows_a_day,
+            routes: BTreeMap::new(),
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, above, prior)).collect(),
             span,
         }

@@ -2,19 +2,20 @@
 //! restarts, new series, gaps and doubles are the same; it is small enough to be kept in a file; and it is the same however it was fetched:
 //! what ends within an hour belongs to that hour and to no other. What an incident made of it is left out when it is used, not here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::counter::{Counter, Increment};
-use crate::evidence::interval::{Grouping, Interval};
-use crate::observation::{Reading, Scrape, Series};
+use crate::evidence::interval::{self, Grouping, Interval};
+use crate::observation::{Reading, Scrape};
+use crate::statistics::dispersion::Counts;
 
 mod code;
 mod strand;
 
 use self::code::{Reader, Writer};
-use self::strand::Strand;
+use self::strand::{Row, Strand};
 
 /// An hour of the clock (UTC), counted from 1970 on. What ends at its begin belongs to the one before, what ends at its end belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,19 +152,18 @@ impl Past {
 
     fn take_scrape(&mut self, scrape: &Scrape, from: Timestamp, to: Timestamp) {
         self.hours.retain(|hour, _| hour.end() <= from || hour.begin() >= to);
-        self.count(scrape, None, from, to);
+        let all = Counter::new(self.every).take(scrape, to);
+        self.count(all, None, from, to);
         for route in busiest_routes(scrape) {
-            let of_route = |series: &&Series| series.route.as_deref() == Some(route);
-            let of_route = |series: &[Series]| series.iter().filter(of_route).cloned().collect();
-            self.count(&Scrape { total: of_route(&scrape.total), failed: of_route(&scrape.failed) }, Some(route), from, to);
+            let of_route = Counter::new(self.every).take_route(scrape, route, to);
+            self.count(of_route, Some(route), from, to);
         }
     }
 
-    fn count(&mut self, scrape: &Scrape, route: Option<&str>, from: Timestamp, to: Timestamp) {
-        let increments = Counter::new(self.every).take(scrape, to);
-        let inside: Vec<Increment> = increments.into_iter().filter(|one| one.at > from && one.at <= to).collect();
-        for hour in inside.chunk_by(|a, b| Hour::of(a.at) == Hour::of(b.at)) {
-            Grouping::new(self.every, Timestamp::MIN).take(hour, |interval| self.push_to(route, interval));
+    fn count(&mut self, mut increments: Vec<Increment>, route: Option<&str>, from: Timestamp, to: Timestamp) {
+        increments.retain(|one| one.at > from && one.at <= to);
+        for hour in increments.chunk_by(|a, b| Hour::of(a.at) == Hour::of(b.at)) {
+            Grouping::new(self.every, Timestamp::MIN).take(interval::Counted::own(hour), |interval| self.push_to(route, interval));
         }
     }
 
@@ -174,7 +174,7 @@ impl Past {
 
     fn push_to(&mut self, route: Option<&str>, interval: Interval) {
         let hour = Hour::of(interval.at);
-        self.hours.entry(hour).or_default().strand(route).push(hour, self.every, &interval);
+        self.hours.entry(hour).or_default().strand(route).push(hour, self.every, Row { from: interval.from, at: interval.at, counts: interval.counts });
     }
 
     /// Forgets what ended before `oldest`, and the oldest hours that are too much for `most_bytes`; the newest hour stays in any case.
@@ -243,6 +243,16 @@ impl Past {
         self.intervals_of(|counted| Some(&counted.all))
     }
 
+    /// The routes of which something is known by themselves.
+    pub(crate) fn routes(&self) -> BTreeSet<&str> {
+        self.hours.values().flat_map(|counted| &counted.routes).map(|(route, _)| route.as_str()).collect()
+    }
+
+    /// What was counted on one of them. In an hour in which others were busier it is a gap.
+    pub(crate) fn route(&self, route: &str) -> Vec<Interval> {
+        self.intervals_of(|counted| counted.routes.iter().find(|(known, _)| known == route).map(|(_, strand)| strand))
+    }
+
     fn intervals_of(&self, strand: impl Fn(&Counted) -> Option<&Strand>) -> Vec<Interval> {
         let mut intervals: Vec<Interval> = Vec::new();
         for (hour, counted) in &self.hours {
@@ -251,7 +261,7 @@ impl Past {
                 // As the live path counts it: what comes after a gap covers one look.
                 let since = intervals.last().map_or(row.from, |before| before.at);
                 let covered = row.at.duration_since(since).clamp(SignedDuration::ZERO, self.every);
-                intervals.push(Interval { from: row.from, at: row.at, covered, counts: row.counts });
+                intervals.push(Interval { from: row.from, at: row.at, covered, counts: row.counts, beside: Counts { count: 0.0, failed: 0.0 } });
             }
         }
         intervals

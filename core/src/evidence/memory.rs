@@ -2,12 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Excluded;
-use super::interval::{Grouping, Interval};
+use super::interval::{Counted, Grouping, Interval};
 use super::latency::Latencies;
 use super::query::Answers;
 use super::rounds::{Round, Rounds};
 use super::sight::Sight;
+use super::{Excluded, routes};
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
 use crate::counter::{Counter, Increment};
 use crate::observation::{Missing, Scrape};
@@ -117,7 +117,7 @@ impl Intervals {
 
     fn remember(&mut self, service: &Service, increments: &[Increment], at: Timestamp) {
         let Self { grouping, past, .. } = self;
-        grouping.take(increments, |interval| past.push(interval));
+        grouping.take(Counted::own(increments), |interval| past.push(interval));
         past.shorten(at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN), Self::MOST_BYTES);
     }
 }
@@ -134,8 +134,9 @@ pub(crate) fn baseline_of_history(
     let increments = Counter::new(policy.every).take(history, start);
     let before: Vec<Increment> = increments.into_iter().filter(|one| counts(&span, excluded, one.from, one.at)).collect();
     let mut intervals = Vec::new();
-    Grouping::new(policy.every, Timestamp::MIN).take(&before, |interval| intervals.push(interval));
-    Baseline::Errors(ErrorsBaseline::of(&intervals, span))
+    Grouping::new(policy.every, Timestamp::MIN).take(Counted::own(&before), |interval| intervals.push(interval));
+    let routes = routes::baselines(policy, history, &span, excluded);
+    Baseline::Errors(ErrorsBaseline { routes, ..ErrorsBaseline::of(&intervals, span) })
 }
 
 /// The baseline of what is known of the past, be it fetched or remembered.
@@ -154,15 +155,22 @@ pub(crate) fn baseline_of_past(
 }
 
 fn baseline_of_intervals(past: &Past, span: Span, excluded: &[Excluded]) -> Baseline {
-    let all = past.intervals();
+    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), &span, excluded))).collect();
+    routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
+    routes.truncate(routes::BUSIEST);
+    let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();
+    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), &span, excluded) })
+}
+
+fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {
     let inside = |span: &Span| -> Vec<Interval> { all.iter().filter(|one| counts(span, excluded, one.from, one.at)).copied().collect() };
-    let kept = inside(&span);
+    let kept = inside(span);
     // A half hour that the history doesn't reach back to says how it is at this time of the day or week, and nothing else.
     let before = Past::half_hours(span.to).into_iter().filter(|(_, to)| *to < span.from);
     let others: Vec<_> = before.map(|(from, to)| inside(&Span { from, to, ..span.clone() })).collect();
     let known_from = kept.first().map_or(span.to, Interval::begin).max(span.from);
-    let baseline = ErrorsBaseline::of(&kept, Span { from: known_from, ..span });
-    Baseline::Errors(others.iter().fold(baseline, |baseline, half_hour| baseline.and_local(half_hour)))
+    let baseline = ErrorsBaseline::of(&kept, Span { from: known_from, ..span.clone() });
+    others.iter().fold(baseline, |baseline, half_hour| baseline.and_local(half_hour))
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
@@ -171,6 +179,6 @@ fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
 }
 
 /// Whether what was between two moments is history: inside the span, and outside everything that is excluded.
-fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
+pub(crate) fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
     from >= span.from && to <= span.to && !excluded.iter().any(|(begin, end)| to >= *begin && from <= *end)
 }

@@ -5,7 +5,6 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Hour;
 use super::code::{Reader, Writer};
-use crate::evidence::interval::Interval;
 use crate::statistics::dispersion::Counts;
 
 /// Intervals of one hour.
@@ -29,15 +28,15 @@ impl Strand {
     /// Goes on with an interval. One that ends before the last one is not counted: it can't come from a [`Grouping`].
     ///
     /// [`Grouping`]: crate::evidence::interval::Grouping
-    pub(super) fn push(&mut self, hour: Hour, every: SignedDuration, interval: &Interval) {
+    pub(super) fn push(&mut self, hour: Hour, every: SignedDuration, row: Row) {
         let before = self.before(hour);
-        let at = interval.at.as_millisecond();
+        let at = row.at.as_millisecond();
         if at < before || self.number == u32::MAX {
             return;
         }
         self.code.signed(at - before - milliseconds(every));
-        self.code.signed(before - interval.from.as_millisecond());
-        self.code.counts(interval.counts);
+        self.code.signed(before - row.from.as_millisecond());
+        self.code.counts(row.counts);
         self.number += 1;
         self.last = at;
     }
@@ -60,8 +59,8 @@ impl Strand {
         let number = u32::try_from(reader.number()?).ok()?;
         let mut strand = Self::default();
         for _ in 0..number {
-            let Row { from, at, counts } = next(reader, strand.before(hour), every)?;
-            strand.push(hour, every, &Interval { from, at, covered: SignedDuration::ZERO, counts });
+            let row = next(reader, strand.before(hour), every)?;
+            strand.push(hour, every, row);
         }
         (strand.number == number && (number == 0 || strand.last <= hour.next().begin_millisecond())).then_some(strand)
     }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::observation::Sample;
+use crate::observation::{Sample, Series};
 
 const EVERY: SignedDuration = SignedDuration::from_secs(15);
 
@@ -138,7 +138,7 @@ fn routes_are_counted_by_themselves_too_and_only_the_busiest() {
     assert_eq!(again, past);
     let routes: Vec<_> = again.hours[&hour].routes.iter().map(|(route, _)| route.as_str()).collect();
     assert_eq!(routes, ["/19", "/18", "/17", "/16", "/15", "/14", "/13", "/12"]);
-    let busiest = again.intervals_of(|counted| counted.routes.first().map(|(_, strand)| strand));
+    let busiest = again.route("/19");
     assert_eq!(busiest.iter().map(|one| one.counts.count).sum::<f64>(), 240.0 * 190.0);
 }
 
