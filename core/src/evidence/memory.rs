@@ -136,6 +136,7 @@ pub(crate) fn baseline_of_history(
     let mut intervals = Vec::new();
     Grouping::new(policy.every, Timestamp::MIN).take(Counted::own(&before), |interval| intervals.push(interval));
     let routes = routes::baselines(policy, history, &span, excluded);
+    let span = Span { from: intervals.first().map_or(span.to, Interval::begin).max(span.from), ..span };
     Baseline::Errors(ErrorsBaseline { routes, ..ErrorsBaseline::of(&intervals, span) })
 }
 

@@ -220,3 +220,177 @@ proptest! {
         prop_assert!((sums(&past).0 - expected).abs() < 1e-6, "{} {}", sums(&past).0, expected);
     }
 }
+
+mod baselines {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::baseline::{Baseline, ErrorsBaseline};
+    use crate::decide::world::policy;
+    use crate::entry::DeploymentId;
+    use crate::evidence::{Evidence, Excluded};
+    use crate::service::{Role, Service, SignalKind, SignalName, SignalPolicy};
+    use crate::severity::Impact;
+
+    fn errors() -> SignalName {
+        SignalName("errors".to_owned())
+    }
+
+    /// A service that knows so many hours of its past, at most.
+    fn service(history: i64) -> Service {
+        let mut service = policy("checkout");
+        let errors_policy =
+            SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every: EVERY, has_history: true, source: "prometheus main".to_owned() };
+        service.signals = BTreeMap::from([(errors(), errors_policy)]);
+        service.decision.history = SignedDuration::from_hours(history);
+        service
+    }
+
+    /// A hundred requests between two scrapes, and so many failures of them at a time.
+    fn counted(from: i64, to: i64, requests: f64, failures: impl Fn(i64) -> f64) -> Past {
+        let (mut all, mut failed) = (vec![], vec![]);
+        let (mut total, mut bad) = (0.0, 0.0);
+        for second in (from..=to).step_by(15) {
+            total += requests;
+            bad += failures(second);
+            all.push(Sample { at: at(second), value: total });
+            failed.push(Sample { at: at(second), value: bad });
+        }
+        let series = |id: &str, samples| Series { id: id.to_owned(), target: "a".to_owned(), process_started: None, route: None, samples };
+        let mut past = Past::new(EVERY);
+        past.take(&Reading::Scrape(Scrape { total: vec![series("all", all)], failed: vec![series("5xx", failed)] }), at(from), at(to));
+        past
+    }
+
+    fn baseline(history: i64, past: &Past, excluded: &[Excluded]) -> ErrorsBaseline {
+        match Evidence::baseline_of_past(&service(history), &errors(), past, at(0), excluded) {
+            Baseline::Errors(baseline) => baseline,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const DAY: i64 = 24 * 3600;
+
+    #[test]
+    fn a_day_in_pieces_gives_the_baseline_that_all_raw_samples_give() {
+        let scrape = replicas(4, -DAY - 120, 0);
+        let mut past = Past::new(EVERY);
+        for hour in (-24..0).rev() {
+            fetch(&mut past, &scrape, hour, 1);
+        }
+        let whole = Evidence::baseline_of_history(&service(24), &errors(), &scrape, at(0), &[]);
+        let Baseline::Errors(whole) = whole else { panic!("{whole:?}") };
+        let pieced = baseline(24, &past, &[]);
+        assert!(pieced.knows_a_day && whole.knows_a_day);
+        // The replicas' scrapes that were under way at the begin belong to neither.
+        assert!((pieced.requests - whole.requests).abs() <= 40.0, "{} {}", pieced.requests, whole.requests);
+        assert!((pieced.upper - whole.upper).abs() < 1e-4 && (pieced.cluster - whole.cluster).abs() < 0.1, "{pieced:?} {whole:?}");
+    }
+
+    #[test]
+    fn last_weeks_bad_half_hour_is_tolerated_at_its_hour_and_is_no_part_of_the_day() {
+        let mut past = counted(-DAY, 0, 100.0, |_| 0.0);
+        let calm = baseline(24, &past, &[]);
+        let week = -7 * DAY;
+        past.join(counted(week - 3600, week + 3600, 100.0, |second| if (week..week + 1800).contains(&second) { 8.0 } else { 0.0 }));
+        let batch = baseline(24, &past, &[]);
+        assert_eq!((batch.requests, batch.failed, batch.span.from), (calm.requests, 0.0, calm.span.from));
+        assert!(calm.upper < 0.001 && batch.upper > 0.08, "{} {}", calm.upper, batch.upper);
+        let incident = [(at(week - 60), at(week + 1860))];
+        assert!(baseline(24, &past, &incident).upper < 0.001, "what was ours is left out there too");
+    }
+
+    #[test]
+    fn a_history_that_is_shorter_than_a_day_knows_yesterdays_half_hour_too() {
+        let mut past = counted(-2 * 3600, 0, 100.0, |_| 0.0);
+        past.join(counted(-DAY, -DAY + 3600, 100.0, |second| if second <= -DAY + 1800 { 8.0 } else { 0.0 }));
+        let batch = baseline(2, &past, &[]);
+        assert!(batch.upper > 0.08 && !batch.knows_a_day && batch.failed.abs() < 1.0, "{batch:?}");
+    }
+
+    #[test]
+    fn a_half_hour_in_which_nobody_asked_anything_says_nothing() {
+        let quiet_then = |second: i64| if (-DAY..=-DAY + 1800).contains(&second) { 0.0 } else { 100.0 };
+        let (mut all, mut value) = (vec![], 0.0);
+        for second in (-DAY - 60..=0).step_by(15) {
+            value += quiet_then(second);
+            all.push(Sample { at: at(second), value });
+        }
+        let series = Series { id: "all".to_owned(), target: "a".to_owned(), process_started: None, route: None, samples: all };
+        let mut past = Past::new(EVERY);
+        past.take(&Reading::Scrape(Scrape { total: vec![series], failed: vec![] }), at(-DAY), at(0));
+        let known = baseline(24, &past, &[]);
+        assert!(known.knows_a_day && known.upper < 0.001, "{}", known.upper);
+    }
+
+    #[test]
+    fn what_is_excluded_is_excluded_when_it_is_used() {
+        let past = counted(-DAY, 0, 100.0, |second| if (-7200..-3600).contains(&second) { 90.0 } else { 0.0 });
+        let kept = past.encode(Hour::of(at(-5400))).expect("it is kept all the same");
+        assert!(kept.len() > 500);
+        assert!(baseline(24, &past, &[]).upper > 0.02);
+        let calm = baseline(24, &past, &[(at(-7300), at(-3500))]);
+        assert!(calm.upper < 0.001 && calm.failed.abs() < 1.0, "{calm:?}");
+        assert!(calm.bad.iter().all(|bad| bad.longest == 0));
+    }
+
+    #[test]
+    fn routes_have_their_own_level_and_a_route_seldom_seen_is_a_gap() {
+        let mut scrape = replicas(7, -3600 - 60, 0);
+        for (route, series) in scrape.total.iter_mut().enumerate() {
+            series.route = Some(format!("/{route}"));
+        }
+        for (route, series) in scrape.failed.iter_mut().enumerate() {
+            series.route = Some(format!("/{route}"));
+            if route > 0 {
+                series.samples.clear();
+            }
+        }
+        let mut past = Past::new(EVERY);
+        fetch(&mut past, &scrape, -1, 1);
+        let known = baseline(1, &past, &[]);
+        assert_eq!(known.routes.len(), 5);
+        let levels: Vec<_> = known.routes.values().map(|route| route.upper > 0.1).collect();
+        assert_eq!(levels, [true, false, false, false, false]);
+    }
+
+    /// How many seconds after the grace a version that fails with 60 % of its requests is found out.
+    fn found_after(history: i64) -> Option<i64> {
+        let service = service(history);
+        let past = counted(-history * 3600, 0, 100.0, |_| 0.0);
+        let mut evidence = Evidence::new(&service);
+        evidence.watch(&service, DeploymentId(1), at(0), SignedDuration::from_mins(10), at(0));
+        let known = Evidence::baseline_of_past(&service, &errors(), &past, at(0), &[]);
+        evidence.set_baselines(&service, &BTreeMap::from([(errors(), known)]));
+        let (mut total, mut failed) = (0.0, 0.0);
+        (0..1800).step_by(15).find_map(|second| {
+            let series = |id: &str, value| Series {
+                id: id.to_owned(),
+                target: "a".to_owned(),
+                process_started: None,
+                route: None,
+                samples: vec![Sample { at: at(second), value }],
+            };
+            let scrape = Scrape { total: vec![series("all", total)], failed: vec![series("5xx", failed)] };
+            (total, failed) = (total + 100.0, failed + 60.0);
+            evidence.observe(&service, &errors(), &Reading::Scrape(scrape), at(second));
+            let verdict = evidence.verdict(&service, at(second))?;
+            (verdict.impact == Impact::ErrorRatio).then_some(second - 60)
+        })
+    }
+
+    #[test]
+    fn who_knows_a_day_need_not_wait_as_long() {
+        assert_eq!((found_after(24), found_after(23), found_after(1)), (Some(60), Some(60), Some(120)));
+    }
+
+    /// Twelve minutes in which everything failed, hours ago; now a tenth fails.
+    #[test]
+    fn one_incident_in_a_day_does_not_hide_a_broken_feature() {
+        let incident = |second: i64| if (-30_000..-29_280).contains(&second) { 80.0 } else { 0.5 };
+        let day = baseline(24, &counted(-DAY, 0, 100.0, incident), &[]);
+        assert!(day.upper < 0.02 && day.cluster < 20.0, "{} {}", day.upper, day.cluster);
+        let half = baseline(12, &counted(-DAY / 2, 0, 100.0, incident), &[]);
+        assert!(half.cluster > 100.0, "half a day can't tell it from what is usual: {}", half.cluster);
+    }
+}
