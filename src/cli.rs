@@ -17,6 +17,7 @@ pub mod run;
 pub mod check;
 mod test;
 pub mod demo;
+pub mod replay;
 mod status;
 mod history;
 mod explain;
@@ -152,7 +153,7 @@ struct Arguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Common {
-    /// The configuration, for `run` and `check`.
+    /// The configuration, for `run`, `check` and `replay`.
     #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_CONFIG", default_value = "/etc/rollbackd/rollbackd.toml")]
     config: PathBuf,
     /// The daemon's local socket.
@@ -207,6 +208,9 @@ enum Command {
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]
     Demo(demo::Arguments),
+    /// What would have been done about deployments of the past, by this configuration and from recorded samples.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Arguments),
     /// How things are: all services, or one with every check.
     #[command(
         after_help = "Examples:\n  rollbackd status\n  rollbackd status checkout\n  rollbackd status --output json | jq '.services[] | select(.hold)'"
@@ -301,6 +305,7 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
         Command::Test(arguments) => test::run(&arguments, screen),
         Command::Demo(arguments) => demo::run(&arguments, screen),
+        Command::Replay(arguments) => replay::run(arguments, common, screen),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
         Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),
         Command::Explain(arguments) => wait(explain::run(arguments, &client()?, screen)),

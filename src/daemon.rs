@@ -196,9 +196,9 @@ impl Daemon {
             Seen::Reading(service, signal, reading) => {
                 self.observe(&service, |evidence, policy| evidence.observe(policy, &signal, &reading, now));
             }
-            Seen::History(ref service, deployment, ref signal, ref history) => {
+            Seen::History(ref service, deployment, ref signal, ref past, _) => {
                 let Some(policy) = self.setup.policies.get(service) else { return };
-                let entries = decide::history_read(&self.state, policy, deployment, signal, history);
+                let entries = decide::history_read(&self.state, policy, deployment, signal, past);
                 self.write_and_turn(&service.clone(), entries, seen);
             }
             Seen::Effect(ref service, plan, ref outcome) => {

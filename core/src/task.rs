@@ -41,6 +41,8 @@ pub enum Task {
         from: Timestamp,
         /// Until then, when something else was still deployed.
         to: Timestamp,
+        /// The time from one sample to the next.
+        every: SignedDuration,
     },
     /// Carry out the effect of a plan, until its outcome is known.
     Apply {
@@ -104,12 +106,13 @@ fn histories(service: &ServiceState, policy: &Service) -> Vec<Task> {
     let inherits = current.rollback_of().is_some();
     lacking
         .filter(|_| !inherits)
-        .map(|(name, _)| Task::ReadHistory {
+        .map(|(name, signal)| Task::ReadHistory {
             service: policy.name.clone(),
             deployment: current.id,
             signal: name.clone(),
             from,
             to: current.not_before,
+            every: signal.every,
         })
         .collect()
 }

@@ -48,11 +48,16 @@ pub struct Deployed {
 #[derive(Debug)]
 pub struct Judge {
     world: World,
+    watch_on: bool,
     limits: Limits,
     state: State,
     services: BTreeMap<ServiceName, Judged>,
     records: Vec<Record>,
+    last_words: BTreeMap<(ServiceName, DeploymentId), LastWords>,
 }
+
+/// What the checks said of a deployment last, and when: when its window ended, when another one came, or when nothing came any more.
+pub type LastWords = (Timestamp, Vec<Finding>);
 
 /// One service under judgement.
 #[derive(Debug)]
@@ -61,8 +66,8 @@ struct Judged {
     evidence: Evidence,
     /// What the sources keep that have a history.
     past: BTreeMap<SignalName, Past>,
-    /// The deployment whose rollback was planned, and when its window ends.
-    undone: Option<(DeploymentId, Timestamp)>,
+    /// A deployment that is not judged any more, and until when.
+    left: Option<(DeploymentId, Timestamp)>,
 }
 
 impl Judge {
@@ -72,12 +77,17 @@ impl Judge {
         let judged = |policy: Service| {
             let with_history = policy.signals.iter().filter(|(_, signal)| signal.has_history && signal.kind == SignalKind::Errors);
             let past = with_history.map(|(name, _)| (name.clone(), Past::default())).collect();
-            (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, undone: None, policy })
+            (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, left: None, policy })
         };
         let services = policies.into_iter().map(judged).collect();
-        let mut judge = Self { world, limits, state: State::default(), services, records: Vec::new() };
+        let mut judge = Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new(), last_words: BTreeMap::new() };
         judge.write(vec![Entry::LedgerBegun { ledger: "replay".to_owned() }], Timestamp::MIN);
         judge
+    }
+
+    /// Whether a deployment is watched on, as the daemon does, that has not proved itself when its window ends. It is unless said.
+    pub fn watch_on(&mut self, watch_on: bool) {
+        self.watch_on = watch_on;
     }
 
     /// Says which version runs when it begins: one that is known good, so that a rollback has somewhere to go.
@@ -114,7 +124,7 @@ impl Judge {
             return;
         }
         if let Some(judged) = self.services.get_mut(name) {
-            judged.undone = None;
+            judged.left = None;
         }
         self.read_histories(name, at);
         self.look_back(name, at);
@@ -151,7 +161,7 @@ impl Judge {
     /// Takes in a look at a signal, and decides. A signal with a history of its own may be looked at in long steps while nothing is watched.
     pub fn observe(&mut self, name: &ServiceName, signal: &SignalName, reading: Reading, at: Timestamp) {
         let Some(judged) = self.services.get_mut(name) else { return };
-        let watched = judged.evidence.watched().is_some();
+        let watched = judged.left.is_none() && judged.evidence.watched().is_some();
         if watched || !judged.past.contains_key(signal) {
             judged.evidence.observe(&judged.policy, signal, &reading, at);
         }
@@ -170,7 +180,7 @@ impl Judge {
         self.write(fleet, at);
         for _ in 0..ROUNDS {
             let Some(judged) = self.services.get_mut(name) else { return };
-            if let Some((deployment, until)) = judged.undone {
+            if let Some((deployment, until)) = judged.left {
                 let superseded = judged.evidence.workload().is_some_and(|(workload, _)| {
                     let current = self.state.service(name).and_then(lifecycle::ServiceState::current);
                     current.is_some_and(|current| current.version.id != workload.version.id)
@@ -178,7 +188,7 @@ impl Judge {
                 if !superseded && at < until {
                     return;
                 }
-                judged.undone = None;
+                judged.left = None;
                 if !superseded {
                     self.write(vec![Entry::Superseded { service: name.clone(), deployment }], at);
                     continue;
@@ -188,8 +198,25 @@ impl Judge {
             if entries.is_empty() {
                 return;
             }
+            if entries.iter().any(ends_window) {
+                self.keep_last_words(name, at);
+            }
             self.write(entries, at);
         }
+    }
+
+    /// Keeps what the checks say of the deployment that is judged, if any is and nothing was kept of it.
+    pub fn keep_last_words(&mut self, name: &ServiceName, at: Timestamp) {
+        let Some(judged) = self.services.get(name).filter(|judged| judged.left.is_none()) else { return };
+        let Some(deployment) = judged.evidence.watched() else { return };
+        let findings = || judged.evidence.findings(&judged.policy, at);
+        self.last_words.entry((name.clone(), deployment)).or_insert_with(|| (at, findings()));
+    }
+
+    /// What the checks said of each deployment last.
+    #[must_use]
+    pub fn last_words(&self, name: &ServiceName, deployment: DeploymentId) -> Option<&LastWords> {
+        self.last_words.get(&(name.clone(), deployment))
     }
 
     /// Writes entries that come from elsewhere: a person's words, say.
@@ -198,26 +225,30 @@ impl Judge {
             let at = at.max(self.state.at);
             let record = Record { seq: self.state.seq + 1, at, entry };
             self.state.apply(&record);
-            let planned = match &record.entry {
-                Entry::RollbackPlanned { plan } if self.world == World::Stays => Some((plan.service.clone(), plan.deployment)),
-                _ => None,
-            };
-            let number = record.seq;
-            self.records.push(record);
-            if let Some((service, deployment)) = planned {
-                self.leave(&service, deployment, PlanId(number), at);
+            self.records.push(record.clone());
+            match record.entry {
+                Entry::RollbackPlanned { plan } if self.world == World::Stays => {
+                    self.leave(&plan.service, plan.deployment, at);
+                    let (service, plan) = (plan.service, PlanId(record.seq));
+                    self.write(vec![Entry::RollbackEnded { service, plan, outcome: Outcome::Void(Void::Expired) }], at);
+                }
+                Entry::WindowExtended { service, deployment, .. } if !self.watch_on => {
+                    if let Some(judged) = self.services.get_mut(&service) {
+                        judged.left = Some((deployment, Timestamp::MAX));
+                    }
+                }
+                _ => {}
             }
         }
     }
 
-    /// The plan is not carried out, and the deployment is not looked at any more until its window ends.
-    fn leave(&mut self, service: &ServiceName, deployment: DeploymentId, plan: PlanId, at: Timestamp) {
+    /// The plan is not carried out, and the deployment is not judged any more until its window ends.
+    fn leave(&mut self, service: &ServiceName, deployment: DeploymentId, at: Timestamp) {
         let started = self.state.service(service).and_then(|known| known.deployments.get(&deployment)).map(|known| known.started);
         if let (Some(judged), Some(started)) = (self.services.get_mut(service), started) {
             let until = started.checked_add(judged.policy.window).unwrap_or(Timestamp::MAX).max(at);
-            judged.undone = Some((deployment, until));
+            judged.left = Some((deployment, until));
         }
-        self.write(vec![Entry::RollbackEnded { service: service.clone(), plan, outcome: Outcome::Void(Void::Expired) }], at);
     }
 
     /// Everything that was written so far.
@@ -238,11 +269,18 @@ impl Judge {
         self.services.get(name).map(|judged| judged.evidence.findings(&judged.policy, at)).unwrap_or_default()
     }
 
-    /// Whether a deployment of the service is watched now, and no rollback of it is planned yet.
+    /// Whether a deployment of the service is judged now.
     #[must_use]
-    pub fn is_watching(&self, name: &ServiceName) -> bool {
-        self.services.get(name).is_some_and(|judged| judged.undone.is_none() && judged.evidence.watched().is_some())
+    pub fn watches(&self, name: &ServiceName) -> bool {
+        self.services.get(name).is_some_and(|judged| judged.left.is_none() && judged.evidence.watched().is_some())
     }
+}
+
+fn ends_window(entry: &Entry) -> bool {
+    matches!(
+        entry,
+        Entry::WindowPassed { .. } | Entry::WindowExtended { .. } | Entry::WindowFailed { .. } | Entry::Superseded { .. } | Entry::RollbackPlanned { .. }
+    )
 }
 
 /// As a look shows it: with a way back to it, and without any trouble.

@@ -186,9 +186,6 @@ impl Prometheus {
         }
         let questions = self.questions()?;
         let total = questions.history(&self.settings.total, from, to).await?;
-        if total.is_empty() {
-            return Err(Missing::NoSeries(self.settings.total.clone()));
-        }
         let failed = questions.history(&self.settings.failed, from, to).await?;
         Ok(scrape(total, failed, &BTreeMap::new(), SignedDuration::ZERO))
     }
@@ -204,8 +201,14 @@ impl Signal for Prometheus {
     }
 
     /// In the server's own time: without a `now` there is nothing to tell its clock by.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        self.look_back(from, to).await
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        self.look_back(from, to).await.map_or_else(Reading::Missing, Reading::Scrape)
+    }
+
+    fn past_id(&self) -> Option<String> {
+        let Settings { server, total, failed, .. } = &self.settings;
+        // Whom one asks as may decide what one is told. Of a secret there is nothing but where it is kept.
+        Some(format!("{}\n{:?}\n{total}\n{failed}", self.address, server.access))
     }
 
     async fn check(&self, _now: Timestamp) -> Result<String, String> {

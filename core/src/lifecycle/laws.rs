@@ -250,7 +250,8 @@ fn refusal() -> BoxedStrategy<Refusal> {
         services().prop_map(|services| Refusal::FleetBrake { services }),
         version().prop_map(|target| Refusal::DryRun { target }),
         Just(Refusal::OutOfSight),
-        any::<u32>().prop_map(|times| Refusal::Contested { times })
+        any::<u32>().prop_map(|times| Refusal::Contested { times }),
+        (signal(), duration()).prop_map(|(signal, known)| Refusal::LittleHistory { signal, known })
     ]
     .boxed()
 }
