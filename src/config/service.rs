@@ -123,7 +123,12 @@ fn signals(table: &Table<'_>, servers: &Servers, window: Option<SignedDuration>)
 fn check_lasting((_, policy, _): &Signal, value: Option<&Value<'_>>, window: Option<SignedDuration>) {
     let (SignalKind::Query { lasting, .. }, Some(value), Some(window)) = (policy.kind, value, window) else { return };
     if lasting > window {
-        let message = format!("`{}` of {} is longer than the window of {}, so that it would never be found", value.path, words(lasting), words(window));
+        let message = format!(
+            "`{}` of {} is longer than the window of {}, so that it would never be found",
+            value.path,
+            words(lasting),
+            words(window)
+        );
         value.refuse(message, "shorten it, or lengthen `window`");
     }
 }

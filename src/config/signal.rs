@@ -287,7 +287,10 @@ fn route_label(value: &Value<'_>, total: Option<&str>, failed: Option<&str>) -> 
     }
     let asks = |selector: Option<&str>| selector.and_then(|text| Selector::parse(text).ok()).is_some_and(|parsed| parsed.asks_for(label));
     if asks(failed) && !asks(total) {
-        let message = format!("`{}` is the label that tells failed requests from others, so that each of its values is all failures or none", value.path);
+        let message = format!(
+            "`{}` is the label that tells failed requests from others, so that each of its values is all failures or none",
+            value.path
+        );
         value.refuse(message, "name the label of the route, the feature or the endpoint");
         return None;
     }
@@ -296,17 +299,14 @@ fn route_label(value: &Value<'_>, total: Option<&str>, failed: Option<&str>) -> 
 
 /// `[services.NAME.latency]`.
 pub(super) fn latency(table: Table<'_>, servers: &Servers) -> Option<Signal> {
-    let histogram = table
-        .required("histogram", "histogram = 'http_request_duration_seconds{service=\"shop\"}'")
-        .and_then(|value| histogram(&value));
+    let histogram =
+        table.required("histogram", "histogram = 'http_request_duration_seconds{service=\"shop\"}'").and_then(|value| histogram(&value));
     let every = every(&table, Duration::from_secs(15));
     let source = Source::read(table, servers);
     let (histogram, source) = (histogram?, source?);
     let policy = source.policy(SignalKind::Latency, Role::Own, every);
     let settings = match source {
-        Source::Server { server, .. } => {
-            SignalSettings::Histograms(prometheus::histograms::Settings { server: server?, histogram, every })
-        }
+        Source::Server { server, .. } => SignalSettings::Histograms(prometheus::histograms::Settings { server: server?, histogram, every }),
         Source::Endpoints { targets, timeout, access } => {
             SignalSettings::Metrics(metrics::Settings { targets, wanted: metrics::Wanted::Histogram(histogram), timeout, access })
         }
@@ -327,7 +327,9 @@ fn histogram(value: &Value<'_>) -> Option<String> {
         Ok(_) => return Some(text.to_owned()),
         Err(FamilyError::Selector(error)) => (error.to_string(), FORM.to_owned()),
         Err(error @ FamilyError::NoName) => (error.to_string(), FORM.to_owned()),
-        Err(FamilyError::Part { name, base }) => (format!("{name} is a part of one"), format!("did you mean '{base}', the name that all its parts begin with?")),
+        Err(FamilyError::Part { name, base }) => {
+            (format!("{name} is a part of one"), format!("did you mean '{base}', the name that all its parts begin with?"))
+        }
         Err(error @ FamilyError::Le) => (error.to_string(), "leave `le` out: all buckets are needed".to_owned()),
     };
     value.refuse(format!("`{}` does not name a histogram: {why}", value.path), help);
@@ -381,8 +383,15 @@ fn query(value: &Value<'_>) -> Option<String> {
 /// Where counters or histograms are read.
 enum Source {
     /// `None` for a server whose own table is wrong.
-    Server { name: String, server: Option<prometheus::Server> },
-    Endpoints { targets: Vec<Url>, timeout: Duration, access: Access },
+    Server {
+        name: String,
+        server: Option<prometheus::Server>,
+    },
+    Endpoints {
+        targets: Vec<Url>,
+        timeout: Duration,
+        access: Access,
+    },
 }
 
 impl Source {

@@ -207,7 +207,9 @@ impl fmt::Display for Flaw {
             Self::Twice => formatter.write_str("a part of it is there twice"),
             Self::TooMany => write!(formatter, "it has more than {BUCKET_LIMIT} buckets"),
             Self::NoBuckets => formatter.write_str("it has no buckets, as a summary has none: a histogram with buckets is needed"),
-            Self::Incomplete => formatter.write_str("a part of it is missing: `_bucket`, `_sum` and `_count` are needed, of the same scrape"),
+            Self::Incomplete => {
+                formatter.write_str("a part of it is missing: `_bucket`, `_sum` and `_count` are needed, of the same scrape")
+            }
             Self::NotCounts => formatter.write_str("what it has are no counts: not a number, negative, or fewer below a higher bound"),
         }
     }

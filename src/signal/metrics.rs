@@ -11,13 +11,13 @@ use reqwest::header::{ACCEPT, HeaderMap};
 use rollbackd_core::observation::{Histogram, Missing, Reading, Scrape};
 use url::Url;
 
-use super::{Signal, checked};
 use super::exposition::{self, Format, Parser};
 use super::histogram::{Family, FamilyError};
 use super::http::{Access, AccessError, Answer, Clients, Connections, Deadline, shown};
 use super::rest::Rest;
 use super::selector::{Selector, SelectorError};
 use super::series::{BODY_LIMIT, Labels, SERIES_LIMIT, shift};
+use super::{Signal, checked};
 use counters::Counters;
 use durations::Durations;
 
@@ -134,9 +134,9 @@ impl Metrics {
             Wanted::Counters { total, failed, by } => {
                 Found::Counters { named: total.clone(), total: selector(total)?, failed: selector(failed)?, by: by.clone() }
             }
-            Wanted::Histogram(text) => Found::Histogram(
-                Family::parse(text).map_err(|source| MetricsError::Histogram { selector: text.clone(), source })?,
-            ),
+            Wanted::Histogram(text) => {
+                Found::Histogram(Family::parse(text).map_err(|source| MetricsError::Histogram { selector: text.clone(), source })?)
+            }
         };
         clients.check(&settings.access, Connections::Kept)?;
         let rests = settings.targets.iter().map(|_| Rest::default()).collect();
@@ -202,10 +202,8 @@ async fn take<C: Collect>(answer: &mut Answer, name: &str, now: Timestamp, mut b
     if answer.status() != 200 {
         return Err(Missing::Refused(format!("{name}: status {}", answer.status())));
     }
-    let shift = answer
-        .header("date")
-        .and_then(|date| rfc2822::parse(date).ok())
-        .map_or(SignedDuration::ZERO, |date| shift(date.timestamp(), now));
+    let shift =
+        answer.header("date").and_then(|date| rfc2822::parse(date).ok()).map_or(SignedDuration::ZERO, |date| shift(date.timestamp(), now));
     let malformed = |error: exposition::ParseError| Missing::Malformed(format!("{name}: {error}"));
     let mut parser = Parser::new(Format::of(answer.header("content-type")));
     while let Some(chunk) = answer.chunk(BODY_LIMIT).await.map_err(missing)? {

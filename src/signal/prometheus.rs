@@ -13,11 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::observation::{Missing, Reading, Scrape, Series};
 use url::Url;
 
-use super::{Signal, some};
 use super::histogram::FamilyError;
 use super::http::{Access, AccessError, Clients};
 use super::selector::{Selector, SelectorError};
 use super::series::{SERIES_LIMIT, canonical, shift};
+use super::{Signal, some};
 use found::{Found, Starts, job_and_instance, newest, shared_labels, target};
 use questions::{Questions, Source, signed};
 

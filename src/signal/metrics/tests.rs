@@ -17,12 +17,7 @@ process_start_time_seconds 1.7e9
 "#;
 
 fn settings(targets: Vec<Url>) -> Settings {
-    Settings {
-        targets,
-        wanted: counters(None),
-        timeout: Duration::from_secs(20),
-        access: Access::default(),
-    }
+    Settings { targets, wanted: counters(None), timeout: Duration::from_secs(20), access: Access::default() }
 }
 
 fn counters(by: Option<&str>) -> Wanted {

@@ -54,7 +54,9 @@ impl Query {
         let wrong = |what: &str| Err(questions.malformed(&format!("the query's answer is {what}")));
         let points = match questions.ask(&self.settings.query, None).await? {
             Data::Vector(points) => points,
-            Data::Scalar(_) => return wrong("a bare number, which is always there; compare series with it: `rate(faults_total[5m]) > 0.1`"),
+            Data::Scalar(_) => {
+                return wrong("a bare number, which is always there; compare series with it: `rate(faults_total[5m]) > 0.1`");
+            }
             Data::String(_) => return wrong("a bare text, which is always there; compare series: `rate(faults_total[5m]) > 0.1`"),
             Data::Matrix(_) => return wrong("a range of samples; use a function over it: `increase(faults_total[5m]) > 0`"),
         };
