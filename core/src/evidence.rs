@@ -139,6 +139,9 @@ impl Sides {
 /// What is replaced takes so long to end (the usual grace of Kubernetes), and may be counted as long.
 const LEAVING: SignedDuration = SignedDuration::from_secs(30);
 
+/// Two looks of the slowest usual kind.
+const JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
+
 /// Suspicion blocks a promotion for so long.
 const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
 
@@ -524,6 +527,13 @@ impl Evidence {
         }
         let weakest = |proofs: &[f64]| proofs.iter().copied().reduce(f64::min);
         Health::Proven { log_evidence: weakest(&proofs).or_else(|| weakest(&rounds)).unwrap_or(0.0) }
+    }
+
+    /// Whether the odds against the watched deployment were high just now.
+    #[must_use]
+    pub fn is_suspect(&self, now: Timestamp) -> bool {
+        let since = now.checked_sub(JUST_NOW).unwrap_or(Timestamp::MIN);
+        self.window.as_ref().is_some_and(|window| window.signals.values().any(|signal| signal.suspect_after(since)))
     }
 
     /// The signals with a failing check, or with high odds against the deployment in the last ten minutes.
