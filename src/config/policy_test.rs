@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rollbackd_core::service::{Service, ServiceName, SignalKind, SignalName};
+use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::severity::Impact;
 
 use super::document::Problem;
@@ -17,7 +17,7 @@ use super::reader::{Table, Value, nearest, quoted};
 use super::{Config, Diagnostics, Environment, GuardedService, load as load_configuration, tables, text};
 use crate::policy_test::feed::Feed;
 use crate::policy_test::notation::{NotationError, rounds, samples};
-use crate::policy_test::wiring::{MadeUp, selectors, wire};
+use crate::policy_test::wiring::{MadeUp, described, wire};
 use crate::policy_test::{Expectation, Expected, Test};
 use crate::signal::selector::Selector;
 
@@ -138,13 +138,14 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
     let made_up = table.table("series").map_or_else(Vec::new, |table| series(&table));
     let mut feeds = guarded.as_ref().map(|guarded| counted(&table, guarded, made_up, interval, interval_value.as_ref()));
     let probed = table.table("probes").map_or_else(BTreeMap::new, |table| probed(&table, policy.as_ref()));
-    feeds.iter_mut().for_each(|feeds| feeds.extend(probed.clone()));
+    let answered = table.table("impacts").map_or_else(BTreeMap::new, |table| answered(&table, policy.as_ref(), interval));
+    feeds.iter_mut().for_each(|feeds| feeds.extend(probed.clone().into_iter().chain(answered.clone())));
     let fed = Fed { service: policy.as_ref(), deployed: &deployed, feeds: feeds.as_ref() };
     let expectations = table.required("expect", "expect = [{ after = \"5m\", verdict = \"error_ratio\" }]");
     let expectations = expectations.and_then(|value| value.tables(MOST)).unwrap_or_default();
     let expectations: Vec<Option<Expectation>> = expectations.into_iter().map(|table| expectation(table, &fed)).collect();
-    if table.optional("series").is_none() && table.optional("probes").is_none() {
-        table.lack(&["series", "probes"], "for example `series = { 'http_requests_total{code=\"200\"}' = \"0+150x280\" }`".to_owned());
+    if ["series", "probes", "impacts"].iter().all(|key| table.optional(key).is_none()) {
+        table.lack(&["series", "probes", "impacts"], "for example `series = { 'http_requests_total{code=\"200\"}' = \"0+150x280\" }`".to_owned());
     }
     table.finish();
     let expectations = expectations.into_iter().collect::<Option<Vec<Expectation>>>()?;
@@ -230,8 +231,7 @@ fn counted(
         let chosen: Vec<String> = guarded
             .signals
             .iter()
-            .filter_map(|(signal, settings)| Some((signal, selectors(settings)?)))
-            .map(|(signal, (total, failed))| format!("{signal} reads {total} and {failed}"))
+            .filter_map(|(signal, settings)| Some(format!("{signal} reads {}", described(settings)?)))
             .collect();
         let help = if chosen.is_empty() { "it reads no series at all".to_owned() } else { chosen.join("; ") };
         table.report(Problem::error(places[index].clone(), format!("no signal of {name} reads this series")).help(help));
@@ -251,25 +251,43 @@ fn counted(
 
 /// `[tests.probes]`: a line each. Without the service it can't be told which there are.
 fn probed(table: &Table<'_>, service: Option<&Service>) -> BTreeMap<SignalName, Feed> {
+    named_feeds(table, service, "probe", |value, _| notation(value, rounds).map(Feed::Rounds))
+}
+
+/// `[tests.impacts]`: the answers to a question of the operator's own, since nothing here understands `PromQL`.
+fn answered(table: &Table<'_>, service: Option<&Service>, interval: SignedDuration) -> BTreeMap<SignalName, Feed> {
+    named_feeds(table, service, "impact", |value, name| {
+        let values = Arc::new(notation(value, samples)?);
+        Some(Feed::Answers { name: name.to_owned(), values, interval })
+    })
+}
+
+/// What is made up for signals by their names, `KIND.NAME`.
+fn named_feeds(
+    table: &Table<'_>,
+    service: Option<&Service>,
+    kind: &str,
+    read: impl Fn(&Value<'_>, &str) -> Option<Feed>,
+) -> BTreeMap<SignalName, Feed> {
     let known = service.map(|service| {
-        let probes = service.signals.iter().filter(|(_, policy)| policy.kind == SignalKind::Probe);
-        probes.filter_map(|(name, _)| name.0.strip_prefix("probe.")).collect::<Vec<&str>>()
+        let names = service.signals.keys().filter_map(|name| name.0.strip_prefix(kind)?.strip_prefix('.'));
+        names.collect::<Vec<&str>>()
     });
-    let probe = |(name, value): (&str, Value<'_>)| {
-        let read = notation(&value, rounds);
+    let feed = |(name, value): (&str, Value<'_>)| {
+        let feed = read(&value, name);
         let (service, known) = (service?, known.as_ref()?);
         if known.contains(&name) {
-            return Some((SignalName(format!("probe.{name}")), Feed::Rounds(read?)));
+            return Some((SignalName(format!("{kind}.{name}")), feed?));
         }
         let help = match (nearest(name, known), known.as_slice()) {
             (Some(nearest), _) => format!("did you mean `{nearest}`?"),
-            (None, []) => "it has no probe at all".to_owned(),
-            (None, known) => format!("its probes are: {}", known.join(", ")),
+            (None, []) => format!("it has no {kind} at all"),
+            (None, known) => format!("there are: {}", known.join(", ")),
         };
-        value.report(Problem::error(value.key_span(), format!("{} has no probe {}", service.name, quoted(name))).help(help));
+        value.report(Problem::error(value.key_span(), format!("{} has no {kind} {}", service.name, quoted(name))).help(help));
         None
     };
-    table.values().into_iter().filter_map(probe).collect()
+    table.values().into_iter().filter_map(feed).collect()
 }
 
 /// What expectations are checked against; what could not be read is not there.

@@ -1,11 +1,13 @@
 //! What a test makes up, as the judge would have read it: the samples that a look finds, a round of probes, the answer to a question. Not
 //! what is made of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::observation::{Answered, Missing, ProbeOutcome, ProbeRound, Reading, Sample, Scrape, Series};
+
+use crate::signal::histogram::Family;
 
 /// Values of one series, one for each interval from the begin on.
 pub type Values = Arc<Vec<Option<f64>>>;
@@ -14,22 +16,24 @@ pub type Values = Arc<Vec<Option<f64>>>;
 pub type Labels = BTreeMap<String, String>;
 
 /// A made-up series.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Line {
-    /// Its name and labels in canonical form.
-    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Labels,
     /// What it would have been scraped from.
     pub target: String,
     /// The route of its requests, where the signal tells them apart.
     pub route: Option<String>,
-    /// When the process that counts began, in seconds since the begin, at each interval; from `process_start_time_seconds`.
-    pub started: Option<Values>,
+    /// When the process that counts began, in seconds since the begin, at each of such intervals; from `process_start_time_seconds`.
+    pub started: Option<(Values, SignedDuration)>,
     /// Its samples.
     pub values: Values,
 }
 
 /// What one signal reads.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Feed {
     /// Counters of all requests and of failed ones.
     Counters {
@@ -37,6 +41,15 @@ pub enum Feed {
         total: Vec<Line>,
         /// Of failed ones.
         failed: Vec<Line>,
+        /// From one sample to the next.
+        interval: SignedDuration,
+    },
+    /// Histograms of durations.
+    Histograms {
+        /// Which series are parts of one.
+        family: Family,
+        /// Those series.
+        parts: Vec<Line>,
         /// From one sample to the next.
         interval: SignedDuration,
     },
@@ -61,6 +74,7 @@ impl Feed {
             Self::Counters { total, failed, interval } => {
                 (total.iter().chain(failed).map(|line| line.values.len()).max().unwrap_or(0), *interval)
             }
+            Self::Histograms { parts, interval, .. } => (parts.iter().map(|line| line.values.len()).max().unwrap_or(0), *interval),
             Self::Rounds(rounds) => (rounds.len(), every),
             Self::Answers { values, interval, .. } => (values.len(), *interval),
         };
@@ -73,15 +87,25 @@ impl Feed {
     pub fn read(&self, since: SignedDuration, every: SignedDuration) -> Reading {
         match self {
             Self::Counters { total, failed, interval } => {
-                let from = since.saturating_sub(every.saturating_mul(6).max(SignedDuration::from_secs(30)));
-                let found = |lines: &[Line]| lines.iter().filter_map(|line| line.between(from, since, *interval)).collect::<Vec<_>>();
-                let total = found(total);
+                let found = |lines: &[Line]| found(lines, since, every, *interval).map(|(line, samples)| line.series(samples)).collect();
+                let total: Vec<Series> = found(total);
                 let newest = total.iter().filter_map(|series| series.samples.last()).map(|sample| sample.at).max();
-                match newest.map(|newest| at(since).duration_since(newest)) {
-                    None => Reading::Missing(Missing::NoSeries("the selector of all requests".to_owned())),
-                    Some(age) if age > every.saturating_mul(2) => Reading::Missing(Missing::Stale { age }),
-                    Some(_) => Reading::Scrape(Scrape { failed: found(failed), total }),
+                let scrape = |total| Reading::Scrape(Scrape { failed: found(failed), total });
+                unless_missing(newest, since, every).map_or_else(|| scrape(total), Reading::Missing)
+            }
+            Self::Histograms { family, parts, interval } => {
+                let found: Vec<(&Line, Vec<Sample>)> = found(parts, since, every, *interval).collect();
+                let newest = found.iter().filter_map(|(_, samples)| samples.last()).map(|sample| sample.at).max();
+                if let Some(missing) = unless_missing(newest, since, every) {
+                    return Reading::Missing(missing);
                 }
+                let same = |labels: &Labels, line: &Line| labels.iter().all(|(label, value)| line.labels.get(label) == Some(value));
+                let place = |labels: &Labels| {
+                    let line = found.iter().map(|(line, _)| *line).find(|line| same(labels, line));
+                    (line.map(|line| line.target.clone()).unwrap_or_default(), line.and_then(|line| line.started(since)))
+                };
+                let series = found.iter().map(|(line, samples)| (line.name.clone(), line.labels.clone(), samples.clone()));
+                Reading::Histograms(family.assembled(series, place))
             }
             Self::Rounds(rounds) => match index(since, every).and_then(|index| *rounds.get(index)?) {
                 Some((failing, of)) => Reading::Probe(round(failing, of)),
@@ -94,32 +118,55 @@ impl Feed {
             },
         }
     }
+}
 
-    /// Of counters: the instances that have samples, in order of their names.
-    #[must_use]
-    pub fn targets(&self) -> BTreeSet<&str> {
-        match self {
-            Self::Counters { total, failed, .. } => total.iter().chain(failed).map(|line| line.target.as_str()).collect(),
-            Self::Rounds(_) | Self::Answers { .. } => BTreeSet::new(),
-        }
+/// The raw samples of the last six looks, of all lines that have any.
+fn found(
+    lines: &[Line],
+    since: SignedDuration,
+    every: SignedDuration,
+    interval: SignedDuration,
+) -> impl Iterator<Item = (&Line, Vec<Sample>)> {
+    let from = since.saturating_sub(every.saturating_mul(6).max(SignedDuration::from_secs(30)));
+    lines.iter().filter_map(move |line| Some((line, line.between(from, since, interval)?)))
+}
+
+/// Why there is nothing: no sample at all, or none of the last two looks.
+fn unless_missing(newest: Option<Timestamp>, since: SignedDuration, every: SignedDuration) -> Option<Missing> {
+    match newest.map(|newest| at(since).duration_since(newest)) {
+        None => Some(Missing::NoSeries("the selector".to_owned())),
+        Some(age) if age > every.saturating_mul(2) => Some(Missing::Stale { age }),
+        Some(_) => None,
     }
 }
 
 impl Line {
     /// The samples after one moment and until another; `None` where there are none.
-    fn between(&self, after: SignedDuration, until: SignedDuration, interval: SignedDuration) -> Option<Series> {
+    fn between(&self, after: SignedDuration, until: SignedDuration, interval: SignedDuration) -> Option<Vec<Sample>> {
         let first = index(after, interval).map_or(0, |index| index + 1);
         let last = index(until, interval)?.min(self.values.len().checked_sub(1)?);
         let sample = |index: usize| Some(Sample { at: at(time(index, interval)), value: self.values[index]? });
         let samples: Vec<Sample> = (first..=last).filter_map(sample).collect();
-        let newest = samples.last()?.at;
-        let started = self.started.as_ref().and_then(|started| {
-            let known = index(since(newest), interval)?.min(started.len().checked_sub(1)?);
-            let seconds = started[..=known].iter().rev().find_map(|value| *value)?;
-            SignedDuration::try_from_secs_f64(seconds).ok().map(at)
-        });
-        let (id, target, route) = (self.id.clone(), self.target.clone(), self.route.clone());
-        Some(Series { id, target, process_started: started, route, samples })
+        (!samples.is_empty()).then_some(samples)
+    }
+
+    /// When the process that counts began, by the newest that is told until the last of these samples.
+    fn started(&self, until: SignedDuration) -> Option<Timestamp> {
+        let (values, interval) = self.started.as_ref()?;
+        let known = index(until, *interval)?.min(values.len().checked_sub(1)?);
+        let seconds = values[..=known].iter().rev().find_map(|value| *value)?;
+        SignedDuration::try_from_secs_f64(seconds).ok().map(at)
+    }
+
+    fn series(&self, samples: Vec<Sample>) -> Series {
+        let until = samples.last().map_or(SignedDuration::ZERO, |sample| since(sample.at));
+        Series {
+            id: format!("{}{:?}", self.name, self.labels),
+            target: self.target.clone(),
+            process_started: self.started(until),
+            route: self.route.clone(),
+            samples,
+        }
     }
 }
 
@@ -166,7 +213,7 @@ mod tests {
 
     fn line(text: &str) -> Line {
         let values = Arc::new(samples(text).unwrap());
-        Line { id: "r{}".to_owned(), target: "a".to_owned(), route: None, started: None, values }
+        Line { name: "r".to_owned(), labels: Labels::new(), target: "a".to_owned(), route: None, started: None, values }
     }
 
     fn counters(total: &str) -> Feed {
@@ -201,13 +248,33 @@ mod tests {
 
     #[test]
     fn the_start_of_a_process_is_the_newest_that_is_told() {
-        let started = Some(Arc::new(samples("-60x2 30x5").unwrap()));
+        let started = Some((Arc::new(samples("-60x2 30x5").unwrap()), EVERY));
         let feed = Feed::Counters { total: vec![Line { started, ..line("0+1x9") }], failed: Vec::new(), interval: EVERY };
         let start = |since| match feed.read(seconds(since), EVERY) {
             Reading::Scrape(scrape) => scrape.total[0].process_started.map(Timestamp::as_second),
             other => panic!("{other:?}"),
         };
         assert_eq!((start(30), start(45), start(135)), (Some(-60), Some(30), Some(30)));
+    }
+
+    #[test]
+    fn a_histogram_is_put_together_from_its_parts() {
+        let part = |name: &str, le: &[(&str, &str)], text: &str| {
+            let labels = le.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned())).collect();
+            Line { name: name.to_owned(), labels, ..line(text) }
+        };
+        let parts = vec![
+            part("d_bucket", &[("le", "0.1"), ("route", "/pay")], "0+90x9"),
+            part("d_bucket", &[("le", "+Inf"), ("route", "/pay")], "0+100x9"),
+            part("d_count", &[("route", "/pay")], "0+100x9"),
+            part("d_sum", &[("route", "/pay")], "0+8x9"),
+        ];
+        let feed = Feed::Histograms { family: Family::parse("d").unwrap(), parts, interval: EVERY };
+        let Reading::Histograms(histograms) = feed.read(seconds(30), EVERY) else { panic!("no histograms") };
+        assert_eq!((histograms.len(), &histograms[0].bounds, histograms[0].target.as_str()), (1, &vec![0.1], "a"));
+        let newest = histograms[0].samples.last().unwrap();
+        assert_eq!((newest.at.as_second(), newest.count, newest.sum, &newest.below), (30, 200.0, 16.0, &vec![180.0]));
+        assert!(matches!(feed.read(seconds(1000), EVERY), Reading::Missing(_)));
     }
 
     #[test]

@@ -47,9 +47,9 @@ impl Played {
         judge.begin(&test.service.name, &version(0), at(SignedDuration::ZERO));
         for now in moments(test, &asked, end) {
             // A counter that is read just then counted what came before; a round of probes, or an answer, sees what is there now.
-            look(test, &mut judge, now, |feed| matches!(feed, Feed::Counters { .. }));
+            look(test, &mut judge, now, |feed| matches!(feed, Feed::Counters { .. } | Feed::Histograms { .. }));
             deploy(test, &mut judge, now);
-            look(test, &mut judge, now, |feed| !matches!(feed, Feed::Counters { .. }));
+            look(test, &mut judge, now, |feed| matches!(feed, Feed::Rounds(_) | Feed::Answers { .. }));
             if asked.contains(&now) {
                 judge.turn(&test.service.name, at(now));
                 findings.insert(now, judge.findings(&test.service.name, at(now)));

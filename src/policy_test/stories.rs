@@ -28,6 +28,21 @@ http = "http://checkout/healthz"
 prometheus = "main"
 total = 'requests_total{service="checkout"}'
 failed = 'requests_total{service="checkout",code=~"5.."}'
+by = "route"
+
+[services.checkout.latency]
+prometheus = "main"
+histogram = 'duration_seconds{service="checkout"}'
+
+[services.checkout.impacts.wrong_totals]
+prometheus = "main"
+query = 'increase(order_total_mismatch_total[5m]) > 0'
+impact = "data_corruption"
+
+[services.checkout.control.neighbours]
+prometheus = "main"
+total = 'requests_total{service="search"}'
+failed = 'requests_total{service="search",code=~"5.."}'
 "#;
 
 /// What most files begin with.
@@ -196,6 +211,43 @@ fn probes_are_judged_by_rounds() {
 }
 
 #[test]
+fn a_question_of_the_operators_own_is_answered_by_hand() {
+    let text = |answers: &str, verdict: &str| {
+        format!("{HEAD}[[tests]]\nname = \"x\"\nexpect = [{{ after = \"10m\", verdict = \"{verdict}\" }}]\n[tests.impacts]\nwrong_totals = \"{answers}\"\n")
+    };
+    assert_eq!(why(&text("_x260 3x20", "data_corruption")), "");
+    assert_eq!(why(&text("_x320", "none")), "");
+    says(&why(&text("_x260 3x20", "none")), &["reached was data_corruption at 1h 5m (5m after the deployment): P0 data corruption"]);
+    says(&wrong(&text("_x260 3x20", "none").replace("wrong_totals", "wrong_total")), &["checkout has no impact \"wrong_total\"", "did you mean `wrong_totals`?"]);
+}
+
+#[test]
+fn what_a_control_group_suffers_too_is_not_this_deployments_doing() {
+    let own = failing(90, r#"{ after = "10m", verdict = "none" }"#);
+    says(&why(&own), &["reached was error_ratio"]);
+    let others = "'requests_total{service=\"search\",code=\"200\"}' = \"0+149x240 35760+60x120\"\n\
+                  'requests_total{service=\"search\",code=\"500\"}' = \"0+1x240 240+90x120\"\n";
+    assert_eq!(why(&format!("{own}{others}")), "");
+}
+
+#[test]
+fn a_histogram_is_read_and_a_part_of_it_that_nothing_reads_is_told() {
+    let parts = "'duration_seconds_bucket{service=\"checkout\",le=\"0.1\"}' = \"0+90x300\"\n\
+                 'duration_seconds_bucket{service=\"checkout\",le=\"+Inf\"}' = \"0+100x300\"\n\
+                 'duration_seconds_count{service=\"checkout\"}' = \"0+100x300\"\n\
+                 'duration_seconds_sum{service=\"checkout\"}' = \"0+8x300\"\n";
+    let text = format!("{}{parts}", failing(1, r#"{ verdict = "none", signal = "errors" }"#));
+    let test = tests(&text).remove(0);
+    let latency = SignalName("latency".to_owned());
+    let at = SignedDuration::from_mins(30);
+    let reading = test.feeds[&latency].read(at, test.every(&latency).unwrap());
+    assert!(matches!(&reading, rollbackd_core::observation::Reading::Histograms(histograms) if histograms.len() == 1), "{reading:?}");
+    assert_eq!(why(&text), "");
+    let told = wrong(&text.replace("duration_seconds_sum", "duration_sum"));
+    says(&told, &["no signal of checkout reads this series", "latency reads the histogram duration_seconds{service=\"checkout\"}"]);
+}
+
+#[test]
 fn each_of_several_deployments_is_judged_by_itself() {
     let text = counting(
         "0+149x480 71520+60x120",
@@ -279,7 +331,7 @@ redy = "okx5"
 #[test]
 fn what_lacks_is_named() {
     let drawn = wrong("config = \"rollbackd.toml\"\n[[tests]]\n[[tests]]\nname = \"b\"\n");
-    says(&drawn, &["needs `name`", "needs `service`", "needs `deployed`", "needs `expect`", "needs `series` or `probes`"]);
+    says(&drawn, &["needs `name`", "needs `service`", "needs `deployed`", "needs `expect`", "needs `series`, `probes` or `impacts`"]);
     says(&wrong("config = \"rollbackd.toml\"\n"), &["needs `tests`"]);
 }
 

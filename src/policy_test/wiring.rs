@@ -8,6 +8,8 @@ use rollbackd_core::service::SignalName;
 
 use super::feed::{Feed, Labels, Line, Values};
 use crate::config::SignalSettings;
+use crate::signal::histogram::Family;
+use crate::signal::metrics::Wanted;
 use crate::signal::selector::Selector;
 
 /// Tells when the process of an instance began; by Prometheus' own client libraries.
@@ -24,6 +26,12 @@ pub struct MadeUp {
     pub values: Values,
 }
 
+/// What a signal chooses.
+enum Chosen<'a> {
+    Counters { total: &'a str, failed: &'a str, by: Option<&'a str> },
+    Histogram(&'a str),
+}
+
 /// What the signals of a service read, and the series that none of them does, by their place in `series`.
 pub fn wire(
     signals: &BTreeMap<SignalName, SignalSettings>,
@@ -33,42 +41,67 @@ pub fn wire(
     let mut read = vec![false; series.len()];
     let mut feeds = BTreeMap::new();
     for (signal, settings) in signals {
-        let Some((total, failed)) = selectors(settings) else { continue };
-        let mut lines = |selector: &str| {
-            let Ok(selector) = Selector::parse(selector) else { return Vec::new() };
-            let chosen = series.iter().enumerate().filter(|(_, made_up)| made_up.is_meant(&selector));
-            chosen
-                .map(|(index, made_up)| {
-                    read[index] = true;
-                    made_up.line(series)
-                })
-                .collect()
+        let mut lines = |is_meant: &dyn Fn(&MadeUp) -> bool, by: Option<&str>| -> Vec<Line> {
+            let meant = series.iter().enumerate().filter(|(_, made_up)| is_meant(made_up));
+            let line = |(index, made_up): (usize, &MadeUp)| {
+                read[index] = true;
+                made_up.line(series, by, interval)
+            };
+            meant.map(line).collect()
         };
-        let (total, failed): (Vec<Line>, Vec<Line>) = (lines(total), lines(failed));
-        if !total.is_empty() || !failed.is_empty() {
-            feeds.insert(signal.clone(), Feed::Counters { total, failed, interval });
+        match chosen(settings) {
+            Some(Chosen::Counters { total, failed, by }) => {
+                let (Ok(all), Ok(bad)) = (Selector::parse(total), Selector::parse(failed)) else { continue };
+                let total = lines(&|made_up| all.matches(&made_up.name, |label| made_up.label(label)), by);
+                let failed = lines(&|made_up| bad.matches(&made_up.name, |label| made_up.label(label)), by);
+                if !total.is_empty() || !failed.is_empty() {
+                    feeds.insert(signal.clone(), Feed::Counters { total, failed, interval });
+                }
+            }
+            Some(Chosen::Histogram(histogram)) => {
+                let Ok(family) = Family::parse(histogram) else { continue };
+                let parts = lines(&|made_up| family.means(&made_up.name, |label| made_up.label(label)), None);
+                if !parts.is_empty() {
+                    feeds.insert(signal.clone(), Feed::Histograms { family, parts, interval });
+                }
+            }
+            None => {}
         }
     }
     let tells_nothing = |index: &usize| !read[*index] && series[*index].name != PROCESS_START;
     (feeds, (0..series.len()).filter(tells_nothing).collect())
 }
 
-/// The selectors by which a signal chooses its series.
-pub fn selectors(settings: &SignalSettings) -> Option<(&str, &str)> {
+/// What a signal reads, in words; `None` for one that reads no series.
+#[must_use]
+pub fn described(settings: &SignalSettings) -> Option<String> {
+    chosen(settings).map(|chosen| match chosen {
+        Chosen::Counters { total, failed, .. } => format!("{total} and {failed}"),
+        Chosen::Histogram(histogram) => format!("the histogram {histogram}"),
+    })
+}
+
+fn chosen(settings: &SignalSettings) -> Option<Chosen<'_>> {
     match settings {
-        SignalSettings::Prometheus(settings) => Some((&settings.total, &settings.failed)),
-        SignalSettings::Metrics(settings) => Some((&settings.total, &settings.failed)),
-        SignalSettings::Probe(_) => None,
+        SignalSettings::Prometheus(settings) => {
+            Some(Chosen::Counters { total: &settings.total, failed: &settings.failed, by: settings.by.as_deref() })
+        }
+        SignalSettings::Metrics(settings) => Some(match &settings.wanted {
+            Wanted::Counters { total, failed, by } => Chosen::Counters { total, failed, by: by.as_deref() },
+            Wanted::Histogram(histogram) => Chosen::Histogram(histogram),
+        }),
+        SignalSettings::Histograms(settings) => Some(Chosen::Histogram(&settings.histogram)),
+        SignalSettings::Query(_) | SignalSettings::Probe(_) => None,
     }
 }
 
 impl MadeUp {
-    fn is_meant(&self, selector: &Selector) -> bool {
-        selector.matches(&self.name, |label| self.labels.get(label).map(|value| Cow::Borrowed(value.as_str())))
+    fn label(&self, label: &str) -> Option<Cow<'_, str>> {
+        self.labels.get(label).map(|value| Cow::Borrowed(value.as_str()))
     }
 
     /// As a source gives it. Series that share their instance were scraped together; those without one all were.
-    fn line(&self, all: &[Self]) -> Line {
+    fn line(&self, all: &[Self], by: Option<&str>, interval: SignedDuration) -> Line {
         let place = |labels: &Labels| [labels.get("job").cloned(), labels.get("instance").cloned()];
         let started = all.iter().find(|other| other.name == PROCESS_START && place(&other.labels) == place(&self.labels));
         let target = match place(&self.labels) {
@@ -77,10 +110,11 @@ impl MadeUp {
             [_, None] => String::new(),
         };
         Line {
-            id: format!("{}{:?}", self.name, self.labels),
+            name: self.name.clone(),
+            labels: self.labels.clone(),
             target,
-            route: None,
-            started: started.map(|started| started.values.clone()),
+            route: by.and_then(|by| self.labels.get(by)).filter(|route| !route.is_empty()).cloned(),
+            started: started.map(|started| (started.values.clone(), interval)),
             values: self.values.clone(),
         }
     }

@@ -9,6 +9,7 @@ use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::words;
 
 use super::catalogue::{Catalogue, Question};
+use crate::signal::metrics::{self, Wanted};
 use crate::config::{Config, SignalSettings};
 
 /// A configuration as it is replayed.
@@ -131,7 +132,9 @@ fn is_longer(cadence: SignedDuration, every: SignedDuration) -> bool {
 fn counters(settings: &SignalSettings) -> Result<(&str, &str), &'static str> {
     match settings {
         SignalSettings::Prometheus(settings) => Ok((&settings.total, &settings.failed)),
-        SignalSettings::Metrics(settings) => Ok((&settings.total, &settings.failed)),
+        SignalSettings::Metrics(metrics::Settings { wanted: Wanted::Counters { total, failed, .. }, .. }) => Ok((total, failed)),
+        SignalSettings::Metrics(_) | SignalSettings::Histograms(_) => Err("histograms are not replayed"),
+        SignalSettings::Query(_) => Err("a question can't be put to recorded samples"),
         SignalSettings::Probe(_) => Err("what a probe would have seen is not in recorded samples"),
     }
 }

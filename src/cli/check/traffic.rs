@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::baseline::Baseline;
 use rollbackd_core::evidence::Evidence;
 use rollbackd_core::evidence::foresight::{Foresight, foresee};
-use rollbackd_core::observation::{Sample, Scrape};
+use rollbackd_core::observation::{Reading, Sample, Scrape};
 use rollbackd_core::service::{Role, Service, SignalKind, SignalName};
 use rollbackd_core::severity::Response;
 use rollbackd_core::words;
@@ -31,7 +31,10 @@ pub async fn of(service: &Service, name: &SignalName, signal: &dyn Signal, now: 
         return None;
     }
     let from = now.checked_sub(LOOKED_AT).ok()?;
-    judged(service, name, &signal.history(from, now).await.ok()?, now)
+    match signal.history(from, now).await {
+        Reading::Scrape(history) => judged(service, name, &history, now),
+        Reading::Missing(_) | Reading::Probe(_) | Reading::Histograms(_) | Reading::Answer(_) => None,
+    }
 }
 
 fn judged(service: &Service, name: &SignalName, history: &Scrape, now: Timestamp) -> Option<Traffic> {
