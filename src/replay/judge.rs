@@ -13,6 +13,7 @@ use rollbackd_core::evidence::Evidence;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::lifecycle::{self, State};
 use rollbackd_core::observation::{Binding, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload};
+use rollbackd_core::past::{Hour, Past};
 use rollbackd_core::plan::{Outcome, PlanId, Void};
 use rollbackd_core::service::{Service, ServiceName, SignalKind, SignalName};
 use rollbackd_core::verdict::Finding;
@@ -65,7 +66,7 @@ struct Judged {
     policy: Service,
     evidence: Evidence,
     /// What the sources keep that have a history.
-    past: BTreeMap<SignalName, Past>,
+    past: BTreeMap<SignalName, Kept>,
     /// A deployment that is not judged any more, and until when.
     left: Option<(DeploymentId, Timestamp)>,
 }
@@ -76,7 +77,7 @@ impl Judge {
     pub fn new(policies: impl IntoIterator<Item = Service>, limits: Limits, world: World) -> Self {
         let judged = |policy: Service| {
             let with_history = policy.signals.iter().filter(|(_, signal)| signal.has_history && signal.kind == SignalKind::Errors);
-            let past = with_history.map(|(name, _)| (name.clone(), Past::default())).collect();
+            let past = with_history.map(|(name, signal)| (name.clone(), Kept::new(signal.every))).collect();
             (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, left: None, policy })
         };
         let services = policies.into_iter().map(judged).collect();
@@ -138,10 +139,9 @@ impl Judge {
         if current.rollback_of().is_some() {
             return;
         }
-        let (id, to) = (current.id, current.not_before);
-        let from = to.checked_sub(judged.policy.decision.history).unwrap_or(Timestamp::MIN);
-        let read = |(signal, past): (&SignalName, &Past)| history_read(&self.state, &judged.policy, id, signal, &past.between(from, to, Starts::Unknown));
-        let entries: Vec<Entry> = judged.past.iter().flat_map(read).collect();
+        let deployment = current.id;
+        let read = |(signal, kept): (&SignalName, &mut Kept)| history_read(&self.state, &judged.policy, deployment, signal, kept.until(at));
+        let entries: Vec<Entry> = judged.past.iter_mut().flat_map(read).collect();
         self.write(entries, at);
     }
 
@@ -150,8 +150,7 @@ impl Judge {
         let Some(judged) = self.services.get_mut(name) else { return };
         for (signal, past) in &judged.past {
             let every = judged.policy.signals.get(signal).map_or(SignedDuration::ZERO, |policy| policy.every);
-            let span = every.saturating_mul(6).max(SignedDuration::from_secs(30));
-            let scrape = past.between(at.checked_sub(span).unwrap_or(Timestamp::MIN), at, Starts::Known);
+            let scrape = past.between(back(at, look(every)), at, Starts::Known);
             judged.evidence.observe(&judged.policy, signal, &Reading::Scrape(scrape), at);
         }
     }
@@ -164,8 +163,8 @@ impl Judge {
             judged.evidence.observe(&judged.policy, signal, &reading, at);
         }
         if let (Some(past), Reading::Scrape(scrape)) = (judged.past.get_mut(signal), reading) {
-            let keep = judged.policy.decision.history.saturating_add(KEPT_BESIDES);
-            past.take(scrape, at.checked_sub(keep).unwrap_or(Timestamp::MIN));
+            past.take(scrape);
+            past.forget(back(at, judged.policy.decision.history.max(WEEK)));
         }
         if watched {
             self.turn(name, at);
@@ -298,9 +297,6 @@ fn workload(deployed: &Deployed, at: Timestamp) -> Workload {
     }
 }
 
-/// Beside the history this much is kept, since a deployment may be noticed late.
-const KEPT_BESIDES: SignedDuration = SignedDuration::from_hours(1);
-
 /// Whether a source says when its processes began. Of the past it doesn't.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Starts {
@@ -308,58 +304,102 @@ enum Starts {
     Unknown,
 }
 
-/// What a source keeps of its counters.
-#[derive(Debug, Default)]
-struct Past {
-    total: BTreeMap<String, Series>,
-    failed: BTreeMap<String, Series>,
-    /// Everything older was dropped.
-    dropped_until: Option<Timestamp>,
+/// What a source keeps of its counters: what was counted, hour by hour, and the raw samples of the hour that is not over.
+#[derive(Debug)]
+struct Kept {
+    every: SignedDuration,
+    past: Past,
+    fresh: Scrape,
+    /// The first hour that is not counted yet.
+    next: Option<Hour>,
+    /// The first hour that was not forgotten yet.
+    oldest: Option<Hour>,
 }
 
-impl Past {
-    fn take(&mut self, scrape: Scrape, oldest: Timestamp) {
-        take_series(&mut self.total, scrape.total);
-        take_series(&mut self.failed, scrape.failed);
-        // Dropping costs a move of everything that stays, so it is done now and then.
-        let due = self.dropped_until.is_none_or(|dropped| oldest.duration_since(dropped) >= KEPT_BESIDES);
-        if due {
-            self.dropped_until = Some(oldest);
-            for kept in [&mut self.total, &mut self.failed] {
-                kept.values_mut().for_each(|series| {
-                    let old = series.samples.partition_point(|sample| sample.at < oldest);
-                    series.samples.drain(..old);
+/// A baseline wants the same half hour a week before.
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 + 1);
+
+impl Kept {
+    fn new(every: SignedDuration) -> Self {
+        Self { every, past: Past::new(every), fresh: Scrape::default(), next: None, oldest: None }
+    }
+
+    fn take(&mut self, scrape: Scrape) {
+        let times = |series: &Series| series.samples.first().zip(series.samples.last()).map(|(first, last)| (first.at, last.at));
+        let spans = || scrape.total.iter().chain(&scrape.failed).filter_map(times);
+        let Some((first, last)) = spans().map(|(first, _)| first).min().zip(spans().map(|(_, last)| last).max()) else { return };
+        let next = *self.next.get_or_insert(Hour::of(first));
+        take_series(&mut self.fresh.total, scrape.total);
+        take_series(&mut self.fresh.failed, scrape.failed);
+        let present = Hour::of(last);
+        if present > next {
+            self.count(next.begin(), present.begin());
+            self.next = Some(present);
+            self.oldest.get_or_insert(next);
+            let oldest = back(present.begin(), Past::overlap(self.every).max(look(self.every)));
+            for series in [&mut self.fresh.total, &mut self.fresh.failed] {
+                series.iter_mut().for_each(|series| {
+                    series.samples.drain(..series.samples.partition_point(|sample| sample.at < oldest));
                 });
-                kept.retain(|_, series| !series.samples.is_empty());
+                series.retain(|series| !series.samples.is_empty());
             }
         }
     }
 
-    /// The samples from one moment to another, both included.
+    /// As a daemon does that fetches it afterwards: nobody says then when a process began.
+    fn count(&mut self, from: Timestamp, to: Timestamp) {
+        let scrape = self.between(back(from, Past::overlap(self.every)), to, Starts::Unknown);
+        self.past.take(&Reading::Scrape(scrape), from, to);
+    }
+
+    fn forget(&mut self, oldest: Timestamp) {
+        while let Some(hour) = self.oldest.filter(|hour| hour.end() < oldest) {
+            self.past.forget(&[hour]);
+            self.oldest = Some(hour.next());
+        }
+    }
+
+    /// All that was counted until now.
+    fn until(&mut self, now: Timestamp) -> &Past {
+        if let Some(next) = self.next.filter(|next| next.begin() < now) {
+            self.count(next.begin(), now);
+        }
+        &self.past
+    }
+
+    /// The raw samples from one moment to another, both included.
     fn between(&self, from: Timestamp, to: Timestamp, starts: Starts) -> Scrape {
-        let cut = |kept: &BTreeMap<String, Series>| {
-            let cut = |series: &Series| {
-                let (first, last) = (
-                    series.samples.partition_point(|sample| sample.at < from),
-                    series.samples.partition_point(|sample| sample.at <= to),
-                );
-                let process_started = series.process_started.filter(|_| starts == Starts::Known);
-                (first < last).then(|| Series { samples: series.samples[first..last].to_vec(), process_started, ..named(series) })
-            };
-            kept.values().filter_map(cut).collect()
+        let cut = |series: &Series| {
+            let first = series.samples.partition_point(|sample| sample.at < from);
+            let last = series.samples.partition_point(|sample| sample.at <= to);
+            let process_started = series.process_started.filter(|_| starts == Starts::Known);
+            (first < last).then(|| Series { samples: series.samples[first..last].to_vec(), process_started, ..named(series) })
         };
-        Scrape { total: cut(&self.total), failed: cut(&self.failed) }
+        let cut = |series: &[Series]| series.iter().filter_map(cut).collect();
+        Scrape { total: cut(&self.fresh.total), failed: cut(&self.fresh.failed) }
     }
 }
 
-fn take_series(kept: &mut BTreeMap<String, Series>, taken: Vec<Series>) {
+/// One look gives the samples of so long, as the adapters do.
+fn look(every: SignedDuration) -> SignedDuration {
+    every.saturating_mul(6).max(SignedDuration::from_secs(30))
+}
+
+fn back(at: Timestamp, time: SignedDuration) -> Timestamp {
+    at.checked_sub(time).unwrap_or(Timestamp::MIN)
+}
+
+/// Adds to series in order of their names.
+fn take_series(kept: &mut Vec<Series>, taken: Vec<Series>) {
     for series in taken {
-        let Some(known) = kept.get_mut(&series.id) else {
-            if !series.samples.is_empty() {
-                kept.insert(series.id.clone(), series);
+        let place = match kept.binary_search_by(|known| known.id.cmp(&series.id)) {
+            Ok(place) => place,
+            Err(place) => {
+                kept.insert(place, named(&series));
+                place
             }
-            continue;
         };
+        let known = &mut kept[place];
         known.process_started = series.process_started;
         // Samples may be handed in twice, as a source gives them twice.
         let newest = known.samples.last().map(|sample: &Sample| sample.at);
