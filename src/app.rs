@@ -31,6 +31,8 @@ use crate::signal::http::Clients;
 use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
+use crate::signal::prometheus::histograms::Histograms;
+use crate::signal::prometheus::query::Query;
 use crate::{shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
@@ -217,6 +219,8 @@ fn signal_of(settings: &SignalSettings, clients: &Arc<Clients>) -> anyhow::Resul
     Ok(match settings {
         SignalSettings::Probe(settings) => Arc::new(Probe::new(settings.clone(), clients.clone())?),
         SignalSettings::Prometheus(settings) => Arc::new(Prometheus::new(settings.clone(), clients.clone())?),
+        SignalSettings::Histograms(settings) => Arc::new(Histograms::new(settings.clone(), clients.clone())?),
+        SignalSettings::Query(settings) => Arc::new(Query::new(settings.clone(), clients.clone())?),
         SignalSettings::Metrics(settings) => Arc::new(Metrics::new(settings.clone(), clients.clone())?),
     })
 }

@@ -137,6 +137,6 @@ pub(super) fn check_holds(table: &Table<'_>, matrix: &Matrix, decision: &Decisio
 }
 
 /// A duration as people write it.
-fn words(duration: SignedDuration) -> String {
+pub(super) fn words(duration: SignedDuration) -> String {
     humantime::format_duration(duration.unsigned_abs()).to_string()
 }
