@@ -294,3 +294,6 @@ fn oddities(oddities: &Oddities) -> Vec<String> {
     let notes = counted.iter().filter(|(number, _)| *number > 0);
     notes.map(|(number, what)| format!("{number} sample{} {what}", if *number == 1 { "" } else { "s" })).collect()
 }
+
+#[cfg(test)]
+mod tests;
