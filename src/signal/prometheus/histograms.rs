@@ -94,7 +94,7 @@ impl Histograms {
         let shift = shift(at, now);
         let (histograms, left_out) = self.put_together(found, &starts, shift, Runs::Newest)?;
         let whole = histograms.iter().filter_map(|histogram| histogram.samples.last()).map(|sample| sample.at).max();
-        let oldest = newest.saturating_add(shift).and_then(|newest| newest.saturating_sub(signed(self.settings.every * 2))).ok();
+        let oldest = at.saturating_add(shift).and_then(|now| now.saturating_sub(signed(self.settings.every * 2))).ok();
         match left_out {
             // What is whole is too old, because what came since is not.
             Some(why) if whole < oldest => Err(Missing::Malformed(format!("{}: {why}", self.source.address))),
