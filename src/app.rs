@@ -16,6 +16,7 @@ use crate::api::Listening;
 use crate::config::{self, Config, Environment, GuardedService, NotifierSettings, PlatformSettings, SignalSettings};
 use crate::daemon::{Daemon, Handle, Setup};
 use crate::executor::Adapters;
+use crate::history::Store;
 use crate::ledger::sqlite::{self, Sqlite};
 use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifier;
@@ -169,7 +170,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> anyhow::Result<Setup> {
     let clients = Arc::new(Clients::default());
-    let mut adapters = Adapters::default();
+    let mut adapters = Adapters { store: Store::in_directory(&config.daemon.state_directory), ..Adapters::default() };
     for (name, service) in &config.services {
         if let Some(platform) = platform(name, service, cluster, &config.daemon.state_directory) {
             adapters.platforms.insert(name.clone(), platform);

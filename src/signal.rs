@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rollbackd_core::observation::{Answered, Missing, ProbeOutcome, ProbeRound, Reading, Scrape};
+use rollbackd_core::observation::{Answered, ProbeOutcome, ProbeRound, Reading, Scrape};
 
 pub mod http;
 pub mod probe;
@@ -27,11 +27,16 @@ pub trait Signal: Send + Sync {
     /// Looks once. `now` is the caller's time.
     async fn read(&self, now: Timestamp) -> Reading;
 
-    /// Raw samples of the past, where the source keeps them.
-    ///
-    /// # Errors
-    /// With the reason why there are none.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing>;
+    /// One piece of the past in the source's own time, where the source keeps it: the raw samples from `from` to `to`, of all series that
+    /// there were, or the reason why there are none. A piece in which nothing was counted is empty and not missing; one that is too
+    /// large is asked for in shorter ones.
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading;
+
+    /// What its past is known by, so that it need not be fetched twice: equal for signals that ask the same source for the same series, and
+    /// free of secrets. `None` where the source keeps none.
+    fn past_id(&self) -> Option<String> {
+        None
+    }
 
     /// Tries the source for `check --connect`, and says in words what is there.
     ///

@@ -247,8 +247,8 @@ impl Signal for Metrics {
         self.look(now).await.unwrap_or_else(Reading::Missing)
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 
     async fn check(&self, now: Timestamp) -> Result<String, String> {

@@ -23,6 +23,7 @@ use questions::{Questions, Source, signed};
 
 mod found;
 pub mod histograms;
+mod joint;
 pub mod query;
 mod questions;
 
@@ -57,7 +58,8 @@ pub struct Settings {
 pub struct Prometheus {
     settings: Settings,
     source: Source,
-    failed: Selector,
+    total: Arc<Selector>,
+    failed: Arc<Selector>,
     /// Whether what failed can be picked from among all requests without another question.
     picks: bool,
 }
@@ -120,7 +122,7 @@ impl Prometheus {
         let selector = |text: &String| Selector::parse(text).map_err(|source| PrometheusError::Selector { selector: text.clone(), source });
         let (total, failed) = (selector(&settings.total)?, selector(&settings.failed)?);
         let source = Source::new(settings.server.clone(), clients)?;
-        Ok(Self { picks: failed.picks_from(&total), failed, source, settings })
+        Ok(Self { picks: failed.picks_from(&total), total: Arc::new(total), failed: Arc::new(failed), source, settings })
     }
 
     /// Tries the server, the credentials and both selectors.
@@ -193,14 +195,10 @@ impl Prometheus {
     }
 
     async fn look_back(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        let questions = self.source.questions()?;
-        let total = questions.history(&self.settings.total, from, to).await?;
-        if total.is_empty() {
-            return Err(Missing::NoSeries(self.settings.total.clone()));
-        }
+        let total = self.source.past(&self.settings.total, &self.total, from, to).await?;
         let failed = match self.pick(&total) {
             Some(failed) => failed,
-            None => questions.history(&self.settings.failed, from, to).await?,
+            None => self.source.past(&self.settings.failed, &self.failed, from, to).await?,
         };
         Ok(self.scrape(total, failed, &BTreeMap::new(), SignedDuration::ZERO))
     }
@@ -250,8 +248,13 @@ impl Signal for Prometheus {
     }
 
     /// In the server's own time: without a `now` there is nothing to tell its clock by.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        self.look_back(from, to).await
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        self.look_back(from, to).await.map_or_else(Reading::Missing, Reading::Scrape)
+    }
+
+    fn past_id(&self) -> Option<String> {
+        let Settings { total, failed, by, .. } = &self.settings;
+        Some(format!("{}\n{total}\n{failed}\n{by:?}", self.source.id()))
     }
 
     async fn check(&self, _now: Timestamp) -> Result<String, String> {

@@ -102,12 +102,7 @@ impl Selector {
             [name] => format!("__name__={}", promql_text(name)),
             _ => format!("__name__=~{}", promql_text(&any)),
         };
-        let others = self.matchers.iter().filter(|matcher| matcher.label != NAME).map(|matcher| {
-            let is_bare = !matcher.label.starts_with(|first: char| first.is_ascii_digit())
-                && matcher.label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            let label = if is_bare { matcher.label.clone() } else { promql_text(&matcher.label) };
-            format!("{label}{}{}", matcher.operator, promql_text(&matcher.value))
-        });
+        let others = self.matchers.iter().filter(|matcher| matcher.label != NAME).map(Matcher::text);
         format!("{{{}}}", std::iter::once(name).chain(others).collect::<Vec<_>>().join(","))
     }
 
@@ -121,7 +116,59 @@ impl Selector {
     }
 }
 
+/// A label of a selector whose value is given, and once only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slot<'a> {
+    pub(super) label: &'a str,
+    pub(super) value: &'a str,
+    /// Everything else that the selector asks for, in one order.
+    pub(super) rest: String,
+}
+
+impl Selector {
+    /// The labels in whose values selectors of several services may differ.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        let is_single = |label: &str| self.matchers.iter().filter(|matcher| matcher.label == label).count() == 1;
+        let given = self.matchers.iter().filter(|matcher| matcher.operator == "=" && matcher.label != NAME && !matcher.value.is_empty());
+        given.filter(move |matcher| is_single(&matcher.label)).map(|matcher| Slot {
+            label: &matcher.label,
+            value: &matcher.value,
+            rest: self.without(&matcher.label),
+        })
+    }
+
+    /// The value of a label, if everything else that is asked for is `rest`.
+    pub(super) fn value_beside(&self, label: &str, rest: &str) -> Option<String> {
+        self.slots().find(|slot| slot.label == label && slot.rest == rest).map(|slot| slot.value.to_owned())
+    }
+
+    /// The same selection for any of several values of a label. The text is PromQL.
+    pub(super) fn with_any<'a>(&self, label: &str, values: impl Iterator<Item = &'a str>) -> String {
+        let mut values: Vec<String> = values.map(regex::escape).collect();
+        values.sort_unstable();
+        values.dedup();
+        let any = Matcher { label: label.to_owned(), operator: "=~", value: values.join("|"), test: Test::Is(String::new()) };
+        let all = [self.without(label), any.text()];
+        format!("{{{}}}", all.iter().filter(|some| !some.is_empty()).map(String::as_str).collect::<Vec<_>>().join(","))
+    }
+
+    /// All matchers but those of a label, as PromQL.
+    fn without(&self, label: &str) -> String {
+        let mut others: Vec<String> = self.matchers.iter().filter(|matcher| matcher.label != label).map(Matcher::text).collect();
+        others.sort_unstable();
+        others.join(",")
+    }
+}
+
 impl Matcher {
+    /// As PromQL has it.
+    fn text(&self) -> String {
+        let is_bare = !self.label.starts_with(|first: char| first.is_ascii_digit())
+            && self.label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let label = if is_bare { self.label.clone() } else { promql_text(&self.label) };
+        format!("{label}{}{}", self.operator, promql_text(&self.value))
+    }
+
     /// Of a metric's name.
     fn is(name: String) -> Self {
         Self { label: NAME.to_owned(), operator: "=", value: name.clone(), test: Test::Is(name) }
@@ -472,6 +519,34 @@ mod tests {
         assert_eq!(again.matchers[1..], selector(text).matchers[1..]);
         assert!(again.may_match("r_sum") && again.may_match("r.count") && !again.may_match("r-count"));
         assert_eq!(selector("r").with_names(&names(&["s"])), r#"{__name__="s"}"#);
+    }
+
+    #[test]
+    fn selectors_that_differ_in_the_value_of_one_label_become_one() {
+        let text = r#"r{service="a.b",code=~"5..",zone!="x"}"#;
+        let shop = selector(text);
+        let slots: Vec<_> = shop.slots().map(|slot| (slot.label.to_owned(), slot.value.to_owned(), slot.rest)).collect();
+        assert_eq!(slots, [("service".to_owned(), "a.b".to_owned(), r#"__name__="r",code=~"5..",zone!="x""#.to_owned())]);
+        let beside = |other: &str| selector(other).value_beside("service", &slots[0].2);
+        assert_eq!(beside(r#"{__name__="r",zone!="x",code=~"5..",service="c"}"#), Some("c".to_owned()));
+        for other in [
+            r#"s{service="c",code=~"5..",zone!="x"}"#,
+            r#"r{service="c",code=~"4..",zone!="x"}"#,
+            r#"r{service="c",code=~"5.."}"#,
+            r#"r{service=~"c",code=~"5..",zone!="x"}"#,
+            r#"r{service="c",service!="d",code=~"5..",zone!="x"}"#,
+            r#"r{service="",code=~"5..",zone!="x"}"#,
+        ] {
+            assert_eq!(beside(other), None, "{other}");
+        }
+        let both = shop.with_any("service", ["d\"|", "a.b", "a.b"].into_iter());
+        assert_eq!(both, r#"{__name__="r",code=~"5..",zone!="x",service=~"a\\.b|d\"\\|"}"#);
+        assert_eq!(selector(&both).slots().count(), 0);
+        for (value, expected) in [("a.b", true), ("aXb", false), ("d\"|", true), ("d", false)] {
+            let label = |name: &str| Some(Cow::Borrowed(if name == "service" { value } else { "500" }));
+            assert_eq!(selector(&both).matches("r", label), expected, "{value}");
+        }
+        assert_eq!(selector(r#"{job="a"}"#).with_any("job", ["a", "b"].into_iter()), r#"{job=~"a|b"}"#);
     }
 
     #[test]

@@ -210,7 +210,7 @@ async fn an_endpoint_that_hangs_or_drips_costs_its_time_and_no_more() {
 #[tokio::test]
 async fn endpoints_keep_no_history() {
     let metrics = Metrics::new(settings(vec![Url::parse("http://127.0.0.1/").unwrap()]), Arc::new(Clients::default())).unwrap();
-    assert_eq!(metrics.history(Timestamp::UNIX_EPOCH, now()).await, Err(Missing::NoHistory));
+    assert_eq!(metrics.history(Timestamp::UNIX_EPOCH, now()).await, Reading::Missing(Missing::NoHistory));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use rollbackd_core::observation::{Histogram, Missing, Reading, Scrape};
+use rollbackd_core::observation::{Histogram, Missing, Reading};
 
 use super::super::Signal;
 use super::super::histogram::{Assembly, Family, Run, described};
 use super::super::http::Clients;
+use super::super::selector::Selector;
 use super::super::series::{SERIES_LIMIT, shift};
 use super::found::{Found, Starts, job_and_instance, newest, shared_labels, target};
 use super::questions::{Data, Questions, Source, signed};
@@ -31,6 +32,8 @@ pub struct Settings {
 pub struct Histograms {
     settings: Settings,
     family: Family,
+    /// What selects all series of it.
+    parts: Arc<Selector>,
     source: Source,
 }
 
@@ -53,7 +56,9 @@ impl Histograms {
         let family = Family::parse(&settings.histogram)
             .map_err(|source| PrometheusError::Histogram { selector: settings.histogram.clone(), source })?;
         let source = Source::new(settings.server.clone(), clients)?;
-        Ok(Self { settings, family, source })
+        let parts = Selector::parse(&family.of_parts())
+            .map_err(|source| PrometheusError::Selector { selector: settings.histogram.clone(), source })?;
+        Ok(Self { settings, family, parts: Arc::new(parts), source })
     }
 
     /// Tries the server, the credentials and the selector.
@@ -107,11 +112,7 @@ impl Histograms {
     /// # Errors
     /// With the reason why there are none.
     pub async fn look_back(&self, from: Timestamp, to: Timestamp) -> Result<Vec<Histogram>, Missing> {
-        let questions = self.source.questions()?;
-        let found = questions.history(&self.family.of_parts(), from, to).await?;
-        if found.is_empty() {
-            return Err(Missing::NoSeries(self.settings.histogram.clone()));
-        }
+        let found = self.source.past(&self.family.of_parts(), &self.parts, from, to).await?;
         Ok(self.put_together(found, &Starts::new(), SignedDuration::ZERO, Runs::All)?.0)
     }
 
@@ -183,8 +184,12 @@ impl Signal for Histograms {
         }
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        self.look_back(from, to).await.map_or_else(Reading::Missing, Reading::Histograms)
+    }
+
+    fn past_id(&self) -> Option<String> {
+        Some(format!("{}\nhistogram {}", self.source.id(), self.settings.histogram))
     }
 
     async fn check(&self, _now: Timestamp) -> Result<String, String> {

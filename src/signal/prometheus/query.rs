@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rollbackd_core::observation::{Answered, Missing, Reading, Scrape};
+use rollbackd_core::observation::{Answered, Missing, Reading};
 
 use super::super::Signal;
 use super::super::http::{Clients, plain};
@@ -96,8 +96,8 @@ impl Signal for Query {
     }
 
     /// The daemon asks all the time, deployment or not, and so knows itself what was before.
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 }
 

@@ -17,6 +17,8 @@ use super::super::http::{AccessError, Answer, Clients, Connections, Deadline, Fa
 use super::super::rest::Rest;
 use super::super::series::{BODY_LIMIT, Labels, time};
 use super::Server;
+use super::joint::{Joint, Question};
+use super::super::selector::Selector;
 use super::found::{Found, Starts, interval, job_and_instance, newest};
 
 /// History takes more series than one look: those of replicas that are gone.
@@ -25,8 +27,7 @@ const HISTORY_SERIES_LIMIT: usize = 10_000;
 /// All samples of one history, 24 MiB of memory: a week of 25 series at 15 s.
 const HISTORY_SAMPLE_LIMIT: usize = 1_000_000;
 
-/// History is fetched in pieces of one hour, smaller ones where an hour is too large for one answer.
-const PIECE: SignedDuration = SignedDuration::from_hours(1);
+/// History that is too large for one answer is fetched in shorter pieces.
 const SMALLEST_PIECE: SignedDuration = SignedDuration::from_mins(1);
 
 /// The longest history: a week.
@@ -40,6 +41,7 @@ pub(super) struct Source {
     pub(super) address: String,
     seats: Arc<Semaphore>,
     rest: Rest,
+    joint: Arc<Joint>,
     clients: Arc<Clients>,
 }
 
@@ -48,7 +50,28 @@ impl Source {
     pub(super) fn new(server: Server, clients: Arc<Clients>) -> Result<Self, AccessError> {
         clients.check(&server.access, Connections::Kept)?;
         let address = shown(&server.url);
-        Ok(Self { seats: clients.seats(&address), address, server, rest: Rest::default(), clients })
+        let joint = clients.shared(&id(&address, &server));
+        Ok(Self { seats: clients.seats(&address), address, server, rest: Rest::default(), joint, clients })
+    }
+
+    /// What it is known by where what it said is kept.
+    pub(super) fn id(&self) -> String {
+        id(&self.address, &self.server)
+    }
+
+    /// A piece of the past. Who asks for the same of another service meanwhile is answered with it.
+    pub(super) async fn past(&self, text: &str, selector: &Arc<Selector>, from: Timestamp, to: Timestamp) -> Result<Vec<Found>, Missing> {
+        let fetch = |text: String, alone: bool| async move {
+            let questions = self.questions()?;
+            let found = if alone {
+                questions.history(&text, from, to).await?
+            } else {
+                questions.samples(&text, to.duration_since(from), to, HISTORY_SERIES_LIMIT).await?
+            };
+            Ok((found, questions.received.into_inner()))
+        };
+        let question = Question { text: text.to_owned(), selector: Arc::clone(selector), from, to };
+        self.joint.ask(question, fetch).await
     }
 
     /// Questions that have to be answered from now on within the server's time limit.
@@ -84,6 +107,11 @@ impl Source {
         };
         self.rest.unless(ask).await
     }
+}
+
+/// Whom one asks as may decide what one is told. Of a secret there is nothing but where it is kept.
+fn id(address: &str, server: &Server) -> String {
+    format!("{address}\n{:?}", server.access)
 }
 
 /// What the API answers.
@@ -188,7 +216,7 @@ impl Questions<'_> {
         }
         let mut all: BTreeMap<Labels, Vec<Sample>> = BTreeMap::new();
         let mut count = 0;
-        let mut piece = PIECE;
+        let mut piece = to.duration_since(from);
         let mut begin = from;
         while begin < to {
             let end = begin.saturating_add(piece).map_or(to, |end| end.min(to));

@@ -400,7 +400,7 @@ async fn history_comes_in_pieces_that_join_without_a_gap_or_a_double() {
     for longest in [3600, 900] {
         let peer = historian(longest).await;
         let (from, to) = (at(NOW - 7300), at(NOW));
-        let scrape = prometheus(peer.url("/")).history(from, to).await.unwrap();
+        let scrape = prometheus(peer.url("/")).look_back(from, to).await.unwrap();
         let times: Vec<_> = scrape.total[0].samples.iter().map(|sample| sample.at.as_second()).collect();
         let expected: Vec<_> = (NOW - 7300..=NOW).filter(|second| second % 15 == 0).collect();
         assert_eq!(times, expected);
@@ -411,14 +411,14 @@ async fn history_comes_in_pieces_that_join_without_a_gap_or_a_double() {
 #[tokio::test]
 async fn history_is_bounded_and_all_or_nothing() {
     let peer = historian(0).await;
-    let huge = prometheus(peer.url("/")).history(at(NOW - 3600), at(NOW)).await.unwrap_err();
+    let huge = prometheus(peer.url("/")).look_back(at(NOW - 3600), at(NOW)).await.unwrap_err();
     assert!(matches!(huge, Missing::TooLarge(_)), "{huge}");
-    let long = prometheus(peer.url("/")).history(at(NOW - 8 * 24 * 3600), at(NOW)).await.unwrap_err();
+    let long = prometheus(peer.url("/")).look_back(at(NOW - 8 * 24 * 3600), at(NOW)).await.unwrap_err();
     assert_eq!(long.to_string(), "answer too large: a history of 192h, at most 168h");
 
     let (peer, _) = server(|_| matrix(&json!([]))).await;
-    let none = prometheus(peer.url("/")).history(at(NOW - 60), at(NOW)).await.unwrap_err();
-    assert_eq!(none, Missing::NoSeries("requests_total".to_owned()));
+    let none = prometheus(peer.url("/")).look_back(at(NOW - 60), at(NOW)).await;
+    assert_eq!(none, Ok(Scrape::default()));
 
     let failing = Mutex::new(0);
     let peer = Peer::answering(move |_| {
@@ -426,7 +426,7 @@ async fn history_is_bounded_and_all_or_nothing() {
         if *failing.lock().unwrap() == 2 { answer(503, "", "") } else { answer(200, "", one_series(&json!([])).to_string()) }
     })
     .await;
-    let part = prometheus(peer.url("/")).history(at(NOW - 7200), at(NOW)).await.unwrap_err();
+    let part = prometheus(peer.url("/")).look_back(at(NOW - 7200), at(NOW)).await.unwrap_err();
     assert!(matches!(part, Missing::Refused(_)), "{part}");
 }
 
@@ -519,7 +519,7 @@ async fn what_only_the_server_can_tell_is_asked_for() {
 async fn history_asks_once_for_what_can_be_picked() {
     let (peer, questions) = server(routed).await;
     let settings = Settings { failed: "requests_total{code=~\"5..\"}".to_owned(), ..settings(peer.url("/")) };
-    let scrape = Prometheus::new(settings, Arc::new(Clients::default())).unwrap().history(at(NOW - 60), at(NOW)).await.unwrap();
+    let scrape = Prometheus::new(settings, Arc::new(Clients::default())).unwrap().look_back(at(NOW - 60), at(NOW)).await.unwrap();
     assert_eq!((scrape.total.len(), scrape.failed.len()), (3, 1));
     assert_eq!(questions.lock().unwrap().len(), 1);
 }

@@ -132,5 +132,5 @@ async fn a_check_tells_whether_there_is_an_answer_now() {
 #[tokio::test]
 async fn a_question_has_no_history() {
     let past = query(Url::parse("http://127.0.0.1/").unwrap()).history(at(NOW - 60), at(NOW)).await;
-    assert_eq!(past, Err(Missing::NoHistory));
+    assert_eq!(past, Reading::Missing(Missing::NoHistory));
 }
