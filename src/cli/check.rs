@@ -159,7 +159,7 @@ fn in_words(report: &Report<'_>) -> String {
         counted(destinations, "destination")
     );
     for unseen in &report.unseen {
-        shown.push_str(&format!("{} {}\n", text::faint("note:"), unseen.in_words()));
+        shown.extend([text::faint("note: ").as_str(), unseen.in_words().as_str(), "\n"]);
     }
     if let Some(connections) = &report.connections {
         let rows = connections.iter().map(|tried| {
@@ -170,7 +170,8 @@ fn in_words(report: &Report<'_>) -> String {
         shown.push_str(&text::table(["STATE", "WHAT", "WHAT WAS FOUND"], rows));
         for Tried { what, warnings, .. } in connections {
             for warning in warnings {
-                shown.push_str(&format!("{} {what}: {warning}\n", text::paint(AnsiColor::Yellow.on_default().bold(), "warning:")));
+                let label = text::paint(AnsiColor::Yellow.on_default().bold(), "warning:");
+                shown.extend([label.as_str(), " ", what, ": ", warning, "\n"]);
             }
         }
     }

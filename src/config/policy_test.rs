@@ -77,22 +77,42 @@ impl Configurations<'_> {
     }
 }
 
-/// What a test falls back on: what stands at the top of the file; `Some(None)` is there and wrong.
+/// A setting that stands somewhere, well or not.
+#[derive(Clone)]
+enum Set<T> {
+    Well(T),
+    Badly,
+}
+
+impl<T> Set<T> {
+    fn of(value: Option<T>) -> Self {
+        value.map_or(Self::Badly, Self::Well)
+    }
+
+    fn well(self) -> Option<T> {
+        match self {
+            Self::Well(value) => Some(value),
+            Self::Badly => None,
+        }
+    }
+}
+
+/// What a test falls back on: what stands at the top of the file.
 struct Defaults {
     services: Option<BTreeMap<ServiceName, GuardedService>>,
-    service: Option<Option<GuardedService>>,
-    interval: Option<Option<SignedDuration>>,
-    deployed: Option<Option<Vec<SignedDuration>>>,
+    service: Option<Set<GuardedService>>,
+    interval: Option<Set<SignedDuration>>,
+    deployed: Option<Set<Vec<SignedDuration>>>,
 }
 
 fn whole(root: Table<'_>, configurations: &Configurations<'_>) -> Vec<Test> {
     let config = root.required("config", "config = \"rollbackd.toml\"");
     let services = config.as_ref().and_then(|value| configurations.services(value));
     let defaults = Defaults {
-        service: root.optional("service").map(|value| service(&value, services.as_ref()?)),
+        service: root.optional("service").map(|value| Set::of(known_service(&value, services.as_ref()))),
         services,
-        interval: root.optional("interval").map(|value| interval(&value)),
-        deployed: root.optional("deployed").map(|value| deployments(&value)),
+        interval: root.optional("interval").map(|value| Set::of(interval(&value))),
+        deployed: root.optional("deployed").map(|value| Set::of(deployments(&value))),
     };
     let tables = root.required("tests", "[[tests]]").and_then(|value| value.tables(MOST)).unwrap_or_default();
     let mut names: BTreeSet<String> = BTreeSet::new();
@@ -111,8 +131,8 @@ fn whole(root: Table<'_>, configurations: &Configurations<'_>) -> Vec<Test> {
 
 fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
     let line = table.document.line(table.span.start);
-    let own_service = table.optional("service").map(|value| service(&value, defaults.services.as_ref()?));
-    let own_deployed = table.optional("deployed").map(|value| deployments(&value));
+    let own_service = table.optional("service").map(|value| Set::of(known_service(&value, defaults.services.as_ref())));
+    let own_deployed = table.optional("deployed").map(|value| Set::of(deployments(&value)));
     if own_service.is_none() && defaults.service.is_none() {
         table.lack(&["service"], "for example `service = \"checkout\"`, here or at the top of the file".to_owned());
     }
@@ -120,10 +140,15 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
         table
             .lack(&["deployed"], "for example `deployed = \"1h\"`: a release is compared with what the series count until then".to_owned());
     }
-    let guarded = own_service.or_else(|| defaults.service.clone()).flatten();
-    let deployed = own_deployed.or_else(|| defaults.deployed.clone()).flatten().unwrap_or_else(|| vec![SignedDuration::ZERO]);
+    let guarded = own_service.or_else(|| defaults.service.clone()).and_then(Set::well);
+    let deployed = own_deployed.or_else(|| defaults.deployed.clone()).and_then(Set::well).unwrap_or_else(|| vec![SignedDuration::ZERO]);
     let interval_value = table.optional("interval");
-    let interval = interval_value.as_ref().map(interval).or(defaults.interval).flatten().unwrap_or(SignedDuration::from_secs(15));
+    let interval = interval_value
+        .as_ref()
+        .map(|value| Set::of(interval(value)))
+        .or_else(|| defaults.interval.clone())
+        .and_then(Set::well)
+        .unwrap_or(SignedDuration::from_secs(15));
     let rollout = table.optional("rollout").and_then(|value| value.signed_duration(Duration::ZERO..=HOUR)).unwrap_or_default();
     let policy = guarded.as_ref().map(|guarded| {
         let mut service = guarded.policy.clone();
@@ -139,13 +164,18 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
     let mut feeds = guarded.as_ref().map(|guarded| counted(&table, guarded, made_up, interval, interval_value.as_ref()));
     let probed = table.table("probes").map_or_else(BTreeMap::new, |table| probed(&table, policy.as_ref()));
     let answered = table.table("impacts").map_or_else(BTreeMap::new, |table| answered(&table, policy.as_ref(), interval));
-    feeds.iter_mut().for_each(|feeds| feeds.extend(probed.clone().into_iter().chain(answered.clone())));
+    if let Some(feeds) = &mut feeds {
+        feeds.extend(probed.into_iter().chain(answered));
+    }
     let fed = Fed { service: policy.as_ref(), deployed: &deployed, feeds: feeds.as_ref() };
     let expectations = table.required("expect", "expect = [{ after = \"5m\", verdict = \"error_ratio\" }]");
     let expectations = expectations.and_then(|value| value.tables(MOST)).unwrap_or_default();
     let expectations: Vec<Option<Expectation>> = expectations.into_iter().map(|table| expectation(table, &fed)).collect();
     if ["series", "probes", "impacts"].iter().all(|key| table.optional(key).is_none()) {
-        table.lack(&["series", "probes", "impacts"], "for example `series = { 'http_requests_total{code=\"200\"}' = \"0+150x280\" }`".to_owned());
+        table.lack(
+            &["series", "probes", "impacts"],
+            "for example `series = { 'http_requests_total{code=\"200\"}' = \"0+150x280\" }`".to_owned(),
+        );
     }
     table.finish();
     let expectations = expectations.into_iter().collect::<Option<Vec<Expectation>>>()?;
@@ -154,6 +184,10 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
 
 fn interval(value: &Value<'_>) -> Option<SignedDuration> {
     value.signed_duration(SECOND..=HOUR)
+}
+
+fn known_service(value: &Value<'_>, services: Option<&BTreeMap<ServiceName, GuardedService>>) -> Option<GuardedService> {
+    service(value, services?)
 }
 
 fn service(value: &Value<'_>, services: &BTreeMap<ServiceName, GuardedService>) -> Option<GuardedService> {
@@ -228,11 +262,8 @@ fn counted(
     let (feeds, unread) = wire(&guarded.signals, &series, interval);
     let name = &guarded.policy.name;
     for index in unread {
-        let chosen: Vec<String> = guarded
-            .signals
-            .iter()
-            .filter_map(|(signal, settings)| Some(format!("{signal} reads {}", described(settings)?)))
-            .collect();
+        let chosen: Vec<String> =
+            guarded.signals.iter().filter_map(|(signal, settings)| Some(format!("{signal} reads {}", described(settings)?))).collect();
         let help = if chosen.is_empty() { "it reads no series at all".to_owned() } else { chosen.join("; ") };
         table.report(Problem::error(places[index].clone(), format!("no signal of {name} reads this series")).help(help));
     }

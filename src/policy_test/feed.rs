@@ -193,10 +193,8 @@ fn time(index: usize, step: SignedDuration) -> SignedDuration {
 }
 
 fn round(failing: u32, of: u32) -> ProbeRound {
-    let outcome = |target| match target < failing {
-        true => ProbeOutcome::Failed("made up".to_owned()),
-        false => ProbeOutcome::Passed { latency: SignedDuration::from_millis(1) },
-    };
+    let passed = ProbeOutcome::Passed { latency: SignedDuration::from_millis(1) };
+    let outcome = |target| if target < failing { ProbeOutcome::Failed("made up".to_owned()) } else { passed.clone() };
     ProbeRound { targets: (0..of).map(|target| (format!("target {}", target + 1), outcome(target))).collect() }
 }
 

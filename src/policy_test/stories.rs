@@ -213,12 +213,17 @@ fn probes_are_judged_by_rounds() {
 #[test]
 fn a_question_of_the_operators_own_is_answered_by_hand() {
     let text = |answers: &str, verdict: &str| {
-        format!("{HEAD}[[tests]]\nname = \"x\"\nexpect = [{{ after = \"10m\", verdict = \"{verdict}\" }}]\n[tests.impacts]\nwrong_totals = \"{answers}\"\n")
+        format!(
+            "{HEAD}[[tests]]\nname = \"x\"\nexpect = [{{ after = \"10m\", verdict = \"{verdict}\" }}]\n[tests.impacts]\nwrong_totals = \"{answers}\"\n"
+        )
     };
     assert_eq!(why(&text("_x260 3x20", "data_corruption")), "");
     assert_eq!(why(&text("_x320", "none")), "");
     says(&why(&text("_x260 3x20", "none")), &["reached was data_corruption at 1h 5m (5m after the deployment): P0 data corruption"]);
-    says(&wrong(&text("_x260 3x20", "none").replace("wrong_totals", "wrong_total")), &["checkout has no impact \"wrong_total\"", "did you mean `wrong_totals`?"]);
+    says(
+        &wrong(&text("_x260 3x20", "none").replace("wrong_totals", "wrong_total")),
+        &["checkout has no impact \"wrong_total\"", "did you mean `wrong_totals`?"],
+    );
 }
 
 #[test]

@@ -33,6 +33,7 @@ enum Chosen<'a> {
 }
 
 /// What the signals of a service read, and the series that none of them does, by their place in `series`.
+#[must_use]
 pub fn wire(
     signals: &BTreeMap<SignalName, SignalSettings>,
     series: &[MadeUp],

@@ -191,7 +191,8 @@ impl Catalogue {
     /// How many series answer a question, as all requests and as failed ones.
     #[must_use]
     pub fn found(&self, question: usize) -> (usize, usize) {
-        let count = |kind| self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question && slot.kind == kind).count();
+        let count =
+            |kind| self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question && slot.kind == kind).count();
         (count(Kind::Total), count(Kind::Failed))
     }
 
@@ -268,7 +269,9 @@ impl Catalogue {
     }
 
     fn says(&self, name: &str) -> Option<Says> {
-        let counter = |family: &str| self.questions.iter().any(|question| question.may_match(family) || question.may_match(&format!("{family}_total")));
+        let counter = |family: &str| {
+            self.questions.iter().any(|question| question.may_match(family) || question.may_match(&format!("{family}_total")))
+        };
         match name.strip_suffix(CREATED) {
             _ if name == PROCESS => Some(Says::ProcessBegan),
             Some(family) if counter(family) => Some(Says::Created),
@@ -322,7 +325,8 @@ impl Taker for Catalogue {
         if let Some(known) = self.names.get(name) {
             return *known;
         }
-        let may = std::str::from_utf8(name).is_ok_and(|name| self.says(name).is_some() || self.questions.iter().any(|question| question.may_match(name)));
+        let may = std::str::from_utf8(name)
+            .is_ok_and(|name| self.says(name).is_some() || self.questions.iter().any(|question| question.may_match(name)));
         if self.names.len() < Self::MOST_NAMES {
             self.names.insert(name.to_vec(), may);
         }

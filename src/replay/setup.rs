@@ -9,8 +9,8 @@ use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::words;
 
 use super::catalogue::{Catalogue, Question};
-use crate::signal::metrics::{self, Wanted};
 use crate::config::{Config, SignalSettings};
+use crate::signal::metrics::{self, Wanted};
 
 /// A configuration as it is replayed.
 #[derive(Clone, Debug)]
