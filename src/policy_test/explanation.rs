@@ -72,7 +72,8 @@ impl Case<'_> {
                 ));
             }
             None => {
-                why.push(format!("{} was not reached at all, until the test ended at {}", impact.key(), words::duration(self.played.end)))
+                let end = words::duration(self.played.end);
+                why.push(format!("{} was not reached at all, until the test ended at {end}", impact.key()));
             }
         }
         why.extend(self.newest().map(|reached| format!("reached was {}", self.said(reached))));

@@ -242,10 +242,10 @@ fn a_histogram_is_read_and_a_part_of_it_that_nothing_reads_is_told() {
                  'duration_seconds_count{service=\"checkout\"}' = \"0+100x300\"\n\
                  'duration_seconds_sum{service=\"checkout\"}' = \"0+8x300\"\n";
     let text = format!("{}{parts}", failing(1, r#"{ verdict = "none", signal = "errors" }"#));
-    let test = tests(&text).remove(0);
+    let first = tests(&text).remove(0);
     let latency = SignalName("latency".to_owned());
     let at = SignedDuration::from_mins(30);
-    let reading = test.feeds[&latency].read(at, test.every(&latency).unwrap());
+    let reading = first.feeds[&latency].read(at, first.every(&latency).unwrap());
     assert!(matches!(&reading, rollbackd_core::observation::Reading::Histograms(histograms) if histograms.len() == 1), "{reading:?}");
     assert_eq!(why(&text), "");
     let told = wrong(&text.replace("duration_seconds_sum", "duration_sum"));
