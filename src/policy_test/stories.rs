@@ -253,6 +253,21 @@ fn a_histogram_is_read_and_a_part_of_it_that_nothing_reads_is_told() {
 }
 
 #[test]
+fn a_release_that_answers_half_as_fast_is_rolled_back_in_time() {
+    let text = |sum: &str, expect: &str| {
+        format!(
+            "{HEAD}[[tests]]\nname = \"x\"\nexpect = [{expect}]\n[tests.series]\n\
+             'duration_seconds_bucket{{service=\"checkout\",le=\"0.1\"}}' = \"0+140x240 33600+10x100\"\n\
+             'duration_seconds_bucket{{service=\"checkout\",le=\"0.25\"}}' = \"0+150x240 36000+140x100\"\n\
+             'duration_seconds_bucket{{service=\"checkout\",le=\"+Inf\"}}' = \"0+150x340\"\n\
+             'duration_seconds_count{{service=\"checkout\"}}' = \"0+150x340\"\n\
+             'duration_seconds_sum{{service=\"checkout\"}}' = \"{sum}\"\n"
+        )
+    };
+    assert_eq!(why(&text("0+10.5x240 2520+30x100", r#"{ within = "15m", verdict = "performance", signal = "latency" }"#)), "");
+}
+
+#[test]
 fn each_of_several_deployments_is_judged_by_itself() {
     let text = counting(
         "0+149x480 71520+60x120",

@@ -11,24 +11,39 @@ use jiff::{SignedDuration, Timestamp};
 use super::openmetrics::{Interest, Taker};
 use super::runs::{Runs, Sample};
 use crate::signal::exposition;
+use crate::signal::histogram::{Family, Part};
 use crate::signal::selector::{Selector, SelectorError};
 
-/// A pair of counters that somebody asks for.
+/// What somebody asks for.
 #[derive(Clone, Debug)]
 pub struct Question {
-    total: Selector,
-    failed: Selector,
+    asked: Asked,
     /// The label that tells versions apart, if one does.
     version_label: Option<String>,
 }
 
+#[derive(Clone, Debug)]
+enum Asked {
+    Counters { total: Selector, failed: Selector, by: Option<String> },
+    Histogram(Family),
+}
+
 /// What a series is counted as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// All requests.
     Total,
     /// Failed ones.
     Failed,
+    /// A part of a histogram: which, the bound of a bucket, and the labels that all its parts have.
+    Part {
+        /// Which.
+        part: Part,
+        /// The bound of a bucket, as it was written.
+        le: Option<String>,
+        /// The histogram's labels.
+        labels: Labels,
+    },
 }
 
 /// What a series is good for.
@@ -40,6 +55,8 @@ pub struct Slot {
     pub kind: Kind,
     /// The version that it counts for, if it says.
     pub version: Option<String>,
+    /// The route that it counts for, where the question asks for routes.
+    pub route: Option<String>,
 }
 
 /// A series that is taken.
@@ -102,7 +119,8 @@ pub struct Catalogue {
     pub oddities: Oddities,
 }
 
-type Labels = BTreeMap<String, String>;
+/// The labels of a series, without its name.
+pub type Labels = BTreeMap<String, String>;
 
 /// How a name says that it is the time at which a counter began.
 const CREATED: &str = "_created";
@@ -111,16 +129,61 @@ const CREATED: &str = "_created";
 const PROCESS: &str = "process_start_time_seconds";
 
 impl Question {
-    /// Asks for two counters.
+    /// Asks for two counters, and for routes by a label.
     ///
     /// # Errors
     /// When one of them is no selector.
-    pub fn new(total: &str, failed: &str, version_label: Option<&str>) -> Result<Self, SelectorError> {
-        Ok(Self { total: Selector::parse(total)?, failed: Selector::parse(failed)?, version_label: version_label.map(str::to_owned) })
+    pub fn counters(total: &str, failed: &str, by: Option<&str>, version_label: Option<&str>) -> Result<Self, SelectorError> {
+        let asked = Asked::Counters { total: Selector::parse(total)?, failed: Selector::parse(failed)?, by: by.map(str::to_owned) };
+        Ok(Self { asked, version_label: version_label.map(str::to_owned) })
+    }
+
+    /// Asks for histograms.
+    #[must_use]
+    pub fn histogram(family: Family, version_label: Option<&str>) -> Self {
+        Self { asked: Asked::Histogram(family), version_label: version_label.map(str::to_owned) }
     }
 
     fn may_match(&self, name: &str) -> bool {
-        self.total.may_match(name) || self.failed.may_match(name)
+        match &self.asked {
+            Asked::Counters { total, failed, .. } => total.may_match(name) || failed.may_match(name),
+            Asked::Histogram(family) => family.part(name).is_some(),
+        }
+    }
+
+    /// Whether the beginning of counters of this family is of interest.
+    fn may_begin(&self, family_name: &str) -> bool {
+        match &self.asked {
+            Asked::Counters { .. } => self.may_match(family_name) || self.may_match(&format!("{family_name}_total")),
+            Asked::Histogram(family) => family.name() == family_name,
+        }
+    }
+
+    /// What a series answers to it.
+    fn kinds(&self, name: &str, labels: &Labels) -> Vec<Kind> {
+        let label = |label: &str| labels.get(label).map(|value| value.as_str().into());
+        match &self.asked {
+            Asked::Counters { total, failed, .. } => {
+                let kinds = [(Kind::Total, total), (Kind::Failed, failed)].into_iter();
+                kinds.filter(|(_, selector)| selector.may_match(name) && selector.matches(name, label)).map(|(kind, _)| kind).collect()
+            }
+            Asked::Histogram(family) => {
+                let part = family.part(name).filter(|_| family.has_labels(label));
+                let kind = |part| {
+                    let mut labels = labels.clone();
+                    let le = if part == Part::Bucket { labels.remove("le") } else { None };
+                    Kind::Part { part, le, labels }
+                };
+                part.map(kind).into_iter().collect()
+            }
+        }
+    }
+
+    fn route(&self, labels: &Labels) -> Option<String> {
+        match &self.asked {
+            Asked::Counters { by: Some(by), .. } => labels.get(by).filter(|route| !route.is_empty()).cloned(),
+            Asked::Counters { by: None, .. } | Asked::Histogram(_) => None,
+        }
     }
 }
 
@@ -188,12 +251,27 @@ impl Catalogue {
         usual.map(|(tenths, _)| SignedDuration::from_millis(tenths.saturating_mul(100)))
     }
 
-    /// How many series answer a question, as all requests and as failed ones.
+    /// The histogram that a question asks for, if it asks for one.
+    #[must_use]
+    pub fn family(&self, question: usize) -> Option<&Family> {
+        match &self.questions.get(question)?.asked {
+            Asked::Histogram(family) => Some(family),
+            Asked::Counters { .. } => None,
+        }
+    }
+
+    /// How many series answer a question, and how many of those are of failed requests.
     #[must_use]
     pub fn found(&self, question: usize) -> (usize, usize) {
+<<<<<<< HEAD
         let count =
             |kind| self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question && slot.kind == kind).count();
         (count(Kind::Total), count(Kind::Failed))
+=======
+        let slots = || self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question);
+        let failed = slots().filter(|slot| slot.kind == Kind::Failed).count();
+        (slots().count().saturating_sub(failed), failed)
+>>>>>>> replay
     }
 
     /// The target that a series was scraped from, for a question: its job and instance, or, where that is not told, everything that it
@@ -227,7 +305,7 @@ impl Catalogue {
     /// # Errors
     /// When there are too many.
     pub fn take(&mut self, slot: Slot, id: &str, target: &str) -> Result<u32, String> {
-        let text: Arc<[u8]> = format!("{} {:?} {id}", slot.question, slot.kind).into_bytes().into();
+        let text: Arc<[u8]> = format!("{} {} {id}", slot.question, slot.kind == Kind::Failed).into_bytes().into();
         if let Some(Interest::Taken(number)) = self.known.get(&text) {
             return Ok(*number);
         }
@@ -258,23 +336,24 @@ impl Catalogue {
     fn slots(&self, name: &str, labels: &Labels) -> Vec<Slot> {
         let mut slots = Vec::new();
         for (number, question) in self.questions.iter().enumerate() {
-            for (kind, selector) in [(Kind::Total, &question.total), (Kind::Failed, &question.failed)] {
-                if selector.may_match(name) && selector.matches(name, |label| labels.get(label).map(|value| value.as_str().into())) {
-                    let version = question.version_label.as_ref().and_then(|label| labels.get(label)).filter(|value| !value.is_empty());
-                    slots.push(Slot { question: number, kind, version: version.cloned() });
-                }
+            for kind in question.kinds(name, labels) {
+                let version = question.version_label.as_ref().and_then(|label| labels.get(label)).filter(|value| !value.is_empty());
+                slots.push(Slot { question: number, kind, version: version.cloned(), route: question.route(labels) });
             }
         }
         slots
     }
 
     fn says(&self, name: &str) -> Option<Says> {
+<<<<<<< HEAD
         let counter = |family: &str| {
             self.questions.iter().any(|question| question.may_match(family) || question.may_match(&format!("{family}_total")))
         };
+=======
+>>>>>>> replay
         match name.strip_suffix(CREATED) {
             _ if name == PROCESS => Some(Says::ProcessBegan),
-            Some(family) if counter(family) => Some(Says::Created),
+            Some(family) if self.questions.iter().any(|question| question.may_begin(family)) => Some(Says::Created),
             _ => None,
         }
     }
@@ -345,6 +424,7 @@ impl Taker for Catalogue {
             return Ok(Interest::Skipped);
         }
         let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let process = (label("job"), label("instance"));
         let target = match (labels.get("job"), labels.get("instance")) {
             (Some(job), Some(instance)) => Some(format!("{job}/{instance}")),
             (None, Some(instance)) => Some(instance.clone()),
@@ -353,12 +433,15 @@ impl Taker for Catalogue {
         if target.is_none() {
             self.share(&slots, &labels);
         }
-        let family = name.strip_suffix(CREATED).or_else(|| name.strip_suffix("_total")).unwrap_or(name);
+        let id = canonical(name, &labels);
+        let suffixes = [CREATED, "_total", "_bucket", "_sum", "_count"];
+        let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
+        labels.remove("le");
         let taken = Taken {
             text: text.into(),
-            id: canonical(name, &labels),
+            id,
             target,
-            process: (label("job"), label("instance")),
+            process,
             created: canonical(family, &labels),
             says: if slots.is_empty() { says.unwrap_or(Says::Counts) } else { Says::Counts },
             slots,

@@ -1,8 +1,8 @@
 //! The daemon's judge in virtual time: its rules, its state and its evidence, without its tasks. Who drives it hands in what was seen, in
 //! order of time; what comes out are the entries that the daemon would have written. It reads no clock and no source.
 //!
-//! Nothing is carried out here. What was recorded goes on as it was recorded: once a rollback is planned, the deployment is left until its
-//! window ends, and the time from the onset until then is no history, as if it had been undone.
+//! Nothing is carried out here. What was recorded goes on as it was recorded: once a rollback is planned, the deployment is judged no more,
+//! and the time from the onset until the service is well again, by the daemon's own proof of that, is no history.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use rollbackd_core::decide::{decide, decide_fleet, history_read};
 use rollbackd_core::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Record};
 use rollbackd_core::evidence::Evidence;
 use rollbackd_core::guard::Limits;
-use rollbackd_core::lifecycle::{self, State};
-use rollbackd_core::observation::{Binding, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload};
+use rollbackd_core::lifecycle::{ServiceState, State};
+use rollbackd_core::observation::{Binding, Histogram, HistogramSample, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload};
 use rollbackd_core::past::{Hour, Past};
-use rollbackd_core::plan::{Outcome, PlanId, Void};
+use rollbackd_core::plan::{Cause, Outcome, PlanId, Void};
 use rollbackd_core::service::{Service, ServiceName, SignalKind, SignalName};
-use rollbackd_core::verdict::Finding;
+use rollbackd_core::verdict::{Finding, Verdict};
 use rollbackd_core::version::{Artifact, ChangeKind, Version};
 
 /// So many rounds of rules may follow one event, as in the daemon.
@@ -67,8 +67,23 @@ struct Judged {
     evidence: Evidence,
     /// What the sources keep that have a history.
     past: BTreeMap<SignalName, Kept>,
-    /// A deployment that is not judged any more, and until when.
-    left: Option<(DeploymentId, Timestamp)>,
+    /// A deployment that is in its window and not judged any more.
+    left: Option<Left>,
+}
+
+/// Why a deployment is not judged any more.
+#[derive(Debug)]
+enum Left {
+    /// Its rollback was planned. Until the service is well again it is an incident.
+    Undone {
+        deployment: DeploymentId,
+        plan: PlanId,
+        verdict: Box<Verdict>,
+        /// Since when it is looked for the proof that the service is well.
+        since: Timestamp,
+    },
+    /// It had not proved itself when its window ended.
+    Unproved,
 }
 
 impl Judge {
@@ -76,8 +91,8 @@ impl Judge {
     #[must_use]
     pub fn new(policies: impl IntoIterator<Item = Service>, limits: Limits, world: World) -> Self {
         let judged = |policy: Service| {
-            let with_history = policy.signals.iter().filter(|(_, signal)| signal.has_history && signal.kind == SignalKind::Errors);
-            let past = with_history.map(|(name, signal)| (name.clone(), Kept::new(signal.every))).collect();
+            let with_history = policy.signals.iter().filter(|(_, signal)| signal.has_history && matches!(signal.kind, SignalKind::Errors | SignalKind::Latency));
+            let past = with_history.map(|(name, signal)| (name.clone(), Kept::new(signal.kind, signal.every))).collect();
             (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, left: None, policy })
         };
         let services = policies.into_iter().map(judged).collect();
@@ -136,7 +151,7 @@ impl Judge {
     /// What the daemon fetches once it watches: how it was before.
     fn read_histories(&mut self, name: &ServiceName, at: Timestamp) {
         let Some(judged) = self.services.get_mut(name) else { return };
-        let Some(current) = self.state.service(name).and_then(lifecycle::ServiceState::current) else { return };
+        let Some(current) = self.state.service(name).and_then(ServiceState::current) else { return };
         if current.rollback_of().is_some() {
             return;
         }
@@ -151,20 +166,20 @@ impl Judge {
         let Some(judged) = self.services.get_mut(name) else { return };
         for (signal, past) in &judged.past {
             let every = judged.policy.signals.get(signal).map_or(SignedDuration::ZERO, |policy| policy.every);
-            let scrape = past.between(back(at, look(every)), at, Starts::Known);
-            judged.evidence.observe(&judged.policy, signal, &Reading::Scrape(scrape), at);
+            let reading = past.between(back(at, look(every)), at, Starts::Known);
+            judged.evidence.observe(&judged.policy, signal, &reading, at);
         }
     }
 
     /// Takes in a look at a signal, and decides. A signal with a history of its own may be looked at in long steps while nothing is watched.
     pub fn observe(&mut self, name: &ServiceName, signal: &SignalName, reading: Reading, at: Timestamp) {
         let Some(judged) = self.services.get_mut(name) else { return };
-        let watched = judged.left.is_none() && judged.evidence.watched().is_some();
+        let watched = judged.is_attentive();
         if watched || !judged.past.contains_key(signal) {
             judged.evidence.observe(&judged.policy, signal, &reading, at);
         }
-        if let (Some(past), Reading::Scrape(scrape)) = (judged.past.get_mut(signal), reading) {
-            past.take(scrape);
+        if let Some(past) = judged.past.get_mut(signal) {
+            past.take(reading);
             past.forget(back(at, judged.policy.decision.history.max(WEEK)));
         }
         if watched {
@@ -178,20 +193,14 @@ impl Judge {
         self.write(fleet, at);
         for _ in 0..ROUNDS {
             let Some(judged) = self.services.get_mut(name) else { return };
-            if let Some((deployment, until)) = judged.left {
-                let superseded = judged.evidence.workload().is_some_and(|(workload, _)| {
-                    let current = self.state.service(name).and_then(lifecycle::ServiceState::current);
-                    current.is_some_and(|current| current.version.id != workload.version.id)
-                });
-                if !superseded && at < until {
-                    return;
-                }
-                judged.left = None;
-                if !superseded {
+            if judged.left.is_some() && !self.state.service(name).is_some_and(|service| is_superseded(service, &judged.evidence)) {
+                if let Some(deployment) = judged.recovered(at) {
+                    judged.left = None;
                     self.write(vec![Entry::Superseded { service: name.clone(), deployment }], at);
-                    continue;
                 }
+                return;
             }
+            judged.left = None;
             let entries = decide(&self.state, &judged.policy, &self.limits, &mut judged.evidence, at);
             if entries.is_empty() {
                 return;
@@ -226,26 +235,20 @@ impl Judge {
             self.records.push(record.clone());
             match record.entry {
                 Entry::RollbackPlanned { plan } if self.world == World::Stays => {
-                    self.leave(&plan.service, plan.deployment, at);
-                    let (service, plan) = (plan.service, PlanId(record.seq));
-                    self.write(vec![Entry::RollbackEnded { service, plan, outcome: Outcome::Void(Void::Expired) }], at);
+                    let number = PlanId(record.seq);
+                    if let (Some(judged), Cause::Verdict(verdict)) = (self.services.get_mut(&plan.service), plan.cause) {
+                        judged.leave(plan.deployment, number, verdict, at);
+                    }
+                    let outcome = Outcome::Void(Void::Expired);
+                    self.write(vec![Entry::RollbackEnded { service: plan.service, plan: number, outcome }], at);
                 }
-                Entry::WindowExtended { service, deployment, .. } if !self.watch_on => {
+                Entry::WindowExtended { service, .. } if !self.watch_on => {
                     if let Some(judged) = self.services.get_mut(&service) {
-                        judged.left = Some((deployment, Timestamp::MAX));
+                        judged.left = Some(Left::Unproved);
                     }
                 }
                 _ => {}
             }
-        }
-    }
-
-    /// The plan is not carried out, and the deployment is not judged any more until its window ends.
-    fn leave(&mut self, service: &ServiceName, deployment: DeploymentId, at: Timestamp) {
-        let started = self.state.service(service).and_then(|known| known.deployments.get(&deployment)).map(|known| known.started);
-        if let (Some(judged), Some(started)) = (self.services.get_mut(service), started) {
-            let until = started.checked_add(judged.policy.window).unwrap_or(Timestamp::MAX).max(at);
-            judged.left = Some((deployment, until));
         }
     }
 
@@ -267,11 +270,50 @@ impl Judge {
         self.services.get(name).map(|judged| judged.evidence.findings(&judged.policy, at)).unwrap_or_default()
     }
 
-    /// Whether a deployment of the service is judged now.
+    /// Whether each look at the service counts now: a deployment is judged, or it is not well again after one that was bad.
     #[must_use]
-    pub fn watches(&self, name: &ServiceName) -> bool {
-        self.services.get(name).is_some_and(|judged| judged.left.is_none() && judged.evidence.watched().is_some())
+    pub fn is_attentive(&self, name: &ServiceName) -> bool {
+        self.services.get(name).is_some_and(Judged::is_attentive)
     }
+}
+
+impl Judged {
+    fn is_attentive(&self) -> bool {
+        match self.left {
+            None => self.evidence.watched().is_some(),
+            Some(Left::Undone { .. }) => true,
+            Some(Left::Unproved) => false,
+        }
+    }
+
+    /// The plan is not carried out, and the deployment is not judged any more.
+    fn leave(&mut self, deployment: DeploymentId, plan: PlanId, verdict: Verdict, at: Timestamp) {
+        self.evidence.verify(&self.policy, plan, Some(&verdict), at);
+        self.left = Some(Left::Undone { deployment, plan, verdict: Box::new(verdict), since: at });
+    }
+
+    /// The deployment whose rollback was planned, once the service is well again whatever came about that. What speaks against it from long
+    /// before must not outweigh that, so the proof begins anew now and then.
+    fn recovered(&mut self, at: Timestamp) -> Option<DeploymentId> {
+        let Some(Left::Undone { deployment, plan, verdict, since }) = &mut self.left else { return None };
+        if at.duration_since(*since) >= self.policy.verification.timeout {
+            *since = at;
+            self.evidence.unverify();
+            self.evidence.verify(&self.policy, *plan, Some(verdict), at);
+            return None;
+        }
+        let is_new = at.duration_since(*since) < ABATED;
+        (!is_new && self.evidence.recovery(&self.policy, at).is_empty()).then_some(*deployment)
+    }
+}
+
+/// For so long it must have been well.
+const ABATED: SignedDuration = SignedDuration::from_mins(2);
+
+/// Whether something else is deployed than the ledger says.
+fn is_superseded(service: &ServiceState, evidence: &Evidence) -> bool {
+    let deployed = evidence.workload().map(|(workload, _)| &workload.version.id);
+    deployed.zip(service.current()).is_some_and(|(deployed, current)| *deployed != current.version.id)
 }
 
 fn ends_window(entry: &Entry) -> bool {
@@ -314,47 +356,62 @@ enum Starts {
 struct Kept {
     every: SignedDuration,
     past: Past,
-    fresh: Scrape,
+    fresh: Fresh,
     /// The first hour that is not counted yet.
     next: Option<Hour>,
     /// The first hour that was not forgotten yet.
     oldest: Option<Hour>,
 }
 
+/// Raw samples, each series once, in order of their names.
+#[derive(Debug)]
+enum Fresh {
+    Counters { total: Vec<Series>, failed: Vec<Series> },
+    Histograms(Vec<Histogram>),
+}
+
 /// A baseline wants the same half hour a week before.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 + 1);
 
 impl Kept {
-    fn new(every: SignedDuration) -> Self {
-        Self { every, past: Past::new(every), fresh: Scrape::default(), next: None, oldest: None }
+    fn new(kind: SignalKind, every: SignedDuration) -> Self {
+        let fresh = match kind {
+            SignalKind::Latency => Fresh::Histograms(Vec::new()),
+            SignalKind::Errors | SignalKind::Probe | SignalKind::Query { .. } => {
+                Fresh::Counters { total: Vec::new(), failed: Vec::new() }
+            }
+        };
+        Self { every, past: Past::new(every), fresh, next: None, oldest: None }
     }
 
-    fn take(&mut self, scrape: Scrape) {
-        let times = |series: &Series| series.samples.first().zip(series.samples.last()).map(|(first, last)| (first.at, last.at));
-        let spans = || scrape.total.iter().chain(&scrape.failed).filter_map(times);
-        let Some((first, last)) = spans().map(|(first, _)| first).min().zip(spans().map(|(_, last)| last).max()) else { return };
+    fn take(&mut self, reading: Reading) {
+        let Some((first, last)) = span(&reading) else { return };
         let next = *self.next.get_or_insert(Hour::of(first));
-        take_series(&mut self.fresh.total, scrape.total);
-        take_series(&mut self.fresh.failed, scrape.failed);
+        match (&mut self.fresh, reading) {
+            (Fresh::Counters { total, failed }, Reading::Scrape(scrape)) => {
+                take_all(total, scrape.total);
+                take_all(failed, scrape.failed);
+            }
+            (Fresh::Histograms(histograms), Reading::Histograms(taken)) => take_all(histograms, taken),
+            _ => return,
+        }
         let present = Hour::of(last);
         if present > next {
             self.count(next.begin(), present.begin());
             self.next = Some(present);
             self.oldest.get_or_insert(next);
             let oldest = back(present.begin(), Past::overlap(self.every).max(look(self.every)));
-            for series in [&mut self.fresh.total, &mut self.fresh.failed] {
-                series.iter_mut().for_each(|series| {
-                    series.samples.drain(..series.samples.partition_point(|sample| sample.at < oldest));
-                });
-                series.retain(|series| !series.samples.is_empty());
+            match &mut self.fresh {
+                Fresh::Counters { total, failed } => [total, failed].into_iter().for_each(|series| drop_before(series, oldest)),
+                Fresh::Histograms(histograms) => drop_before(histograms, oldest),
             }
         }
     }
 
     /// As a daemon does that fetches it afterwards: nobody says then when a process began.
     fn count(&mut self, from: Timestamp, to: Timestamp) {
-        let scrape = self.between(back(from, Past::overlap(self.every)), to, Starts::Unknown);
-        self.past.take(&Reading::Scrape(scrape), from, to);
+        let reading = self.between(back(from, Past::overlap(self.every)), to, Starts::Unknown);
+        self.past.take(&reading, from, to);
     }
 
     fn forget(&mut self, oldest: Timestamp) {
@@ -373,16 +430,138 @@ impl Kept {
     }
 
     /// The raw samples from one moment to another, both included.
-    fn between(&self, from: Timestamp, to: Timestamp, starts: Starts) -> Scrape {
-        let cut = |series: &Series| {
-            let first = series.samples.partition_point(|sample| sample.at < from);
-            let last = series.samples.partition_point(|sample| sample.at <= to);
-            let process_started = series.process_started.filter(|_| starts == Starts::Known);
-            (first < last).then(|| Series { samples: series.samples[first..last].to_vec(), process_started, ..named(series) })
-        };
-        let cut = |series: &[Series]| series.iter().filter_map(cut).collect();
-        Scrape { total: cut(&self.fresh.total), failed: cut(&self.fresh.failed) }
+    fn between(&self, from: Timestamp, to: Timestamp, starts: Starts) -> Reading {
+        match &self.fresh {
+            Fresh::Counters { total, failed } => {
+                Reading::Scrape(Scrape { total: cut(total, from, to, starts), failed: cut(failed, from, to, starts) })
+            }
+            Fresh::Histograms(histograms) => Reading::Histograms(cut(histograms, from, to, starts)),
+        }
     }
+}
+
+/// A series of samples of whatever kind.
+trait Timed: Sized {
+    type Sample: Clone;
+
+    fn id(&self) -> &str;
+    fn at(sample: &Self::Sample) -> Timestamp;
+    fn samples(&self) -> &Vec<Self::Sample>;
+    fn samples_mut(&mut self) -> &mut Vec<Self::Sample>;
+    fn process_started(&mut self) -> &mut Option<Timestamp>;
+    /// The same series with other samples.
+    fn with(&self, samples: Vec<Self::Sample>) -> Self;
+}
+
+impl Timed for Series {
+    type Sample = Sample;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn at(sample: &Sample) -> Timestamp {
+        sample.at
+    }
+
+    fn samples(&self) -> &Vec<Sample> {
+        &self.samples
+    }
+
+    fn samples_mut(&mut self) -> &mut Vec<Sample> {
+        &mut self.samples
+    }
+
+    fn process_started(&mut self) -> &mut Option<Timestamp> {
+        &mut self.process_started
+    }
+
+    fn with(&self, samples: Vec<Sample>) -> Self {
+        let Self { id, target, process_started, route, .. } = self;
+        Self { id: id.clone(), target: target.clone(), process_started: *process_started, route: route.clone(), samples }
+    }
+}
+
+impl Timed for Histogram {
+    type Sample = HistogramSample;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn at(sample: &HistogramSample) -> Timestamp {
+        sample.at
+    }
+
+    fn samples(&self) -> &Vec<HistogramSample> {
+        &self.samples
+    }
+
+    fn samples_mut(&mut self) -> &mut Vec<HistogramSample> {
+        &mut self.samples
+    }
+
+    fn process_started(&mut self) -> &mut Option<Timestamp> {
+        &mut self.process_started
+    }
+
+    fn with(&self, samples: Vec<HistogramSample>) -> Self {
+        let Self { id, target, process_started, bounds, .. } = self;
+        Self { id: id.clone(), target: target.clone(), process_started: *process_started, bounds: bounds.clone(), samples }
+    }
+}
+
+/// The times of the first and the last sample.
+fn span(reading: &Reading) -> Option<(Timestamp, Timestamp)> {
+    fn of<T: Timed>(series: &[T]) -> Option<(Timestamp, Timestamp)> {
+        let ends = |series: &T| series.samples().first().zip(series.samples().last()).map(|(first, last)| (T::at(first), T::at(last)));
+        series.iter().filter_map(ends).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+    match reading {
+        Reading::Scrape(scrape) => [of(&scrape.total), of(&scrape.failed)].into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+        Reading::Histograms(histograms) => of(histograms),
+        Reading::Probe(_) | Reading::Answer(_) | Reading::Missing(_) => None,
+    }
+}
+
+/// Adds to series in order of their names.
+fn take_all<T: Timed>(kept: &mut Vec<T>, taken: Vec<T>) {
+    for mut series in taken {
+        let place = match kept.binary_search_by(|known| known.id().cmp(series.id())) {
+            Ok(place) => place,
+            Err(place) => {
+                kept.insert(place, series);
+                continue;
+            }
+        };
+        let known = &mut kept[place];
+        *known.process_started() = *series.process_started();
+        // Samples may be handed in twice, as a source gives them twice.
+        let newest = known.samples().last().map(T::at);
+        let fresh = std::mem::take(series.samples_mut());
+        known.samples_mut().extend(fresh.into_iter().filter(|sample| Some(T::at(sample)) > newest));
+    }
+}
+
+fn drop_before<T: Timed>(kept: &mut Vec<T>, oldest: Timestamp) {
+    for series in kept.iter_mut() {
+        let old = series.samples().partition_point(|sample| T::at(sample) < oldest);
+        series.samples_mut().drain(..old);
+    }
+    kept.retain(|series| !series.samples().is_empty());
+}
+
+fn cut<T: Timed>(kept: &[T], from: Timestamp, to: Timestamp, starts: Starts) -> Vec<T> {
+    let cut = |series: &T| {
+        let first = series.samples().partition_point(|sample| T::at(sample) < from);
+        let last = series.samples().partition_point(|sample| T::at(sample) <= to);
+        let mut piece = (first < last).then(|| series.with(series.samples()[first..last].to_vec()))?;
+        if starts == Starts::Unknown {
+            *piece.process_started() = None;
+        }
+        Some(piece)
+    };
+    kept.iter().filter_map(cut).collect()
 }
 
 /// One look gives the samples of so long, as the adapters do.
@@ -392,29 +571,6 @@ fn look(every: SignedDuration) -> SignedDuration {
 
 fn back(at: Timestamp, time: SignedDuration) -> Timestamp {
     at.checked_sub(time).unwrap_or(Timestamp::MIN)
-}
-
-/// Adds to series in order of their names.
-fn take_series(kept: &mut Vec<Series>, taken: Vec<Series>) {
-    for series in taken {
-        let place = match kept.binary_search_by(|known| known.id.cmp(&series.id)) {
-            Ok(place) => place,
-            Err(place) => {
-                kept.insert(place, named(&series));
-                place
-            }
-        };
-        let known = &mut kept[place];
-        known.process_started = series.process_started;
-        // Samples may be handed in twice, as a source gives them twice.
-        let newest = known.samples.last().map(|sample: &Sample| sample.at);
-        known.samples.extend(series.samples.into_iter().filter(|sample| Some(sample.at) > newest));
-    }
-}
-
-fn named(series: &Series) -> Series {
-    let Series { id, target, process_started, route, .. } = series;
-    Series { id: id.clone(), target: target.clone(), process_started: *process_started, route: route.clone(), samples: Vec::new() }
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use rollbackd_core::observation::{Missing, Reading, Sample, Scrape, Series};
 use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::version::{Version, VersionId};
 
-use super::catalogue::{Catalogue, Kind};
+use super::catalogue::{Catalogue, Kind, Labels};
 use super::judge::{Deployed, Judge, World};
+use crate::signal::histogram::{Family, Part, Parts};
 
 /// What is played.
 #[derive(Clone, Debug)]
@@ -63,7 +64,7 @@ pub struct Point {
     pub at: i64,
     /// Requests.
     pub requests: f64,
-    /// Failed ones.
+    /// Failed ones; of durations their sum in their own unit.
     pub failed: f64,
 }
 
@@ -150,6 +151,10 @@ struct SeenVersion {
 }
 
 struct Heard {
+    /// Of histograms; none of counters.
+    family: Option<Family>,
+    /// The histograms' labels and their parts' slots.
+    histograms: Vec<(Labels, Vec<usize>)>,
     service: usize,
     name: SignalName,
     selector: String,
@@ -166,14 +171,25 @@ struct Heard {
 }
 
 struct Slot {
-    kind: Kind,
+    kind: SlotKind,
+    route: Option<String>,
     id: String,
     target: String,
     created: Option<u32>,
     processes: Vec<u32>,
     version: Option<usize>,
     pending: Vec<Sample>,
+    /// Of a part of a histogram: what was handed on lately, since parts that lack can only be told beside those before.
+    recent: VecDeque<Sample>,
     newest: Option<Sample>,
+}
+
+/// What a slot counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum SlotKind {
+    Total,
+    Failed,
+    Part(Part, Option<String>),
 }
 
 /// The course of a signal, step by step.
@@ -217,6 +233,8 @@ impl<'a> Player<'a> {
             of_question.insert(*question, self.signals.len());
             self.services[place].signals.push(self.signals.len());
             self.signals.push(Heard {
+                family: catalogue.family(*question).cloned(),
+                histograms: Vec::new(),
                 service: place,
                 name: name.clone(),
                 selector: policy.source.clone(),
@@ -241,14 +259,17 @@ impl<'a> Player<'a> {
                 if let Use::Counts(places) = &mut self.uses[number as usize] {
                     places.push((signal, heard.slots.len()));
                 }
+                let kind = heard.kind(&slot.kind);
                 heard.slots.push(Slot {
-                    kind: slot.kind,
+                    kind,
+                    route: slot.route.clone(),
                     id: taken.id.clone(),
                     target: catalogue.target(number, slot.question),
                     created,
                     processes: processes.clone(),
                     version,
                     pending: Vec::new(),
+                    recent: VecDeque::new(),
                     newest: None,
                 });
             }
@@ -413,7 +434,7 @@ impl<'a> Player<'a> {
         self.look(signal, at);
         let heard = &self.signals[signal];
         let name = &self.services[heard.service].name;
-        let watched = self.judge.watches(name);
+        let watched = self.judge.is_attentive(name);
         let silent = heard.newest_total.is_none_or(|(newest, _)| at.saturating_sub(newest) > GAP);
         if silent && until.saturating_sub(at) > GAP {
             // Nothing comes before then, and what follows from silence has followed by now.
@@ -435,7 +456,7 @@ impl<'a> Player<'a> {
     fn look(&mut self, signal: usize, at: i64) {
         let heard = &mut self.signals[signal];
         let served = &self.services[heard.service];
-        let watched = self.judge.watches(&served.name);
+        let watched = self.judge.is_attentive(&served.name);
         if !watched && heard.has_history && heard.fresh.is_empty() {
             return;
         }
@@ -517,7 +538,7 @@ impl<'a> Player<'a> {
             for service in 0..self.services.len() {
                 let name = self.services[service].name.clone();
                 self.judge.keep_last_words(&name, moment(end));
-                if let Some((deployment, _)) = self.current(&name).filter(|_| self.script.courses && self.judge.watches(&name)) {
+                if let Some((deployment, _)) = self.current(&name).filter(|_| self.script.courses && self.judge.is_attentive(&name)) {
                     self.keep_course_after(service, deployment, end);
                 }
             }
@@ -537,6 +558,22 @@ impl<'a> Player<'a> {
 }
 
 impl Heard {
+    /// What the next slot counts; a part of a histogram is put to its other parts.
+    fn kind(&mut self, kind: &Kind) -> SlotKind {
+        match kind {
+            Kind::Total => SlotKind::Total,
+            Kind::Failed => SlotKind::Failed,
+            Kind::Part { part, le, labels } => {
+                let slot = self.slots.len();
+                match self.histograms.binary_search_by(|(known, _)| known.cmp(labels)) {
+                    Ok(place) => self.histograms[place].1.push(slot),
+                    Err(place) => self.histograms.insert(place, (labels.clone(), vec![slot])),
+                }
+                SlotKind::Part(*part, le.clone())
+            }
+        }
+    }
+
     /// Takes in a sample. Whether it is the first of all.
     fn take(&mut self, slot: usize, at: i64, sample: Sample, course: bool) -> bool {
         let Slot { kind, pending, newest, .. } = &mut self.slots[slot];
@@ -545,13 +582,18 @@ impl Heard {
         }
         pending.push(sample);
         let before = newest.replace(sample);
-        if *kind == Kind::Total {
+        if matches!(kind, SlotKind::Total | SlotKind::Part(Part::Count, _)) {
             self.newest_total = Some((at, slot));
         }
         if course {
+<<<<<<< HEAD
             let difference =
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
             self.steps.add(*kind, at, self.every, difference);
+=======
+            let difference = before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
+            self.steps.add(kind, at, self.every, difference);
+>>>>>>> replay
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);
@@ -567,29 +609,32 @@ impl Heard {
         deployed: impl Fn(usize) -> Option<Timestamp>,
     ) -> Reading {
         let span = self.every.saturating_mul(6).max(30_000);
-        let Some((newest, slot)) = self.newest_total.filter(|(newest, _)| !watched || at.saturating_sub(*newest) <= span) else {
+        let Some((newest, _)) = self.newest_total.filter(|(newest, _)| !watched || at.saturating_sub(*newest) <= span) else {
             return Reading::Missing(Missing::NoSeries(self.selector.clone()));
         };
         if watched && at.saturating_sub(newest) > self.every.saturating_mul(2) {
             return Reading::Missing(Missing::Stale { age: SignedDuration::from_millis(at.saturating_sub(newest)) });
         }
-        if watched && self.slots.len() > MOST_SERIES && self.live(at.saturating_sub(span)) > MOST_SERIES {
+        let number = if self.family.is_some() { self.histograms.len() } else { self.slots.len() };
+        if watched && number > MOST_SERIES && self.live(at.saturating_sub(span)) > MOST_SERIES {
             for slot in self.fresh.drain(..) {
                 self.slots[slot].pending.clear();
             }
             return Reading::Missing(Missing::TooLarge(format!("more than {MOST_SERIES} series of {}", self.selector)));
+        }
+        if self.family.is_some() {
+            return self.histograms(at.saturating_sub(span), began, deployed);
         }
         let mut scrape = Scrape::default();
         for slot in self.fresh.drain(..) {
             let slot = &mut self.slots[slot];
             let samples = std::mem::take(&mut slot.pending);
             let series = slot.series(samples, began, &deployed);
-            match slot.kind {
-                Kind::Total => scrape.total.push(series),
-                Kind::Failed => scrape.failed.push(series),
-            }
+            if slot.kind == SlotKind::Failed { scrape.failed.push(series) } else { scrape.total.push(series) }
         }
-        if scrape.total.is_empty() {
+        if scrape.total.is_empty()
+            && let Some((_, slot)) = self.newest_total
+        {
             // A source gives the newest samples again and again; one is enough to say that it is there.
             let slot = &self.slots[slot];
             scrape.total.push(slot.series(slot.newest.into_iter().collect(), began, &deployed));
@@ -597,23 +642,59 @@ impl Heard {
         Reading::Scrape(scrape)
     }
 
+    /// Histograms with everything new, and what was new lately.
+    fn histograms(&mut self, since: i64, began: &BTreeMap<u32, Timestamp>, deployed: impl Fn(usize) -> Option<Timestamp>) -> Reading {
+        let Some(family) = &self.family else { return Reading::Histograms(Vec::new()) };
+        let since = moment(since);
+        let (mut histograms, mut flaw) = (Vec::new(), None);
+        self.fresh.clear();
+        for (labels, slots) in &self.histograms {
+            let mut parts = Parts::default();
+            let mut any = None;
+            for &slot in slots {
+                let slot = &mut self.slots[slot];
+                let fresh = std::mem::take(&mut slot.pending);
+                slot.recent.extend(fresh);
+                let SlotKind::Part(part, le) = &slot.kind else { continue };
+                parts.add(*part, le.as_deref(), slot.recent.iter().copied().collect());
+                while slot.recent.front().is_some_and(|sample| sample.at < since) {
+                    slot.recent.pop_front();
+                }
+                any = any.or_else(|| slot.newest.map(|_| (slot.target.clone(), slot.started(began, &deployed))));
+            }
+            let (runs, flawed) = parts.runs();
+            flaw = flaw.or(flawed);
+            let Some((target, started)) = any else { continue };
+            histograms.extend(runs.into_iter().map(|run| family.histogram(labels, target.clone(), started, run)));
+        }
+        match flaw {
+            Some(flaw) if histograms.is_empty() => Reading::Missing(Missing::Malformed(format!("{}: {flaw}", family.name()))),
+            _ => Reading::Histograms(histograms),
+        }
+    }
+
     fn live(&self, since: i64) -> usize {
-        self.slots.iter().filter(|slot| slot.newest.is_some_and(|newest| newest.at >= moment(since))).count()
+        let counts = |slot: &&Slot| self.family.is_none() || matches!(slot.kind, SlotKind::Part(Part::Count, _));
+        self.slots.iter().filter(counts).filter(|slot| slot.newest.is_some_and(|newest| newest.at >= moment(since))).count()
     }
 }
 
 impl Slot {
     fn series(&self, samples: Vec<Sample>, began: &BTreeMap<u32, Timestamp>, deployed: impl Fn(usize) -> Option<Timestamp>) -> Series {
+        let process_started = self.started(began, deployed);
+        Series { id: self.id.clone(), target: self.target.clone(), process_started, route: self.route.clone(), samples }
+    }
+
+    fn started(&self, began: &BTreeMap<u32, Timestamp>, deployed: impl Fn(usize) -> Option<Timestamp>) -> Option<Timestamp> {
         let created = self.created.and_then(|created| began.get(&created).copied());
         // Where several processes share a target, only the oldest says for sure that all are young.
         let process = || self.processes.iter().filter_map(|process| began.get(process)).min().copied();
-        let process_started = created.or_else(process).or_else(|| self.version.and_then(deployed));
-        Series { id: self.id.clone(), target: self.target.clone(), process_started, route: None, samples }
+        created.or_else(process).or_else(|| self.version.and_then(deployed))
     }
 }
 
 impl Steps {
-    fn add(&mut self, kind: Kind, at: i64, every: i64, difference: f64) {
+    fn add(&mut self, kind: &SlotKind, at: i64, every: i64, difference: f64) {
         if !difference.is_finite() || difference < 0.0 {
             return;
         }
@@ -627,8 +708,9 @@ impl Steps {
         }
         if let Some(point) = self.newest.back_mut() {
             match kind {
-                Kind::Total => point.requests += difference,
-                Kind::Failed => point.failed += difference,
+                SlotKind::Total | SlotKind::Part(Part::Count, _) => point.requests += difference,
+                SlotKind::Failed | SlotKind::Part(Part::Sum, _) => point.failed += difference,
+                SlotKind::Part(Part::Bucket, _) => {}
             }
         }
     }

@@ -10,7 +10,12 @@ use rollbackd_core::words;
 
 use super::catalogue::{Catalogue, Question};
 use crate::config::{Config, SignalSettings};
+<<<<<<< HEAD
 use crate::signal::metrics::{self, Wanted};
+=======
+use crate::signal::histogram::Family;
+use crate::signal::metrics::Wanted;
+>>>>>>> replay
 
 /// A configuration as it is replayed.
 #[derive(Clone, Debug)]
@@ -32,10 +37,8 @@ pub struct Asked {
     pub service: ServiceName,
     /// Its name.
     pub signal: SignalName,
-    /// Selector of the counter of all requests.
-    pub total: String,
-    /// The same of failed requests.
-    pub failed: String,
+    /// What is asked for.
+    pub wanted: Wanted,
     /// The number of its question in the catalogue.
     pub question: usize,
 }
@@ -54,14 +57,10 @@ impl Setup {
         for (name, guarded) in config.services.iter().filter(|(name, _)| services.contains(*name)) {
             let mut policy = guarded.policy.clone();
             for (signal, settings) in &guarded.signals {
-                match counters(settings) {
-                    Ok((total, failed)) => setup.asked.push(Asked {
-                        service: name.clone(),
-                        signal: signal.clone(),
-                        total: total.to_owned(),
-                        failed: failed.to_owned(),
-                        question: usize::MAX,
-                    }),
+                match wanted(settings) {
+                    Ok(wanted) => {
+                        setup.asked.push(Asked { service: name.clone(), signal: signal.clone(), wanted, question: usize::MAX });
+                    }
                     Err(why) => {
                         setup.notes.push(format!("{name}: {signal} is not judged: {why}"));
                         policy.signals.remove(signal);
@@ -87,8 +86,16 @@ impl Setup {
     pub fn questions(&mut self, first: usize, version_label: Option<&str>) -> Result<Vec<Question>, String> {
         let ask = |(number, asked): (usize, &mut Asked)| {
             asked.question = number;
-            Question::new(&asked.total, &asked.failed, version_label)
-                .map_err(|error| format!("{}: cannot use the selectors of {}: {error}", asked.service, asked.signal))
+            let wrong = |error: &dyn std::fmt::Display| format!("{}: cannot use the selectors of {}: {error}", asked.service, asked.signal);
+            match &asked.wanted {
+                Wanted::Counters { total, failed, by } => {
+                    Question::counters(total, failed, by.as_deref(), version_label).map_err(|error| wrong(&error))
+                }
+                Wanted::Histogram(selector) => {
+                    let family = Family::parse(selector).map_err(|error| wrong(&error))?;
+                    Ok(Question::histogram(family, version_label))
+                }
+            }
         };
         (first..).zip(&mut self.asked).map(ask).collect()
     }
@@ -100,13 +107,18 @@ impl Setup {
             let (total, failed) = catalogue.found(asked.question);
             let (service, signal) = (&asked.service, &asked.signal);
             if total == 0 {
-                self.notes.push(format!("{service}: no series of {signal} was found: nothing matches {}", asked.total));
+                let selector = match &asked.wanted {
+                    Wanted::Counters { total, .. } => total,
+                    Wanted::Histogram(selector) => selector,
+                };
+                self.notes.push(format!("{service}: no series of {signal} was found: nothing matches {selector}"));
                 continue;
             }
-            if failed == 0 {
+            if let Wanted::Counters { failed: selector, .. } = &asked.wanted
+                && failed == 0
+            {
                 self.notes.push(format!(
-                    "{service}: nothing matches {}: no request has failed in these samples, or the selector is wrong",
-                    asked.failed
+                    "{service}: nothing matches {selector}: no request has failed in these samples, or the selector is wrong"
                 ));
             }
             let policy = self.policies.iter_mut().find(|policy| policy.name == asked.service);
@@ -128,13 +140,22 @@ fn is_longer(cadence: SignedDuration, every: SignedDuration) -> bool {
     cadence > every.saturating_add(every / 10)
 }
 
-/// The selectors of a pair of counters, or why a signal can't be had.
-fn counters(settings: &SignalSettings) -> Result<(&str, &str), &'static str> {
+/// What a signal asks for, or why it can't be had.
+fn wanted(settings: &SignalSettings) -> Result<Wanted, &'static str> {
     match settings {
+<<<<<<< HEAD
         SignalSettings::Prometheus(settings) => Ok((&settings.total, &settings.failed)),
         SignalSettings::Metrics(metrics::Settings { wanted: Wanted::Counters { total, failed, .. }, .. }) => Ok((total, failed)),
         SignalSettings::Metrics(_) | SignalSettings::Histograms(_) => Err("histograms are not replayed"),
         SignalSettings::Query(_) => Err("a question can't be put to recorded samples"),
+=======
+        SignalSettings::Prometheus(settings) => {
+            Ok(Wanted::Counters { total: settings.total.clone(), failed: settings.failed.clone(), by: settings.by.clone() })
+        }
+        SignalSettings::Histograms(settings) => Ok(Wanted::Histogram(settings.histogram.clone())),
+        SignalSettings::Metrics(settings) => Ok(settings.wanted.clone()),
+>>>>>>> replay
         SignalSettings::Probe(_) => Err("what a probe would have seen is not in recorded samples"),
+        SignalSettings::Query(_) => Err("only a Prometheus server can answer its query"),
     }
 }

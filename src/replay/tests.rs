@@ -192,7 +192,7 @@ fn a_scrape_interval_of_five_minutes_is_looked_at_as_such_and_said() {
 fn nothing_is_said_of_what_was_not_recorded() {
     let well = Tape { ratio: |_| 0.005, ..BAD };
     let report = replayed(deployed(&[-HOUR, 3 * HOUR + 60]), &well.by_series());
-    assert_eq!(told(&report), ["Inconclusive Superseded", "Inconclusive SamplesEnd"]);
+    assert_eq!(told(&report), ["Inconclusive Unproved", "Inconclusive SamplesEnd"]);
     assert!(report.run.deployments[1].why.contains("no samples of the time after it"), "{}", report.run.deployments[1].why);
     let nothing = replayed(deployed(&[HOUR]), "other 1 1794997600\n# EOF\n");
     assert_eq!(told(&nothing), ["Inconclusive SamplesEnd"]);
