@@ -22,6 +22,8 @@ use crate::words;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]
+mod word_stories;
+#[cfg(test)]
 pub(crate) mod world;
 
 /// An unproved deployment is watched on for so long at a time (DECISION 2.8).
