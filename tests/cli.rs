@@ -1189,9 +1189,7 @@ fn declare_without_a_reason_an_impact_or_a_terminal_declares_nothing() {
         (&["approve", "checkout"], "there is no terminal to ask on"),
         (&["reject"], "<SERVICE>"),
     ] {
-        let ran = fake.run(arguments);
-        assert_eq!(ran.code, 2, "{arguments:?}");
-        assert!(ran.stderr.contains(expected), "{arguments:?}: {}", ran.stderr);
+        fake.run(arguments).stops(2, &[expected]);
     }
     assert_eq!(fake.asked(), []);
 }
@@ -1207,8 +1205,7 @@ fn approve_plans_reject_keeps_and_where_nobody_is_asked_both_are_refused() {
     fake.run(&["approve", "checkout", "--dry-run"]).says(0, &["would roll back checkout from shop:v2 to shop:v1", "warning: shop:v1 is not"]);
     fake.run(&["reject", "checkout", "--reason", "a fix comes", "--yes"]).says(0, &["shop:v2 of checkout stays"]);
     let refused = || Answer::Refused { guard: "no-question".to_owned(), why: "nobody is asked about shop:v2 of checkout".to_owned() };
-    let ran = Fake::new(move |_| refused()).run(&["reject", "checkout", "--yes"]);
-    assert_eq!((ran.code, ran.stderr.contains("refused (no-question): nobody is asked")), (3, true), "{}", ran.stderr);
+    Fake::new(move |_| refused()).run(&["reject", "checkout", "--yes"]).stops(3, &["refused (no-question): nobody is asked"]);
 }
 
 #[test]

@@ -160,7 +160,7 @@ mod tests {
         for (from, to, expected) in [
             ("\"version\": \"4\"", "\"version\": \"3\"", "its version is \"3\""),
             ("\"version\": \"4\", ", "", "missing field `version`"),
-            ("2026-11-21T03:04:05.678+01:00", "yesterday", "yesterday"),
+            ("2026-11-21T03:04:05.678+01:00", "yesterday", "line 8 column"),
             ("\"status\": \"firing\",\n", "\"status\": \"burning\",\n", "burning"),
             ("\"checkout\"", "7", "expected a string"),
         ] {

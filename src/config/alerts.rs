@@ -187,7 +187,7 @@ mod tests {
         let rule = |lines: &str| format!("{API}[[alerts.rules]]\n{lines}\n");
         for (text, message, help) in [
             ("[api]\ntoken_credential = \"token\"\n".to_owned(), "`api` needs `listen`", "listen = \"127.0.0.1:9470\""),
-            ("[api]\nlisten = \"127.0.0.1:9470\"\n".to_owned(), "`api` needs `token_file` or `token_credential`", "token_file"),
+            ("[api]\nlisten = \"127.0.0.1:9470\"\n".to_owned(), "`api` needs `token_file` or `token_credential`", ""),
             ("[api]\nlisten = \"localhost\"\ntoken_credential = \"token\"\n".to_owned(), "is not an address and a port: \"localhost\"", "[::1]:9470"),
             ("[api]\nlisten = \"127.0.0.1:0\"\ntoken_credential = \"token\"\n".to_owned(), "has port 0", "127.0.0.1:9470"),
             ("[api]\nlisten = \"127.0.0.1:9470\"\ntoken = \"hunter2\"\n".to_owned(), "`token` would put a secret in the open", "token_credential"),
