@@ -1,6 +1,8 @@
 //! How it was before the deployment: a summary, small enough to be recorded. It says how bad the service was, how much its failures
 //! cluster, and how long it was bad in one piece; from that the lenses take their tolerance, their tempering and their holds.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +74,7 @@ pub struct Span {
     pub source: String,
     /// The time from one look to the next.
     pub every: SignedDuration,
-    /// The begin of the history; not earlier than asked for.
+    /// The begin of what is known of it; not earlier than asked for.
     pub from: Timestamp,
     /// The end of it: the start of the deployment.
     pub to: Timestamp,
@@ -99,6 +101,9 @@ pub struct ErrorsBaseline {
     pub knows_a_day: bool,
     /// How often the service was bad by itself, for several levels of badness.
     pub bad: Vec<BadIntervals>,
+    /// The same of its busiest routes, where the signal tells them apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, ErrorsBaseline>,
 }
 
 /// How often at least a certain share of an interval's requests failed.
@@ -166,7 +171,8 @@ impl ErrorsBaseline {
             .chain([SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))));
         for (from, to) in local {
             let stretch = between(intervals, from, to);
-            if !stretch.is_empty() && stretch.len() < intervals.len() {
+            // Where nobody asked anything, nothing is known of how it is at this hour.
+            if sums(stretch).0 > 0.0 && stretch.len() < intervals.len() {
                 upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
             }
         }
@@ -177,9 +183,18 @@ impl ErrorsBaseline {
             cluster: Level::of(&calm).cluster,
             upper,
             knows_a_day,
+            routes: BTreeMap::new(),
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, above, prior)).collect(),
             span,
         }
+    }
+
+    /// The same, where a stretch of another day is known too. It raises the limit if it was worse, and says nothing else.
+    pub(crate) fn and_local(mut self, stretch: &[Interval]) -> Self {
+        if sums(stretch).0 > 0.0 {
+            self.upper = self.upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
+        }
+        self
     }
 
     /// How often the service was at least as bad as `above`.

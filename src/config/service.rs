@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalName, SignalPolicy, Verification};
+use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 
 use super::document::Problem;
-use super::policy::{HOUR, MINUTE, SECOND, check_holds, check_window, edit_decision, edit_matrix, verification};
+use super::policy::{HOUR, MINUTE, SECOND, check_holds, check_window, edit_decision, edit_matrix, verification, words};
 use super::reader::{Table, Value, quoted};
-use super::signal::{Servers, Signal, errors, probes};
+use super::signal::{Servers, Signal, controls, errors, impacts, latency, probes};
 use super::{GuardedService, PlatformSettings, SignalSettings};
 use crate::platform::{command, kubernetes};
 
@@ -63,7 +63,7 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
     let verification: Verification = verification(table.table("verification"));
     let platform_value = table.required("platform", "platform.kubernetes = { namespace = \"shop\", deployment = \"checkout\" }");
     let platform = platform_value.as_ref().and_then(platform);
-    let (policies, signals) = signals(&table, &common.servers);
+    let (policies, signals) = signals(&table, &common.servers, window);
 
     if let Some(window) = window {
         check_window(&table, window_value.as_ref(), window, &matrix, &decision);
@@ -96,21 +96,41 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
 
 type Signals = (BTreeMap<SignalName, SignalPolicy>, BTreeMap<SignalName, SignalSettings>);
 
-fn signals(table: &Table<'_>, servers: &Servers) -> Signals {
+fn signals(table: &Table<'_>, servers: &Servers, window: Option<SignedDuration>) -> Signals {
     let mut all: Vec<Signal> = probes(table);
-    let errors_value = table.optional("errors");
-    let has_probes = table.optional("probes").is_some_and(|value| !value.is_empty_table());
-    if errors_value.is_none() && !has_probes {
+    let (errors_value, latency_value) = (table.optional("errors"), table.optional("latency"));
+    let has_some = |key: &'static str| table.optional(key).is_some_and(|value| !value.is_empty_table());
+    if errors_value.is_none() && latency_value.is_none() && !has_some("probes") && !has_some("impacts") {
         let problem = Problem::lack(table.span.clone(), format!("`{}` has no signal: only what its platform says is seen", table.path));
         table.report(problem.help("add `probes.NAME` with `http`, or `errors` with `total` and `failed`"));
     }
     all.extend(errors_value.and_then(|value| value.table()).and_then(|table| errors(table, servers)));
+    all.extend(latency_value.and_then(|value| value.table()).and_then(|table| latency(table, servers)));
+    for (signal, lasting) in impacts(table, servers) {
+        check_lasting(&signal, lasting.as_ref(), window);
+        all.push(signal);
+    }
+    all.extend(controls(table, servers));
     let mut signals = Signals::default();
     for (name, policy, settings) in all {
         signals.0.insert(name.clone(), policy);
         signals.1.insert(name, settings);
     }
     signals
+}
+
+/// Checks that an impact can be found within the window.
+fn check_lasting((_, policy, _): &Signal, value: Option<&Value<'_>>, window: Option<SignedDuration>) {
+    let (SignalKind::Query { lasting, .. }, Some(value), Some(window)) = (policy.kind, value, window) else { return };
+    if lasting > window {
+        let message = format!(
+            "`{}` of {} is longer than the window of {}, so that it would never be found",
+            value.path,
+            words(lasting),
+            words(window)
+        );
+        value.refuse(message, "shorten it, or lengthen `window`");
+    }
 }
 
 /// `platform.kubernetes = { … }` or `platform.command = { … }`.

@@ -30,6 +30,7 @@ struct Kept {
     at: Timestamp,
     covered: SignedDuration,
     counts: Counts,
+    beside: Counts,
 }
 
 /// The intervals of a hold: what they have in common, and each quarter of it.
@@ -37,6 +38,8 @@ struct Kept {
 pub(crate) struct Held {
     pub(crate) total: Counts,
     pub(crate) quarters: [Counts; 4],
+    /// What replicas of the version before counted at the same time.
+    pub(crate) beside: Counts,
 }
 
 const NOTHING: Counts = Counts { count: 0.0, failed: 0.0 };
@@ -52,7 +55,7 @@ impl Trailing {
         self.held = self.held.saturating_add(interval.covered);
         self.covered = self.covered.saturating_add(interval.covered);
         add(&mut self.total, interval.counts);
-        self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts });
+        self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts, beside: interval.beside });
         self.forget();
     }
 
@@ -93,7 +96,7 @@ impl Trailing {
     /// The intervals of the covered time `hold` that ends now, to half an interval.
     pub(crate) fn held(&self, hold: SignedDuration, every: SignedDuration) -> Held {
         let quarter = hold.as_secs_f64() / 4.0;
-        let mut sums = Held { total: NOTHING, quarters: [NOTHING; 4] };
+        let mut sums = Held { total: NOTHING, quarters: [NOTHING; 4], beside: NOTHING };
         let mut age = SignedDuration::ZERO;
         for interval in self.intervals.iter().rev() {
             if age.saturating_add(every / 2) > hold {
@@ -101,6 +104,7 @@ impl Trailing {
             }
             let middle = age.as_secs_f64() + interval.covered.as_secs_f64() / 2.0;
             add(&mut sums.total, interval.counts);
+            add(&mut sums.beside, interval.beside);
             let index = (1..4).take_while(|index| middle >= quarter * f64::from(*index)).count();
             add(&mut sums.quarters[index], interval.counts);
             age = age.saturating_add(interval.covered);
@@ -128,7 +132,7 @@ mod tests {
             let covered = if number % 3 == 0 { EVERY / 2 } else { EVERY };
             at += covered;
             let counts = Counts { count: f64::from(number), failed: f64::from(number % 7) };
-            trailing.push(Interval { from: at, at, covered, counts });
+            trailing.push(Interval { from: at, at, covered, counts, beside: NOTHING });
         }
         trailing
     }
