@@ -24,7 +24,9 @@ use rollbackd_core::service::{ServiceName, SignalName};
 use rollbackd_core::severity::{Choice, Impact, Response, Severity};
 use rollbackd_core::verdict::{Failure, Finding, FindingState, Inconclusive, Numbers};
 use rollbackd_core::version::{ChangeKind, Version, VersionId};
-use rollbackd_core::view::{DeclaredView, DeploymentView, ExplainView, FindingView, HoldView, QuestionView, RollbackView, ServiceView, StatusView};
+use rollbackd_core::view::{
+    DeclaredView, DeploymentView, ExplainView, FindingView, HoldView, QuestionView, RollbackView, ServiceView, StatusView,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -670,8 +672,13 @@ fn the_real_daemon_pauses_and_says_who_did_it() {
     let daemon = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let setup =
-                Setup { policies: BTreeMap::new(), limits: Limits::default(), routes: BTreeMap::new(), alerts: Rules::default(), adapters: Adapters::default() };
+            let setup = Setup {
+                policies: BTreeMap::new(),
+                limits: Limits::default(),
+                routes: BTreeMap::new(),
+                alerts: Rules::default(),
+                adapters: Adapters::default(),
+            };
             let (daemon, handle) = Daemon::open(Box::<Counting>::default(), Timestamp::now(), "tester00", setup).unwrap();
             let listening = Listening::open(&at).await.unwrap();
             ready.send(()).unwrap();
@@ -1158,10 +1165,9 @@ fn declare_says_what_follows_and_a_guard_in_the_way_has_its_exit_code() {
     };
     let arguments = ["declare", "checkout", "data-corruption", "--reason", "totals", "--yes"];
     let daemon = fake(None, false);
-    daemon.run(&arguments).says(
-        0,
-        &["declared P0 data corruption on shop:v2 of checkout (deployment 12): rolling back checkout from shop:v2 to shop:v1"],
-    );
+    daemon
+        .run(&arguments)
+        .says(0, &["declared P0 data corruption on shop:v2 of checkout (deployment 12): rolling back checkout from shop:v2 to shop:v1"]);
     let expected = Asked::Declare {
         service: name("checkout"),
         impact: Impact::DataCorruption,
@@ -1201,8 +1207,10 @@ fn approve_plans_reject_keeps_and_where_nobody_is_asked_both_are_refused() {
         Asked::Answer { choice: Choice::Keep, .. } => Answer::Done("shop:v2 of checkout stays".to_owned()),
         other => panic!("{other:?}"),
     });
-    fake.run(&["approve", "checkout", "--yes"]).says(0, &["checkout: rollback from shop:v2 to shop:v1 is planned", "rollbackd status checkout"]);
-    fake.run(&["approve", "checkout", "--dry-run"]).says(0, &["would roll back checkout from shop:v2 to shop:v1", "warning: shop:v1 is not"]);
+    fake.run(&["approve", "checkout", "--yes"])
+        .says(0, &["checkout: rollback from shop:v2 to shop:v1 is planned", "rollbackd status checkout"]);
+    fake.run(&["approve", "checkout", "--dry-run"])
+        .says(0, &["would roll back checkout from shop:v2 to shop:v1", "warning: shop:v1 is not"]);
     fake.run(&["reject", "checkout", "--reason", "a fix comes", "--yes"]).says(0, &["shop:v2 of checkout stays"]);
     let refused = || Answer::Refused { guard: "no-question".to_owned(), why: "nobody is asked about shop:v2 of checkout".to_owned() };
     Fake::new(move |_| refused()).run(&["reject", "checkout", "--yes"]).stops(3, &["refused (no-question): nobody is asked"]);

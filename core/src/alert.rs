@@ -212,9 +212,10 @@ impl Hearing<'_> {
         let nothing_known = ServiceState::default();
         let service = excerpt.service(&name).unwrap_or(&nothing_known);
         let said = self.rules.declaration(&meaning, alert, self.now);
-        let (entry, heard) = match alert.firing {
-            true => firing(service, &meaning, said, self.rules.forgotten_after, self.now)?,
-            false => resolved(service, &meaning, said, alert, self.now)?,
+        let (entry, heard) = if alert.firing {
+            firing(service, &meaning, said, self.rules.forgotten_after, self.now)?
+        } else {
+            resolved(service, &meaning, said, alert, self.now)?
         };
         if let Some(entry) = &entry {
             excerpt.apply(&Record { seq: excerpt.seq + 1, at: self.now, entry: entry.clone() });
@@ -243,7 +244,11 @@ fn known<'a>(service: &'a ServiceState, said: &'a Declaration) -> impl Iterator<
     let fingerprint = said.fingerprint();
     let of = move |deployment: &'a Deployment| {
         let fingerprint = fingerprint.clone();
-        deployment.declared.iter().filter(move |declared| declared.is(said.impact, &fingerprint)).map(move |declared| (deployment, declared))
+        deployment
+            .declared
+            .iter()
+            .filter(move |declared| declared.is(said.impact, &fingerprint))
+            .map(move |declared| (deployment, declared))
     };
     service.deployments.values().rev().flat_map(of)
 }

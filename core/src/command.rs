@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope};
 use crate::decide;
 use crate::declaration::{self, Declaration};
+use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope};
 use crate::evidence::Evidence;
 use crate::guard::{self, Limits, Refusal, Wish};
 use crate::lifecycle::{Deployment, State};
@@ -216,7 +216,7 @@ pub fn handle(desk: Desk<'_>, command: Command, by: &Actor) -> (Vec<Entry>, Answ
         Command::Resume { scope } => desk.resume(scope, by),
         Command::Declare { service, impact, reason, resolved: false, dry_run } => desk.declare(&service, impact, reason, dry_run, by),
         Command::Declare { service, impact, resolved: true, dry_run, .. } => desk.withdraw(&service, impact, dry_run, by),
-        Command::Answer { service, choice, reason, dry_run } => desk.decide(&service, choice, reason, dry_run, by),
+        Command::Answer { service, choice, reason, dry_run } => desk.decide(&service, choice, &reason, dry_run, by),
         Command::Mark { service, version, mark, reason } => desk.mark(&service, &version, mark, reason, by),
     };
     result.unwrap_or_else(|answer| (Vec::new(), answer))
@@ -413,9 +413,7 @@ impl<'a> Desk<'a> {
                 to: None,
                 guard: Some(refusal.name().to_owned()),
             },
-            (Response::RollBack, None) => {
-                Consequence::words("the matrix says roll back; that follows as soon as the workload is seen")
-            }
+            (Response::RollBack, None) => Consequence::words("the matrix says roll back; that follows as soon as the workload is seen"),
             (Response::Ask, _) => Consequence::words(&match (&then.question, &then.answered) {
                 (Some(question), _) => {
                     let (asked, name) = (words::question(question), &policy.name);
@@ -461,13 +459,14 @@ impl<'a> Desk<'a> {
     }
 
     /// Answers what operators were asked. Who approves asks for the rollback; nothing is answered where that can't be planned.
-    fn decide(&self, service: &ServiceName, choice: Choice, reason: String, dry_run: bool, by: &Actor) -> Handled {
+    fn decide(&self, service: &ServiceName, choice: Choice, reason: &str, dry_run: bool, by: &Actor) -> Handled {
         self.policy(service)?;
         let current = self.current(service)?;
         let Some(verdict) = current.question.and(current.verdict.as_ref()).map(|(_, verdict)| verdict) else {
             return Err(no_question(service, current));
         };
-        let answer = Entry::QuestionAnswered { service: service.clone(), deployment: current.id, choice, by: by.clone(), reason: reason.clone() };
+        let answer =
+            Entry::QuestionAnswered { service: service.clone(), deployment: current.id, choice, by: by.clone(), reason: reason.to_owned() };
         match choice {
             Choice::Keep => {
                 let words = format!(

@@ -83,14 +83,18 @@ pub fn decide_fleet(state: &State, now: Timestamp) -> Vec<Entry> {
 #[must_use]
 pub fn foresee(state: &State, policy: &Service, limits: &Limits, evidence: &Evidence, entries: &[Entry], now: Timestamp) -> State {
     let mut state = state.excerpt(&policy.name);
-    let write = |state: &mut State, entry: &Entry| state.apply(&Record { seq: state.seq + 1, at: now, entry: entry.clone() });
-    entries.iter().for_each(|entry| write(&mut state, entry));
+    let write = |state: &mut State, entries: &[Entry]| {
+        for entry in entries {
+            state.apply(&Record { seq: state.seq + 1, at: now, entry: entry.clone() });
+        }
+    };
+    write(&mut state, entries);
     // A verdict, the brake, a plan or a refusal: more never follows at once.
     for _ in 0..4 {
         let nothing_known = ServiceState::default();
         let service = state.service(&policy.name).unwrap_or(&nothing_known);
         let entries = Turn { state: &state, service, policy, limits, evidence, now }.verdict();
-        entries.iter().for_each(|entry| write(&mut state, entry));
+        write(&mut state, &entries);
     }
     state
 }

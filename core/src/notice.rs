@@ -96,13 +96,11 @@ impl State {
 pub fn of(state: &State, record: &Record) -> Option<Notice> {
     let writer = Writer { state, record };
     match &record.entry {
-        Entry::VerdictReached { service, deployment, verdict, question } => writer.detected(service, *deployment, verdict, question.as_ref()),
-        Entry::QuestionAnswered { service, deployment, choice, by, reason } => {
-            writer.answered(service, *deployment, *choice, by, reason)
+        Entry::VerdictReached { service, deployment, verdict, question } => {
+            writer.detected(service, *deployment, verdict, question.as_ref())
         }
-        Entry::ImpactWithdrawn { service, deployment, declaration, by, .. } => {
-            writer.withdrawn(service, *deployment, declaration, by)
-        }
+        Entry::QuestionAnswered { service, deployment, choice, by, reason } => writer.answered(service, *deployment, *choice, by, reason),
+        Entry::ImpactWithdrawn { service, deployment, declaration, by, .. } => writer.withdrawn(service, *deployment, declaration, by),
         Entry::RollbackRefused { service, deployment, refusal } => writer.blocked(service, *deployment, refusal),
         Entry::RollbackPlanned { plan } => writer.rolling_back(plan),
         Entry::RollbackEnded { service, plan, outcome } => writer.rollback_ended(service, *plan, outcome),

@@ -532,14 +532,14 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
     if explained.seen.duration_since(explained.started) >= SignedDuration::from_secs(1) {
         timeline.push((explained.seen, "it was seen".to_owned()));
     }
-    if let Some((at, verdict)) = &explained.verdict {
-        timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
-        timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
-    }
     for said in &explained.declared {
         let declaration = &said.declaration;
         timeline.push((said.at, format!("{} said: {} ({})", declaration.by, declaration.impact, declaration.reason)));
         timeline.extend(said.ended.as_ref().map(|(at, by)| (*at, format!("over, by the word of {by}: {}", declaration.impact))));
+    }
+    if let Some((at, verdict)) = &explained.verdict {
+        timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
+        timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
     }
     if let Some(answered) = &explained.answered {
         timeline.push((answered.at, format!("answered: {}", words::answered(answered))));

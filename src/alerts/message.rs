@@ -59,7 +59,10 @@ pub(super) fn read(body: &[u8]) -> Result<Vec<Alert>, Unreadable> {
     let malformed = |why: String| Unreadable::Malformed(format!("this is no message of Alertmanager's webhook: {why}"));
     let message: Message = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
     if message.version != "4" {
-        return Err(malformed(format!("its version is {:?}, and only \"4\" is known", message.version.chars().take(20).collect::<String>())));
+        return Err(malformed(format!(
+            "its version is {:?}, and only \"4\" is known",
+            message.version.chars().take(20).collect::<String>()
+        )));
     }
     if message.alerts.len() > MOST {
         let words = format!(
@@ -74,11 +77,20 @@ pub(super) fn read(body: &[u8]) -> Result<Vec<Alert>, Unreadable> {
 fn alert(delivered: Delivered) -> Alert {
     let Delivered { status, labels, annotations, starts_at, ends_at, fingerprint } = delivered;
     let name = labels.get("alertname").map_or_else(|| "without a name".to_owned(), |name| one_line(name, NAME_LIMIT));
-    let says = ["summary", "description", "message"].into_iter().find_map(|key| annotations.get(key)).filter(|says| !says.trim().is_empty());
+    let says =
+        ["summary", "description", "message"].into_iter().find_map(|key| annotations.get(key)).filter(|says| !says.trim().is_empty());
     let reason = says.map_or_else(|| one_line(&listed(&labels), REASON_LIMIT), |says| one_line(says, REASON_LIMIT));
     let usual = (1..=FINGERPRINT_LIMIT).contains(&fingerprint.len()) && fingerprint.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let fingerprint = if usual { fingerprint } else { fingerprint_of(&labels) };
-    Alert { name, fingerprint, reason, labels, firing: status == Status::Firing, starts: starts_at, ends: ends_at.filter(|ends| *ends > starts_at) }
+    Alert {
+        name,
+        fingerprint,
+        reason,
+        labels,
+        firing: status == Status::Firing,
+        starts: starts_at,
+        ends: ends_at.filter(|ends| *ends > starts_at),
+    }
 }
 
 /// `severity=critical, …`, without the name.
@@ -150,7 +162,8 @@ mod tests {
     fn an_alert_without_words_is_told_by_its_labels_and_without_a_fingerprint_known_by_them() {
         let alerts = with("\"summary\"", "\"runbook\"").unwrap();
         assert_eq!(alerts[0].reason, "service=checkout, severity=critical");
-        let [one, other] = ["\"fingerprint\": \"\"", "\"fingerprint\": \"\\u0007 odd\""].map(|to| with("\"fingerprint\": \"a1b2c3d4e5f60718\"", to));
+        let [one, other] =
+            ["\"fingerprint\": \"\"", "\"fingerprint\": \"\\u0007 odd\""].map(|to| with("\"fingerprint\": \"a1b2c3d4e5f60718\"", to));
         let fingerprint = &one.unwrap()[0].fingerprint;
         assert_eq!((fingerprint.len(), fingerprint), (16, &other.unwrap()[0].fingerprint));
     }

@@ -253,7 +253,8 @@ async fn a_firing_alert_gives_a_verdict_and_the_guard_that_stands_in_the_way_is_
 #[tokio::test]
 async fn what_concerns_nobody_is_answered_well_so_that_it_does_not_come_again() {
     let world = World::begin().await;
-    let alerts = [alert("firing", &[("kind", "latency")]), alert("firing", &[("service", "ghost")]), alert("resolved", &[("service", "ghost")])];
+    let alerts =
+        [alert("firing", &[("kind", "latency")]), alert("firing", &[("service", "ghost")]), alert("resolved", &[("service", "ghost")])];
     let (status, answer) = world.deliver(&message(&alerts)).await;
     assert_eq!((status, &answer["received"], &answer["ignored"]), (200, &json!(3), &json!(3)), "{answer}");
     let why: Vec<&str> = answer["why_ignored"].as_array().unwrap().iter().filter_map(|ignored| ignored["why"].as_str()).collect();

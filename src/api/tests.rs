@@ -46,7 +46,13 @@ struct World {
 impl World {
     async fn begin() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let setup = Setup { policies: BTreeMap::new(), limits: Limits::default(), routes: BTreeMap::new(), alerts: Rules::default(), adapters: Adapters::default() };
+        let setup = Setup {
+            policies: BTreeMap::new(),
+            limits: Limits::default(),
+            routes: BTreeMap::new(),
+            alerts: Rules::default(),
+            adapters: Adapters::default(),
+        };
         let (daemon, handle) = Daemon::open(Box::<Counting>::default(), Timestamp::UNIX_EPOCH, "tester00", setup).unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(daemon.run(shutdown.clone(), || {}));

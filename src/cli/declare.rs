@@ -17,8 +17,8 @@ pub struct Arguments {
     /// The service.
     #[arg(value_parser = value::service)]
     service: ServiceName,
-    /// What is wrong, a row of the matrix: complete_outage, data_corruption, security_breach, error_ratio, performance, feature_broken or
-    /// minor_fault.
+    /// What is wrong, a row of the matrix: `complete_outage`, `data_corruption`, `security_breach`, `error_ratio`, `performance`,
+    /// `feature_broken` or `minor_fault`.
     #[arg(value_parser = value::impact)]
     impact: Impact,
     /// Why; it is recorded and told.

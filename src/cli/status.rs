@@ -195,7 +195,10 @@ fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
         page.fact("declared", declared_line(declared, now));
     }
     if let Some(question) = &service.question {
-        page.fact("asked", format_args!("{} (rollbackd approve {name}, or rollbackd reject {name})", question.words, name = service.service));
+        page.fact(
+            "asked",
+            format_args!("{} (rollbackd approve {name}, or rollbackd reject {name})", question.words, name = service.service),
+        );
     }
     if let Some(hold) = &service.hold {
         page.fact("paused", text::hold(hold, now));

@@ -140,7 +140,12 @@ mod tests {
         for text in ["data_corruption", "data-corruption", "Data Corruption"] {
             assert_eq!(impact(text), Ok(Impact::DataCorruption));
         }
-        for (text, near) in [("data_coruption", "data_corruption"), ("corruption", "data_corruption"), ("breach", "security_breach"), ("feature", "feature_broken")] {
+        for (text, near) in [
+            ("data_coruption", "data_corruption"),
+            ("corruption", "data_corruption"),
+            ("breach", "security_breach"),
+            ("feature", "feature_broken"),
+        ] {
             let words = impact(text).unwrap_err();
             assert!(words.contains(&format!("did you mean {near}?")), "{text}: {words}");
         }

@@ -63,10 +63,13 @@ pub(super) fn alerts(root: &Table<'_>, listens: bool) -> Rules {
         rules.forgotten_after = life;
     }
     let services = services(root);
-    let given = table.optional("rules").and_then(|value| value.list(MOST_RULES, "[{ match = { severity = \"critical\" }, impact = \"data_corruption\" }]"));
+    let given = table
+        .optional("rules")
+        .and_then(|value| value.list(MOST_RULES, "[{ match = { severity = \"critical\" }, impact = \"data_corruption\" }]"));
     for value in given.unwrap_or_default() {
         let Some(rule) = value.table().and_then(|table| rule(table, &services)) else { continue };
-        let hidden = rules.rules.iter().any(|earlier: &Rule| earlier.labels.iter().all(|(label, wanted)| rule.labels.get(label) == Some(wanted)));
+        let hidden =
+            rules.rules.iter().any(|earlier: &Rule| earlier.labels.iter().all(|(label, wanted)| rule.labels.get(label) == Some(wanted)));
         if hidden {
             let problem = Problem::warning(value.span.clone(), "no alert ever comes to this rule: one before it matches all of them");
             value.report(problem.help("put the rule with more labels first"));
@@ -175,11 +178,17 @@ mod tests {
         assert!(config.warnings.is_empty(), "{}", config.warnings);
         assert_eq!(config.api.unwrap().listen, "127.0.0.1:9470".parse().unwrap());
         let rules = config.alerts;
-        assert_eq!((rules.service_label.as_str(), rules.pending, rules.forgotten_after), ("app", SignedDuration::from_mins(1), SignedDuration::from_hours(2)));
+        assert_eq!(
+            (rules.service_label.as_str(), rules.pending, rules.forgotten_after),
+            ("app", SignedDuration::from_mins(1), SignedDuration::from_hours(2))
+        );
         let [first, second] = rules.rules.as_slice() else { panic!("{rules:?}") };
         assert_eq!((first.labels.len(), first.impact, &first.service, first.pending), (2, Impact::DataCorruption, &None, None));
         let checkout = ServiceName::try_from("checkout").unwrap();
-        assert_eq!((second.impact, &second.service, second.pending), (Impact::FeatureBroken, &Some(checkout), Some(SignedDuration::from_mins(10))));
+        assert_eq!(
+            (second.impact, &second.service, second.pending),
+            (Impact::FeatureBroken, &Some(checkout), Some(SignedDuration::from_mins(10)))
+        );
     }
 
     #[test]
@@ -188,23 +197,46 @@ mod tests {
         for (text, message, help) in [
             ("[api]\ntoken_credential = \"token\"\n".to_owned(), "`api` needs `listen`", "listen = \"127.0.0.1:9470\""),
             ("[api]\nlisten = \"127.0.0.1:9470\"\n".to_owned(), "`api` needs `token_file` or `token_credential`", ""),
-            ("[api]\nlisten = \"localhost\"\ntoken_credential = \"token\"\n".to_owned(), "is not an address and a port: \"localhost\"", "[::1]:9470"),
+            (
+                "[api]\nlisten = \"localhost\"\ntoken_credential = \"token\"\n".to_owned(),
+                "is not an address and a port: \"localhost\"",
+                "[::1]:9470",
+            ),
             ("[api]\nlisten = \"127.0.0.1:0\"\ntoken_credential = \"token\"\n".to_owned(), "has port 0", "127.0.0.1:9470"),
-            ("[api]\nlisten = \"127.0.0.1:9470\"\ntoken = \"hunter2\"\n".to_owned(), "`token` would put a secret in the open", "token_credential"),
+            (
+                "[api]\nlisten = \"127.0.0.1:9470\"\ntoken = \"hunter2\"\n".to_owned(),
+                "`token` would put a secret in the open",
+                "token_credential",
+            ),
             (rule("impact = \"data_corruption\""), "`alerts.rules` needs `match`", "match = {"),
             (rule("match = { severity = \"critical\" }"), "`alerts.rules` needs `impact`", "impact = "),
             (rule("match = {}\nimpact = \"data_corruption\""), "is empty, so that every alert would match", "at least one label"),
             (rule("match = { severity = 3 }\nimpact = \"data_corruption\""), "must be a text, not a number", ""),
             (rule("match = { \"a-b\" = \"c\" }\nimpact = \"data_corruption\""), "\"a-b\" is not the name of a label", "letters, digits"),
-            (rule("match = { rollbackd_impact = \"c\" }\nimpact = \"data_corruption\""), "says by itself what an alert stands for", "remove it"),
-            (rule("match = { a = \"b\" }\nimpact = \"data_coruption\""), "can't be \"data_coruption\"", "did you mean \"data_corruption\"?"),
-            (rule("match = { a = \"b\" }\nimpact = \"data_corruption\"\nservice = \"chekout\""), "no service is called \"chekout\"", "did you mean \"checkout\"?"),
+            (
+                rule("match = { rollbackd_impact = \"c\" }\nimpact = \"data_corruption\""),
+                "says by itself what an alert stands for",
+                "remove it",
+            ),
+            (
+                rule("match = { a = \"b\" }\nimpact = \"data_coruption\""),
+                "can't be \"data_coruption\"",
+                "did you mean \"data_corruption\"?",
+            ),
+            (
+                rule("match = { a = \"b\" }\nimpact = \"data_corruption\"\nservice = \"chekout\""),
+                "no service is called \"chekout\"",
+                "did you mean \"checkout\"?",
+            ),
             (rule("match = { a = \"b\" }\nimpact = \"data_corruption\"\nfor = \"10\""), "is not a duration", ""),
             (rule("mach = { a = \"b\" }\nimpact = \"data_corruption\""), "`mach` is not a key of `alerts.rules`", "did you mean `match`?"),
             (format!("{API}[alerts]\nrules = \"all\"\n"), "must be a list, not a text", ""),
         ] {
             let wrong = read(&text).expect_err(&text);
-            let said = wrong.diagnostics.iter().any(|said| said.message.contains(message) && said.help.as_deref().unwrap_or_default().contains(help));
+            let said = wrong
+                .diagnostics
+                .iter()
+                .any(|said| said.message.contains(message) && said.help.as_deref().unwrap_or_default().contains(help));
             assert!(said && wrong.diagnostics.len() == 1, "{text}\n{wrong}");
             assert!(!wrong.to_string().contains("hunter2"), "{wrong}");
         }
@@ -228,10 +260,15 @@ mod tests {
     #[test]
     fn the_matrix_says_how_long_an_answer_is_waited_for_and_what_comes_then() {
         use rollbackd_core::severity::Choice;
-        let config = read("[services.checkout.matrix.error_ratio]\nresponse = \"ask\"\nanswer_within = \"5m\"\nanswer_default = \"roll_back\"\n").unwrap();
+        let config =
+            read("[services.checkout.matrix.error_ratio]\nresponse = \"ask\"\nanswer_within = \"5m\"\nanswer_default = \"roll_back\"\n")
+                .unwrap();
         assert!(config.warnings.is_empty(), "{}", config.warnings);
         let matrix = &config.services.values().next().unwrap().policy.matrix;
         assert_eq!((matrix.error_ratio.answer_within, matrix.error_ratio.answer_default), (SignedDuration::from_mins(5), Choice::RollBack));
-        assert_eq!((matrix.feature_broken.answer_within, matrix.feature_broken.answer_default), (SignedDuration::from_mins(30), Choice::Keep));
+        assert_eq!(
+            (matrix.feature_broken.answer_within, matrix.feature_broken.answer_default),
+            (SignedDuration::from_mins(30), Choice::Keep)
+        );
     }
 }

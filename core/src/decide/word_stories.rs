@@ -251,7 +251,9 @@ mod alerts {
     fn an_alert_in_the_window_is_rolled_back_and_recovered_once_it_is_resolved() {
         let mut world = deployed();
         let alert = fires(&mut world);
-        world.until(minutes(5), |world| matches!(world.service().rollback.as_ref().map(|rollback| &rollback.phase), Some(Phase::Verifying { .. })));
+        world.until(minutes(5), |world| {
+            matches!(world.service().rollback.as_ref().map(|rollback| &rollback.phase), Some(Phase::Verifying { .. }))
+        });
         world.pass(minutes(3));
         assert_eq!(outcome(&world), None, "it still fires");
         let now = world.now;
@@ -424,8 +426,11 @@ mod asked {
     fn the_question_says_until_when_what_happens_then_and_how_to_answer() {
         let world = by_default(Choice::RollBack);
         let question = world.newest(NoticeKind::ApprovalWanted);
-        assert!(question.paragraphs.iter().any(|words| words.starts_with("If nobody answers within 10m (until ")
-            && words.ends_with("it goes back to shop:v1, if it is still so.")), "{question:#?}");
+        assert!(
+            question.paragraphs.iter().any(|words| words.starts_with("If nobody answers within 10m (until ")
+                && words.ends_with("it goes back to shop:v1, if it is still so.")),
+            "{question:#?}"
+        );
         let commands: Vec<_> = question.next.iter().filter_map(|(_, command)| command.as_deref()).collect();
         assert_eq!(commands, ["rollbackd approve checkout", "rollbackd reject checkout", "rollbackd explain checkout"]);
     }
@@ -436,7 +441,10 @@ mod asked {
         assert!(matches!(answer(&mut world, Choice::RollBack), Answer::Planned { .. }));
         until_over(&mut world);
         assert_eq!(world.rows(), "v1 deployed, v2 rolled_back, v1 deployed undoing v2");
-        assert!(world.newest(NoticeKind::RollingBack).paragraphs[0].contains("asked for by alice: approved after P2 single feature broken: I looked"));
+        assert!(
+            world.newest(NoticeKind::RollingBack).paragraphs[0]
+                .contains("asked for by alice: approved after P2 single feature broken: I looked")
+        );
         assert!(matches!(answer(&mut world, Choice::RollBack), Answer::Refused { guard, .. } if guard == "no-question"));
     }
 
@@ -449,7 +457,9 @@ mod asked {
         world.pass(minutes(90));
         assert_eq!(world.kinds().iter().filter(|kind| **kind == NoticeKind::ApprovalWanted).count(), 1);
         assert_eq!(world.checkout_effects(), 0);
-        assert!(matches!(answer(&mut world, Choice::Keep), Answer::Refused { why, .. } if why.contains("answered already: alice says that it stays")));
+        assert!(
+            matches!(answer(&mut world, Choice::Keep), Answer::Refused { why, .. } if why.contains("answered already: alice says that it stays"))
+        );
     }
 
     #[test]
@@ -479,7 +489,11 @@ mod asked {
         world.pass(minutes(12));
         assert_eq!(world.checkout_effects(), 0);
         assert_eq!(world.current().refusal.as_ref().map(Refusal::name), Some("hold"));
-        assert!(answers(&world).contains("nobody answered in time, so it goes back. It was not rolled back: alice paused"), "{}", answers(&world));
+        assert!(
+            answers(&world).contains("nobody answered in time, so it goes back. It was not rolled back: alice paused"),
+            "{}",
+            answers(&world)
+        );
     }
 
     #[test]
