@@ -16,7 +16,9 @@ mod unknown;
 
 pub mod run;
 pub mod check;
+mod test;
 pub mod demo;
+pub mod replay;
 mod status;
 mod history;
 mod explain;
@@ -154,7 +156,7 @@ struct Arguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Common {
-    /// The configuration, for `run` and `check`.
+    /// The configuration, for `run`, `check` and `replay`.
     #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_CONFIG", default_value = "/etc/rollbackd/rollbackd.toml")]
     config: PathBuf,
     /// The daemon's local socket.
@@ -203,9 +205,15 @@ enum Command {
     /// Validate a configuration, with every error at once.
     #[command(after_help = check::HELP)]
     Check(check::Arguments),
+    /// Test a policy with made-up series: which verdict is reached when, and why.
+    #[command(after_help = test::HELP)]
+    Test(test::Arguments),
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]
     Demo(demo::Arguments),
+    /// What would have been done about deployments of the past, by this configuration and from recorded samples.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Arguments),
     /// How things are: all services, or one with every check.
     #[command(
         after_help = "Examples:\n  rollbackd status\n  rollbackd status checkout\n  rollbackd status --output json | jq '.services[] | select(.hold)'"
@@ -302,6 +310,7 @@ fn environment() -> Environment {
         state_directory: first("STATE_DIRECTORY"),
         runtime_directory: first("RUNTIME_DIRECTORY"),
         credentials_directory: first("CREDENTIALS_DIRECTORY"),
+        without_secrets: false,
     }
 }
 
@@ -310,7 +319,9 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
     match command {
         Command::Run(arguments) => run::run(&arguments, common, screen),
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
+        Command::Test(arguments) => test::run(&arguments, screen),
         Command::Demo(arguments) => demo::run(&arguments, screen),
+        Command::Replay(arguments) => replay::run(arguments, common, screen),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
         Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),
         Command::Explain(arguments) => wait(explain::run(arguments, &client()?, screen)),

@@ -22,4 +22,6 @@ pub mod telemetry;
 pub mod systemd;
 pub mod app;
 pub mod demo;
+pub mod replay;
+pub mod policy_test;
 pub mod cli;

@@ -133,6 +133,15 @@ impl Ran {
     }
 }
 
+/// What a command has to say besides its answer.
+#[track_caller]
+fn complains(ran: &Ran, code: i32, stderr: &[&str]) {
+    assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
+    for expected in stderr {
+        assert!(ran.stderr.contains(expected), "{expected:?} is not in:\n{}", ran.stderr);
+    }
+}
+
 fn at(text: &str) -> Timestamp {
     format!("2026-11-21T{text}Z").parse().unwrap()
 }
@@ -1241,4 +1250,72 @@ fn status_shows_who_said_what_and_what_is_asked() {
     );
     assert!(!ran.stdout.contains('\u{1b}'), "{}", ran.stdout);
     fake.run(&["status", "checkout"]).says(0, &["declared    single feature broken, by alert", "asked       P2 single feature broken"]);
+}
+
+// Policy tests.
+
+const POLICY_TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/kubernetes_test.toml");
+
+/// The example with something put in place of something else, beside the configuration that it names.
+fn policy_test_with(what: &str, instead: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::copy(POLICY_TEST.replace("_test", ""), directory.path().join("kubernetes.toml")).unwrap();
+    let text = std::fs::read_to_string(POLICY_TEST).unwrap();
+    assert!(text.contains(what), "{what}");
+    let file = directory.path().join("changed_test.toml");
+    std::fs::write(&file, text.replace(what, instead)).unwrap();
+    (directory, file.to_str().unwrap().to_owned())
+}
+
+fn run_alone(arguments: &[&str]) -> Ran {
+    Ran::new(rollbackd(arguments).output().unwrap())
+}
+
+#[test]
+fn the_example_of_policy_tests_passes() {
+    run_alone(&["test", POLICY_TEST]).says(0, &["Unit Testing:  ", "kubernetes_test.toml\n  SUCCESS\n"]);
+}
+
+#[test]
+fn a_policy_test_that_fails_says_what_came_instead_and_the_others_are_still_run() {
+    let (_directory, file) = policy_test_with("within = \"4m\", not_before", "within = \"150s\", not_before");
+    let ran = run_alone(&["test", &file, POLICY_TEST]);
+    ran.says(
+        1,
+        &[
+            "changed_test.toml\n  FAILED:\n    name: a release of which most requests fail",
+            "      time: 1h 2m 30s (2m 30s after the deployment), line ",
+            "        exp: error_ratio, P1, roll_back\n",
+            "        why: error_ratio came 30s later, at 1h 3m (3m after the deployment)",
+            "kubernetes_test.toml\n  SUCCESS\n",
+        ],
+    );
+    let json = run_alone(&["test", &file, "--output", "json", "--run", "most requests"]).json();
+    let test = &json["files"][0]["tests"][0];
+    assert_eq!((&json["files"][0]["outcome"], json["files"][0]["tests"].as_array().unwrap().len()), (&json!("failed"), 1));
+    assert_eq!((&test["passed"], &test["expectations"][0]["expected"]["verdict"]), (&json!(false), &json!("error_ratio")));
+    assert_eq!(test["expectations"][0]["at_seconds"], json!(3750.0));
+    assert!(test["expectations"][0]["findings"].as_array().unwrap().iter().any(|finding| finding["signal"] == "errors"));
+}
+
+#[test]
+fn policy_tests_are_picked_by_name() {
+    let (_directory, file) = policy_test_with("within = \"4m\", not_before", "within = \"150s\", not_before");
+    run_alone(&["test", &file, "--run", "feature", "--run", "^while", "-v"]).says(0, &["name: a feature", "name: while Prometheus"]);
+    complains(
+        &run_alone(&["test", &file, "--run", "nothing is called that"]),
+        2,
+        &["no test has a name that `--run` matches", "a feature that"],
+    );
+    complains(&run_alone(&["test", &file, "--run", "("]), 2, &["--run", "regex parse error"]);
+}
+
+#[test]
+fn a_file_of_policy_tests_with_errors_is_shown_with_its_lines() {
+    let (_directory, file) = policy_test_with("verdict = \"inconclusive\"", "verdict = \"inconclusiv\"");
+    complains(&run_alone(&["test", &file, POLICY_TEST]), 2, &["did you mean \"inconclusive\"?", "changed_test.toml: 1 error"]);
+    let json = run_alone(&["test", &file, "--output", "json"]).json();
+    assert_eq!(json["files"][0]["outcome"], "unreadable");
+    assert_eq!(json["files"][0]["diagnostics"][0]["diagnostics"][0]["line"].as_u64().map(|line| line > 40), Some(true));
+    complains(&run_alone(&["test", "/nowhere/x_test.toml"]), 2, &["cannot read the tests /nowhere/x_test.toml"]);
 }

@@ -321,7 +321,9 @@ fn hold(hold: &Hold) -> HoldView {
     HoldView { by: hold.by.to_string(), reason: hold.reason.clone(), since: hold.since, until: hold.until }
 }
 
-fn finding(finding: Finding) -> FindingView {
+/// A finding as it is shown.
+#[must_use]
+pub fn finding(finding: Finding) -> FindingView {
     let numbers = finding.numbers.as_ref().filter(|_| words::is_suspect(&finding));
     let gate = numbers.and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
     let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
