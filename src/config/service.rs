@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
+use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 
 use super::document::Problem;
-use super::policy::{HOUR, MINUTE, SECOND, check_holds, check_window, edit_decision, edit_matrix, verification, words};
+use super::policy::{HOUR, MINUTE, SECOND, check_holds, check_window, edit_decision, edit_matrix, verification};
 use super::reader::{Table, Value, quoted};
 use super::signal::{Servers, Signal, controls, errors, impacts, latency, probes};
 use super::{GuardedService, PlatformSettings, SignalSettings};
@@ -106,10 +106,7 @@ fn signals(table: &Table<'_>, servers: &Servers, window: Option<SignedDuration>)
     }
     all.extend(errors_value.and_then(|value| value.table()).and_then(|table| errors(table, servers)));
     all.extend(latency_value.and_then(|value| value.table()).and_then(|table| latency(table, servers)));
-    for (signal, lasting) in impacts(table, servers) {
-        check_lasting(&signal, lasting.as_ref(), window);
-        all.push(signal);
-    }
+    all.extend(impacts(table, servers, window));
     all.extend(controls(table, servers));
     let mut signals = Signals::default();
     for (name, policy, settings) in all {
@@ -117,20 +114,6 @@ fn signals(table: &Table<'_>, servers: &Servers, window: Option<SignedDuration>)
         signals.1.insert(name, settings);
     }
     signals
-}
-
-/// Checks that an impact can be found within the window.
-fn check_lasting((_, policy, _): &Signal, value: Option<&Value<'_>>, window: Option<SignedDuration>) {
-    let (SignalKind::Query { lasting, .. }, Some(value), Some(window)) = (policy.kind, value, window) else { return };
-    if lasting > window {
-        let message = format!(
-            "`{}` of {} is longer than the window of {}, so that it would never be found",
-            value.path,
-            words(lasting),
-            words(window)
-        );
-        value.refuse(message, "shorten it, or lengthen `window`");
-    }
 }
 
 /// `platform.kubernetes = { … }` or `platform.command = { … }`.

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::SignalSettings;
 use super::document::{Problem, sounds_secret};
-use super::policy::{HOUR, MINUTE};
+use super::policy::{HOUR, MINUTE, words};
 use super::reader::{Table, Value, nearest, quoted};
 use super::value::{asks_for_secret, http_url, http_urls, pem_file, query_fault, secret, selector, selector_fault};
 use crate::secret::Secret;
@@ -268,7 +268,7 @@ fn counters(name: SignalName, role: Role, by: Option<&Value<'_>>, table: Table<'
     let ((total, failed), source) = (counters?, source?);
     let policy = source.policy(SignalKind::Errors, role, every);
     let settings = match source {
-        Source::Server { server, .. } => SignalSettings::Prometheus(prometheus::Settings { server: server?, total, failed, by, every }),
+        Source::Server { server, .. } => SignalSettings::Prometheus(prometheus::Settings { server, total, failed, by, every }),
         Source::Endpoints { targets, timeout, access } => {
             let wanted = metrics::Wanted::Counters { total, failed, by };
             SignalSettings::Metrics(metrics::Settings { targets, wanted, timeout, access })
@@ -306,7 +306,7 @@ pub(super) fn latency(table: Table<'_>, servers: &Servers) -> Option<Signal> {
     let (histogram, source) = (histogram?, source?);
     let policy = source.policy(SignalKind::Latency, Role::Own, every);
     let settings = match source {
-        Source::Server { server, .. } => SignalSettings::Histograms(prometheus::histograms::Settings { server: server?, histogram, every }),
+        Source::Server { server, .. } => SignalSettings::Histograms(prometheus::histograms::Settings { server, histogram, every }),
         Source::Endpoints { targets, timeout, access } => {
             SignalSettings::Metrics(metrics::Settings { targets, wanted: metrics::Wanted::Histogram(histogram), timeout, access })
         }
@@ -336,21 +336,20 @@ fn histogram(value: &Value<'_>) -> Option<String> {
     None
 }
 
-/// `[services.NAME.impacts.NAME]`. Each comes with how long it must last, for who knows how long the window is.
-pub(super) fn impacts<'a>(service: &Table<'a>, servers: &Servers) -> Vec<(Signal, Option<Value<'a>>)> {
-    service.named_tables("impacts", 32).into_iter().filter_map(|(name, table)| impact(&name, table, servers)).collect()
+/// `[services.NAME.impacts.NAME]`. What has to last longer than the window would never be found.
+pub(super) fn impacts(service: &Table<'_>, servers: &Servers, window: Option<SignedDuration>) -> Vec<Signal> {
+    service.named_tables("impacts", 32).into_iter().filter_map(|(name, table)| impact(&name, table, servers, window)).collect()
 }
 
-fn impact<'a>(name: &ServiceName, table: Table<'a>, servers: &Servers) -> Option<(Signal, Option<Value<'a>>)> {
+fn impact(name: &ServiceName, table: Table<'_>, servers: &Servers, window: Option<SignedDuration>) -> Option<Signal> {
     let source = table.required("prometheus", "prometheus = \"main\"");
     let query = table.required("query", "query = 'increase(order_total_mismatch_total[5m]) > 0'").and_then(|value| query(&value));
     let impact = table.required("impact", "impact = \"data_corruption\"").and_then(|value| value.choice(&IMPACTS));
-    let lasting_value = table.optional("for");
-    let lasting = lasting_value.as_ref().map_or(Some(SignedDuration::ZERO), |value| value.signed_duration(Duration::ZERO..=7 * 24 * HOUR));
+    let lasting = table.optional("for").map_or(Some(SignedDuration::ZERO), |value| lasting(&value, window));
     let every = every(&table, Duration::from_secs(15));
     table.finish();
-    let server = source.and_then(|value| Some((value.text(63, "\"main\"")?.to_owned(), named_server(&value, servers)?)));
-    let ((server_name, server), query, impact, lasting) = (server?, query?, impact?, lasting?);
+    let (server_name, server) = source.and_then(|value| named_server(&value, servers))?;
+    let (query, impact, lasting) = (query?, impact?, lasting?);
     let policy = SignalPolicy {
         kind: SignalKind::Query { impact, lasting },
         role: Role::Own,
@@ -358,8 +357,18 @@ fn impact<'a>(name: &ServiceName, table: Table<'a>, servers: &Servers) -> Option
         has_history: false,
         source: format!("prometheus {server_name}"),
     };
-    let settings = SignalSettings::Query(prometheus::query::Settings { server: server?, query, every });
-    Some(((SignalName(format!("impact.{name}")), policy, settings), lasting_value))
+    let settings = SignalSettings::Query(prometheus::query::Settings { server, query, every });
+    Some((SignalName(format!("impact.{name}")), policy, settings))
+}
+
+fn lasting(value: &Value<'_>, window: Option<SignedDuration>) -> Option<SignedDuration> {
+    let lasting = value.signed_duration(Duration::ZERO..=7 * 24 * HOUR)?;
+    if let Some(window) = window.filter(|window| lasting > *window) {
+        let (lasting, window) = (words(lasting), words(window));
+        let message = format!("`{}` of {lasting} is longer than the window of {window}, so that it would never be found", value.path);
+        value.refuse(message, "shorten it, or lengthen `window`");
+    }
+    Some(lasting)
 }
 
 const IMPACTS: [(&str, Impact); 7] = {
@@ -382,16 +391,8 @@ fn query(value: &Value<'_>) -> Option<String> {
 
 /// Where counters or histograms are read.
 enum Source {
-    /// `None` for a server whose own table is wrong.
-    Server {
-        name: String,
-        server: Option<prometheus::Server>,
-    },
-    Endpoints {
-        targets: Vec<Url>,
-        timeout: Duration,
-        access: Access,
-    },
+    Server { name: String, server: prometheus::Server },
+    Endpoints { targets: Vec<Url>, timeout: Duration, access: Access },
 }
 
 impl Source {
@@ -412,7 +413,7 @@ impl Source {
                 ("metrics", Some((timeout, access))) => {
                     Some(Self::Endpoints { targets: http_urls(value, 64)?, timeout: *timeout, access: access.clone() })
                 }
-                _ => Some(Self::Server { name: value.text(63, "\"main\"")?.to_owned(), server: named_server(value, servers)? }),
+                _ => named_server(value, servers).map(|(name, server)| Self::Server { name, server }),
             })
             .collect();
         read.pop()?
@@ -427,14 +428,14 @@ impl Source {
     }
 }
 
-/// The server that a value names; `None` where there is none of that name, which is reported.
-fn named_server(value: &Value<'_>, servers: &Servers) -> Option<Option<prometheus::Server>> {
+/// The server that a value names, with its name. One that is not there is reported; one whose own table is wrong was reported already.
+fn named_server(value: &Value<'_>, servers: &Servers) -> Option<(String, prometheus::Server)> {
     let name = value.text(63, "\"main\"")?;
     let server = servers.get(name);
     if server.is_none() {
         unknown_server(value, name, servers);
     }
-    server.cloned()
+    Some((name.to_owned(), server?.clone()?))
 }
 
 fn unknown_server(value: &Value<'_>, name: &str, servers: &Servers) {

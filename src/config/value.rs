@@ -211,11 +211,7 @@ pub(super) fn query_fault(text: &str) -> Option<String> {
     let mut signs = text.chars();
     while let Some(sign) = signs.next() {
         match sign {
-            '"' | '\'' | '`' => {
-                if !skip_quoted(&mut signs, sign) {
-                    return Some("a quote is not closed".to_owned());
-                }
-            }
+            '"' | '\'' | '`' if !skip_quoted(&mut signs, sign) => return Some("a quote is not closed".to_owned()),
             '#' => drop(signs.by_ref().find(|end| *end == '\n')),
             '(' => open.push(')'),
             '[' => open.push(']'),

@@ -167,7 +167,7 @@ impl Prometheus {
 
     async fn look(&self, now: Timestamp) -> Result<Scrape, Missing> {
         let questions = self.source.questions()?;
-        self.source.unless_resting(&questions, self.ask(&questions, now)).await
+        self.source.unless_resting(&questions, Box::pin(self.ask(&questions, now))).await
     }
 
     async fn ask(&self, questions: &Questions<'_>, now: Timestamp) -> Result<Scrape, Missing> {

@@ -14,7 +14,7 @@ use super::{Collect, labels, told_apart, too_many};
 pub(super) struct Counters<'a> {
     selectors: [&'a Selector; 2],
     /// Of the two selectors: name, labels, value. One more than is allowed at most.
-    counters: [Vec<(String, Labels, f64)>; 2],
+    found: [Vec<(String, Labels, f64)>; 2],
     /// When counters began, by the name of the counter's family and its labels. At most as many as counters.
     created: BTreeMap<(String, Labels), f64>,
     process_started: Option<f64>,
@@ -23,7 +23,7 @@ pub(super) struct Counters<'a> {
 
 impl<'a> Counters<'a> {
     pub(super) fn new(total: &'a Selector, failed: &'a Selector, by: Option<&'a str>) -> Self {
-        Self { selectors: [total, failed], counters: [Vec::new(), Vec::new()], created: BTreeMap::new(), process_started: None, by }
+        Self { selectors: [total, failed], found: [Vec::new(), Vec::new()], created: BTreeMap::new(), process_started: None, by }
     }
 }
 
@@ -34,7 +34,7 @@ impl Collect for Counters<'_> {
         if sample.name == "process_start_time_seconds" {
             self.process_started = Some(sample.value);
         }
-        for (selector, counters) in self.selectors.iter().zip(&mut self.counters) {
+        for (selector, counters) in self.selectors.iter().zip(&mut self.found) {
             if counters.len() <= SERIES_LIMIT
                 && selector.may_match(&sample.name)
                 && selector.matches(&sample.name, |label| sample.label(label))
@@ -59,7 +59,7 @@ impl Collect for Counters<'_> {
             // The series' own beginning is the better one: it may be younger than the process.
             own.or(process_started).and_then(time).and_then(|at| at.checked_add(shift).ok())
         };
-        let [total, failed] = self.counters.map(|counters| series(counters, by, target, now, &began));
+        let [total, failed] = self.found.map(|counters| series(counters, by, target, now, &began));
         Ok(Scrape { total: total?, failed: failed? })
     }
 }

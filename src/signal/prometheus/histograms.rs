@@ -81,7 +81,7 @@ impl Histograms {
 
     async fn look(&self, now: Timestamp) -> Result<Vec<Histogram>, Missing> {
         let questions = self.source.questions()?;
-        self.source.unless_resting(&questions, self.ask(&questions, now)).await
+        self.source.unless_resting(&questions, Box::pin(self.ask(&questions, now))).await
     }
 
     async fn ask(&self, questions: &Questions<'_>, now: Timestamp) -> Result<Vec<Histogram>, Missing> {
@@ -96,7 +96,15 @@ impl Histograms {
         }
         // Who doesn't say when its process began just isn't known to be young.
         let starts = questions.process_starts(&self.family.of_counts(), at).await.unwrap_or_default();
-        Ok(self.put_together(found, &starts, shift(at, now), Runs::Newest)?.0)
+        let shift = shift(at, now);
+        let (histograms, left_out) = self.put_together(found, &starts, shift, Runs::Newest)?;
+        let whole = histograms.iter().filter_map(|histogram| histogram.samples.last()).map(|sample| sample.at).max();
+        let oldest = at.saturating_add(shift).and_then(|now| now.saturating_sub(signed(self.settings.every * 2))).ok();
+        match left_out {
+            // What is whole is too old, because what came since is not.
+            Some(why) if whole < oldest => Err(Missing::Malformed(format!("{}: {why}", self.source.address))),
+            _ => Ok(histograms),
+        }
     }
 
     /// Raw samples of the past, in the server's own time. Where the bounds of a histogram changed, it is several.
@@ -154,7 +162,7 @@ impl Histograms {
                 let mut histogram = self.family.histogram(&labels, target(&labels, &shared), started, run);
                 // Runs with the same bounds are different series: what was between them had others.
                 if index > 0 {
-                    histogram.id.push_str(&format!(".{index}"));
+                    histogram.id = format!("{}.{index}", histogram.id);
                 }
                 histogram
             };

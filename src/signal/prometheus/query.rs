@@ -47,7 +47,7 @@ impl Query {
 
     async fn look(&self) -> Result<Vec<Answered>, Missing> {
         let questions = self.source.questions()?;
-        self.source.unless_resting(&questions, self.ask(&questions)).await
+        self.source.unless_resting(&questions, Box::pin(self.ask(&questions))).await
     }
 
     async fn ask(&self, questions: &Questions<'_>) -> Result<Vec<Answered>, Missing> {
