@@ -11,13 +11,16 @@ use rollbackd_core::service::{Decision, Service, ServiceName, SignalName};
 use rollbackd_core::severity::{Matrix, Severity};
 use toml::de::DeTable;
 
-use crate::{notify, platform, signal as signals};
+use rollbackd_core::alert::Rules;
+
+use crate::{alerts as listening, notify, platform, signal as signals};
 
 mod diagnostic;
 mod document;
 mod reader;
 mod value;
 mod daemon;
+mod alerts;
 mod policy;
 mod contradiction;
 mod signal;
@@ -50,6 +53,10 @@ pub struct Environment {
 pub struct Config {
     /// What concerns the daemon itself.
     pub daemon: Daemon,
+    /// Where alerts are listened for, if they are.
+    pub api: Option<listening::Settings>,
+    /// What alerts stand for.
+    pub alerts: Rules,
     /// Limits over all services.
     pub fleet: Fleet,
     /// How the cluster is reached; only looked at when a service runs on Kubernetes.
@@ -208,6 +215,10 @@ fn tables<T>(text: &str, file: &str, environment: &Environment, whole: impl Fn(T
 /// The whole file. What it gives is only of use when nothing was reported as an error.
 fn whole(root: Table<'_>, environment: &Environment) -> Config {
     let daemon = daemon::daemon(root.table("daemon"), environment);
+    let api_table = root.table("api");
+    let listens = api_table.is_some();
+    let api = alerts::api(api_table);
+    let alerts = alerts::alerts(&root, listens);
     let fleet = daemon::fleet(root.table("fleet"));
     let kubernetes = daemon::kubernetes(root.table("kubernetes"));
     let mut common = service::Common { matrix: Matrix::default(), decision: Decision::default(), servers: signal::servers(&root) };
@@ -221,7 +232,7 @@ fn whole(root: Table<'_>, environment: &Environment) -> Config {
     }
     let services = service::services(&root, &common);
     root.finish();
-    Config { daemon, fleet, kubernetes, services, destinations, warnings: Diagnostics::default() }
+    Config { daemon, api, alerts, fleet, kubernetes, services, destinations, warnings: Diagnostics::default() }
 }
 
 fn too_long(file: &str) -> Diagnostics {

@@ -16,6 +16,7 @@ pub mod executor;
 pub mod daemon;
 pub mod config;
 pub mod api;
+pub mod alerts;
 pub mod shutdown;
 pub mod telemetry;
 pub mod systemd;

@@ -15,15 +15,18 @@ use rollbackd::api::Listening;
 use rollbackd::daemon::{Daemon, Setup};
 use rollbackd::executor::Adapters;
 use rollbackd::ledger::{Ledger, LedgerError};
+use rollbackd_core::alert::Rules;
 use rollbackd_core::command::{Answer, Command as Asked};
 use rollbackd_core::entry::{Entry, Mark, Record, Scope};
 use rollbackd_core::guard::Limits;
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::service::{ServiceName, SignalName};
-use rollbackd_core::severity::{Impact, Severity};
+use rollbackd_core::severity::{Choice, Impact, Response, Severity};
 use rollbackd_core::verdict::{Failure, Finding, FindingState, Inconclusive, Numbers};
 use rollbackd_core::version::{ChangeKind, Version, VersionId};
-use rollbackd_core::view::{DeploymentView, ExplainView, FindingView, HoldView, RollbackView, ServiceView, StatusView};
+use rollbackd_core::view::{
+    DeclaredView, DeploymentView, ExplainView, FindingView, HoldView, QuestionView, RollbackView, ServiceView, StatusView,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -204,6 +207,8 @@ fn service() -> ServiceView {
         rollback: None,
         hold: None,
         blind: Vec::new(),
+        question: None,
+        declared: Vec::new(),
         summary: "watched for 5m of 30m".to_owned(),
         findings: vec![
             finding(FindingState::Failing(Failure::Evidence), Some(numbers()), "62 % failing", None),
@@ -676,8 +681,13 @@ fn the_real_daemon_pauses_and_says_who_did_it() {
     let daemon = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let setup =
-                Setup { policies: BTreeMap::new(), limits: Limits::default(), routes: BTreeMap::new(), adapters: Adapters::default() };
+            let setup = Setup {
+                policies: BTreeMap::new(),
+                limits: Limits::default(),
+                routes: BTreeMap::new(),
+                alerts: Rules::default(),
+                adapters: Adapters::default(),
+            };
             let (daemon, handle) = Daemon::open(Box::<Counting>::default(), Timestamp::now(), "tester00", setup).unwrap();
             let listening = Listening::open(&at).await.unwrap();
             ready.send(()).unwrap();
@@ -1131,6 +1141,116 @@ fn a_reader_that_has_read_enough_is_no_error() {
         let ran = Ran::new(fake.command(arguments).stdout(writer).output().unwrap());
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
     }
+}
+
+// What somebody says, and what they are asked.
+
+fn declared(guard: Option<&str>, known: bool, dry_run: bool) -> Answer {
+    let follows = match guard {
+        Some(guard) => format!("the matrix says roll back, but {guard} stands in the way: alice paused automatic rollbacks: move"),
+        None => "rolling back checkout from shop:v2 to shop:v1".to_owned(),
+    };
+    Answer::Declared {
+        service: name("checkout"),
+        impact: Impact::DataCorruption,
+        severity: Severity::P0,
+        response: Response::RollBack,
+        deployment: 12,
+        version: version("shop:v2"),
+        known,
+        dry_run,
+        to: guard.is_none().then(|| version("shop:v1")),
+        guard: guard.map(str::to_owned),
+        follows,
+    }
+}
+
+#[test]
+fn declare_says_what_follows_and_a_guard_in_the_way_has_its_exit_code() {
+    let fake = |guard: Option<&'static str>, known| {
+        Fake::new(move |command| match command {
+            Asked::Declare { dry_run, .. } => declared(guard, known, *dry_run),
+            other => panic!("{other:?}"),
+        })
+    };
+    let arguments = ["declare", "checkout", "data-corruption", "--reason", "totals", "--yes"];
+    let daemon = fake(None, false);
+    daemon
+        .run(&arguments)
+        .says(0, &["declared P0 data corruption on shop:v2 of checkout (deployment 12): rolling back checkout from shop:v2 to shop:v1"]);
+    let expected = Asked::Declare {
+        service: name("checkout"),
+        impact: Impact::DataCorruption,
+        reason: "totals".to_owned(),
+        resolved: false,
+        dry_run: false,
+    };
+    assert_eq!(daemon.asked(), [expected]);
+    fake(None, true).run(&arguments).says(0, &["P0 data corruption on shop:v2 of checkout (deployment 12) was declared already"]);
+    fake(Some("hold"), false).run(&arguments).says(3, &["but hold stands in the way: alice paused automatic rollbacks: move"]);
+    let dry = fake(None, false);
+    dry.run(&["declare", "checkout", "data_corruption", "--reason", "totals", "--dry-run"]).says(0, &["would declare P0 data corruption"]);
+    assert!(matches!(dry.asked().as_slice(), [Asked::Declare { dry_run: true, .. }]));
+}
+
+#[test]
+fn declare_without_a_reason_an_impact_or_a_terminal_declares_nothing() {
+    let fake = Fake::new(|command| panic!("{command:?}"));
+    for (arguments, expected) in [
+        (&["declare", "checkout", "data_corruption", "--yes"] as &[&str], "--reason"),
+        (&["declare", "checkout", "data_coruption", "--reason", "a", "--yes"], "did you mean data_corruption?"),
+        (&["declare", "checkout", "--reason", "a", "--yes"], "<IMPACT>"),
+        (&["declare", "checkout", "data_corruption", "--reason", " ", "--yes"], "must say something"),
+        (&["declare", "checkout", "data_corruption", "--reason", "a"], "there is no terminal to ask on"),
+        (&["approve", "checkout"], "there is no terminal to ask on"),
+        (&["reject"], "<SERVICE>"),
+    ] {
+        fake.run(arguments).stops(2, &[expected]);
+    }
+    assert_eq!(fake.asked(), []);
+}
+
+#[test]
+fn approve_plans_reject_keeps_and_where_nobody_is_asked_both_are_refused() {
+    let fake = Fake::new(|command| match command {
+        Asked::Answer { choice: Choice::RollBack, dry_run, .. } => planned(*dry_run),
+        Asked::Answer { choice: Choice::Keep, .. } => Answer::Done("shop:v2 of checkout stays".to_owned()),
+        other => panic!("{other:?}"),
+    });
+    fake.run(&["approve", "checkout", "--yes"])
+        .says(0, &["checkout: rollback from shop:v2 to shop:v1 is planned", "rollbackd status checkout"]);
+    fake.run(&["approve", "checkout", "--dry-run"])
+        .says(0, &["would roll back checkout from shop:v2 to shop:v1", "warning: shop:v1 is not"]);
+    fake.run(&["reject", "checkout", "--reason", "a fix comes", "--yes"]).says(0, &["shop:v2 of checkout stays"]);
+    let refused = || Answer::Refused { guard: "no-question".to_owned(), why: "nobody is asked about shop:v2 of checkout".to_owned() };
+    Fake::new(move |_| refused()).run(&["reject", "checkout", "--yes"]).stops(3, &["refused (no-question): nobody is asked"]);
+}
+
+#[test]
+fn status_shows_who_said_what_and_what_is_asked() {
+    let fake = Fake::new(|_| {
+        let mut asked = service();
+        asked.declared = vec![DeclaredView {
+            impact: Impact::FeatureBroken,
+            by: format!("alert {HOSTILE}"),
+            reason: "vouchers are refused".to_owned(),
+            since: at("03:02:00"),
+        }];
+        let words = "P2 single feature broken: an answer is waited for until 2026-11-21 03:32:00 UTC, then it stays".to_owned();
+        asked.question = Some(QuestionView { impact: Impact::FeatureBroken, until: at("03:32:00"), otherwise: Choice::Keep, words });
+        Answer::Status(status(vec![asked]))
+    });
+    let ran = fake.run(&["status"]);
+    ran.says(
+        0,
+        &[
+            "DECLARED  checkout: single feature broken, by alert v2",
+            "since 2026-11-21 03:02:00 UTC (3m ago): vouchers are refused",
+            "ASKED     checkout: P2 single feature broken: an answer is waited for until 2026-11-21 03:32:00 UTC, then it stays (rollbackd approve checkout, or rollbackd reject checkout)",
+        ],
+    );
+    assert!(!ran.stdout.contains('\u{1b}'), "{}", ran.stdout);
+    fake.run(&["status", "checkout"]).says(0, &["declared    single feature broken, by alert", "asked       P2 single feature broken"]);
 }
 
 // Policy tests.

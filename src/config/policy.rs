@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use rollbackd_core::service::{Decision, Verification};
-use rollbackd_core::severity::{Impact, Matrix, Response, Severity};
+use rollbackd_core::severity::{Choice, Impact, Matrix, Response, Row, Severity};
 
 use super::document::Problem;
 use super::reader::Table;
@@ -19,6 +19,8 @@ pub(super) const SEVERITIES: [(&str, Severity); 4] =
 
 pub(super) const RESPONSES: [(&str, Response); 3] =
     [("roll_back", Response::RollBack), ("ask", Response::Ask), ("notify", Response::Notify)];
+
+const CHOICES: [(&str, Choice); 2] = [("keep", Choice::Keep), ("roll_back", Choice::RollBack)];
 
 /// `[matrix.IMPACT]`, over what `matrix` holds.
 pub(super) fn edit_matrix(matrix: &mut Matrix, table: Option<Table<'_>>) {
@@ -51,10 +53,26 @@ fn edit_row(matrix: &mut Matrix, impact: Impact, table: Table<'_>) {
     if let Some(response) = table.optional("response").and_then(|value| value.choice(&RESPONSES)) {
         row.response = response;
     }
+    edit_answer(row, &table);
     if let Some(within) = table.optional("within").and_then(|value| value.signed_duration(Duration::ZERO..=24 * HOUR)) {
         row.within = Some(within);
     }
     table.finish();
+}
+
+/// How long an answer is waited for, and what is done without one; said only where somebody is asked.
+fn edit_answer(row: &mut Row, table: &Table<'_>) {
+    let (within, default) = (table.optional("answer_within"), table.optional("answer_default"));
+    for value in [&within, &default].into_iter().flatten().filter(|_| row.response != Response::Ask) {
+        let message = format!("nobody is asked here, so that `{}` says nothing", value.path);
+        table.report(Problem::warning(value.key_span(), message).help("set `response = \"ask\"`, or remove it"));
+    }
+    if let Some(within) = within.and_then(|value| value.signed_duration(MINUTE..=7 * 24 * HOUR)) {
+        row.answer_within = within;
+    }
+    if let Some(choice) = default.and_then(|value| value.choice(&CHOICES)) {
+        row.answer_default = choice;
+    }
 }
 
 /// `[decision]`, over what `decision` holds.

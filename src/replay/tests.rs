@@ -434,7 +434,7 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
         signals: policy.signals.keys().map(|signal| ((checkout(), signal.clone()), Arc::new(eyes.clone()) as Arc<dyn Signal>)).collect(),
         ..Adapters::default()
     };
-    let setup = daemon::Setup { policies: BTreeMap::from([(checkout(), policy)]), limits: Limits::default(), routes: BTreeMap::new(), adapters };
+    let setup = daemon::Setup { policies: BTreeMap::from([(checkout(), policy)]), limits: Limits::default(), routes: BTreeMap::new(), alerts: Default::default(), adapters };
     let ledger = Memory::new();
     let (daemon, _handle) = Daemon::open(Box::new(ledger.clone()), wall, "replayed", setup).expect("an empty ledger can be opened");
     let end = CancellationToken::new();
