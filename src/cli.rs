@@ -23,6 +23,8 @@ mod deployed;
 mod rollback;
 mod hold;
 mod mark;
+#[cfg(test)]
+mod scenes;
 
 use crate::config::Environment;
 use client::Client;

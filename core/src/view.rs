@@ -4,14 +4,17 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::certainty::Certainty;
 use crate::entry::{Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
+use crate::outlook::Outlook;
 use crate::plan::{Cause, Outcome, Phase};
-use crate::service::{Service, ServiceName};
+use crate::promise::{self, Unkept};
+use crate::service::{Role, Service, ServiceName};
 use crate::severity::{Response, Severity};
-use crate::verdict::{Finding, FindingState, Gate, Verdict};
+use crate::verdict::{Finding, FindingState, Gate, Numbers, Verdict};
 use crate::version::Version;
 use crate::words;
 
@@ -55,8 +58,24 @@ pub struct ServiceView {
     pub blind: Vec<(String, String)>,
     /// One line that says how things are.
     pub summary: String,
+    /// The first thing to read: the summary, and in a window what the checks say, the worst one with its numbers.
+    #[serde(default)]
+    pub headline: String,
     /// What every check says now; empty outside a window.
     pub findings: Vec<FindingView>,
+    /// Promises of the matrix that can't be kept at this traffic.
+    #[serde(default)]
+    pub warnings: Vec<WarningView>,
+}
+
+/// A promise that can't be kept, with its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WarningView {
+    /// As data.
+    #[serde(flatten)]
+    pub unkept: Unkept,
+    /// In words, with what would help.
+    pub words: String,
 }
 
 /// A pause.
@@ -145,6 +164,45 @@ pub struct FindingView {
     pub words: String,
     /// The gate that evidence against the deployment waits for, in words; none where no more fails than is tolerated.
     pub waits_for: Option<String>,
+    /// What that is worth and what would change it. None only in an answer of a daemon that is older than this program.
+    #[serde(default)]
+    pub judged: Option<JudgedView>,
+}
+
+/// What a finding is worth, and what would change it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedView {
+    /// The check's name: `errors: error ratio`, `errors /cart: feature`.
+    pub check: String,
+    /// `passing`, `suspect` (more fails than is tolerated, and not every gate is passed), `failing`, `inconclusive`.
+    pub standing: String,
+    /// The severity of its row of the matrix.
+    pub severity: Severity,
+    /// What the matrix says is done when it fails.
+    pub response: Response,
+    /// What the matrix promises from onset to recovery; zero is at once.
+    pub within: Option<SignedDuration>,
+    /// How sure it is; none for checks that are not weighed, or can't say anything.
+    pub evidence: Option<EvidenceView>,
+    /// What would change it.
+    pub outlook: Outlook,
+    /// The same in words.
+    pub changes: String,
+}
+
+/// How sure a check is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// The odds in words: `1 in 10^23`, `none yet`.
+    pub odds: String,
+    /// The same as the decimal logarithm of the odds: 23.1. At most 0 where nothing speaks against the deployment.
+    pub log10_odds: f64,
+    /// What the decimal logarithm has to reach.
+    pub log10_needed: f64,
+    /// The same as a word.
+    pub certainty: Certainty,
+    /// All numbers in a line.
+    pub line: String,
 }
 
 /// Why something was done, or was not.
@@ -206,6 +264,8 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
     let known = state.service(&policy.name).unwrap_or(&nothing_known);
     let current = known.current();
     let in_window = current.is_some_and(|current| current.status.in_window());
+    let findings = if in_window { evidence.findings(policy, now) } else { Vec::new() };
+    let unkept = promise::unkept(&findings, policy).into_iter();
     ServiceView {
         service: policy.name.clone(),
         environment: policy.environment.clone(),
@@ -216,7 +276,9 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
         hold: known.hold.as_ref().map(hold),
         blind: known.blind.iter().map(|(signal, (missing, _))| (signal.to_string(), missing.to_string())).collect(),
         summary: summary(sight, known),
-        findings: if in_window { evidence.findings(policy, now).into_iter().map(finding).collect() } else { Vec::new() },
+        headline: headline(sight, known, &findings),
+        warnings: unkept.map(|unkept| WarningView { words: words::unkept(&unkept), unkept }).collect(),
+        findings: findings.into_iter().map(|one| finding(one, policy, now)).collect(),
     }
 }
 
@@ -237,10 +299,10 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         None => interesting(known)?,
     };
     let live = explained.status.in_window() && evidence.watched() == Some(explained.id);
-    let findings = match &explained.verdict {
-        Some((_, verdict)) => verdict.findings.clone(),
-        None if live => evidence.findings(policy, now),
-        None => Vec::new(),
+    let (said, findings) = match &explained.verdict {
+        Some((at, verdict)) => (*at, verdict.findings.clone()),
+        None if live => (now, evidence.findings(policy, now)),
+        None => (now, Vec::new()),
     };
     let signals = policy.signals.iter().map(|(name, signal)| {
         let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
@@ -254,7 +316,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         answer: answer(sight, known, explained),
         timeline: timeline(known, explained),
         signals: signals.collect(),
-        findings: findings.into_iter().map(finding).collect(),
+        findings: findings.into_iter().map(|one| finding(one, policy, said)).collect(),
         rollback: undoing.map(|undoing| rollback(state, undoing)),
     })
 }
@@ -270,11 +332,40 @@ fn hold(hold: &Hold) -> HoldView {
     HoldView { by: hold.by.to_string(), reason: hold.reason.clone(), since: hold.since, until: hold.until }
 }
 
-fn finding(finding: Finding) -> FindingView {
+/// What a check of a service says at that moment, in words.
+#[must_use]
+pub fn finding(finding: Finding, policy: &Service, at: Timestamp) -> FindingView {
     let numbers = finding.numbers.as_ref().filter(|_| words::is_suspect(&finding));
     let gate = numbers.and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
     let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
-    FindingView { words: words::finding(&finding), waits_for, finding }
+    let judged = Some(judged(&finding, policy, at));
+    FindingView { words: words::finding(&finding), waits_for, judged, finding }
+}
+
+fn judged(finding: &Finding, policy: &Service, at: Timestamp) -> JudgedView {
+    let row = policy.matrix.row(finding.impact);
+    let outlook = Outlook::of(finding, policy, at);
+    let is_compared = policy.signals.values().any(|policy| policy.role == Role::Control);
+    JudgedView {
+        check: words::check(finding),
+        standing: words::standing(finding).to_owned(),
+        severity: row.severity,
+        response: row.response,
+        within: row.within,
+        evidence: finding.numbers.as_ref().map(|numbers| evidence(numbers, is_compared)),
+        changes: words::outlook(&outlook, finding, row.response),
+        outlook,
+    }
+}
+
+fn evidence(numbers: &Numbers, is_compared: bool) -> EvidenceView {
+    EvidenceView {
+        odds: words::odds(numbers.log_evidence),
+        log10_odds: numbers.log_evidence / std::f64::consts::LN_10,
+        log10_needed: numbers.log_threshold / std::f64::consts::LN_10,
+        certainty: Certainty::of(numbers),
+        line: words::evidence(numbers, is_compared),
+    }
 }
 
 fn deployment(known: &ServiceState, policy: &Service, row: &Deployment) -> DeploymentView {
@@ -367,6 +458,26 @@ fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
         return format!("watched on after {}: nothing proves it good or bad", words::duration(watched));
     }
     format!("watched for {} of {}", words::duration(watched), words::duration(sight.policy.window))
+}
+
+/// The first thing to read.
+fn headline(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> String {
+    let summary = summary(sight, known);
+    let is_judged = known.current().is_none_or(|current| current.verdict.is_some() || !current.status.in_window());
+    if is_judged || known.open_rollback().is_some() || findings.is_empty() {
+        return summary;
+    }
+    let weight = |finding: &Finding| finding.numbers.as_ref().map_or(0.0, |numbers| numbers.log_evidence);
+    let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
+    let inconclusive = |finding: &&Finding| matches!(finding.state, FindingState::Inconclusive(_));
+    let unclear = findings.iter().filter(inconclusive).count();
+    let said = match suspects.max_by(|one, other| weight(one).total_cmp(&weight(other))) {
+        Some(worst) => format!("suspect, nothing is decided yet: {}", words::suspicion(worst)),
+        None if unclear == findings.len() => format!("nothing can be said yet: {}", words::finding(&findings[0])),
+        None if unclear > 0 => format!("nothing speaks against it, and {unclear} of {} checks can't say anything", findings.len()),
+        None => format!("nothing speaks against it, by all {} checks", findings.len()),
+    };
+    format!("{said}; {summary}")
 }
 
 /// The answer to "why did you" and "why didn't you".
