@@ -38,3 +38,26 @@ impl Certainty {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words;
+
+    #[test]
+    fn a_word_is_worth_its_odds_and_the_surest_is_what_the_check_needs() {
+        for (odds, needed, word) in [
+            (0.5, 1e4, "nothing speaks against it"),
+            (1.0, 1e4, "nothing speaks against it"),
+            (19.0, 1e4, "could be chance"),
+            (21.0, 1e4, "suspicious"),
+            (1_001.0, 1e4, "very likely"),
+            (1.1e4, 1e4, "certain"),
+            (1.1e4, 2e4, "very likely"),
+            (400.0, 300.0, "certain"),
+        ] {
+            let numbers = words::tests::numbers(f64::ln(odds), f64::ln(needed));
+            assert_eq!(words::certainty(Certainty::of(&numbers)), word, "1 in {odds}, needed 1 in {needed}");
+        }
+    }
+}

@@ -68,7 +68,7 @@ pub struct Ahead {
     pub left: Option<SignedDuration>,
     /// Where it is not bad enough since it began: the level since then, as far as that is a share.
     pub since_onset: Option<f64>,
-    /// About how many more failures the odds need, at the share that fails now. None where they need none, or where this can't be told.
+    /// Where the level is reached already: about how many more failures the odds need. None where they need none, or where this can't be told.
     pub failures: Option<f64>,
     /// About how long those take to come, at the traffic since the onset.
     pub failures_take: Option<SignedDuration>,
@@ -132,8 +132,7 @@ impl Ahead {
         let is_there = numbers.now.is_some_and(|now| now >= level);
         let since_onset = (numbers.waits_for == Some(Gate::Severity) && numbers.measure == Measure::Share && numbers.count > 0.0)
             .then(|| numbers.failed / numbers.count);
-        let is_above = numbers.now.is_some_and(|now| now > numbers.tolerance);
-        let failures = Self::failures(numbers).filter(|_| is_above && numbers.waits_for == Some(Gate::Evidence));
+        let failures = Self::failures(numbers).filter(|_| is_there && numbers.waits_for == Some(Gate::Evidence));
         let seconds = failures.map(|failures| failures / numbers.failed * lasted.as_secs_f64());
         Self {
             level,
@@ -151,5 +150,94 @@ impl Ahead {
         let lacks = numbers.log_threshold - numbers.log_evidence;
         let weight = (numbers.log_evidence + Self::price()) / numbers.failed;
         (lacks > 0.0 && numbers.failed > 0.0 && weight > 0.0).then(|| (lacks / weight).ceil().max(1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::world::policy;
+    use crate::severity::Impact;
+    use crate::words;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(100_000 + second).expect("a time in range")
+    }
+
+    /// Numbers since the second 0: of 20 requests a second the share `now` fails.
+    fn numbers(now: f64, log_evidence: f64, gate: Gate) -> Numbers {
+        let numbers = words::tests::numbers(log_evidence, 1e4_f64.ln());
+        Numbers { now: Some(now), count: 600.0, failed: 600.0 * now, onset: Some(at(0)), waits_for: Some(gate), ..numbers }
+    }
+
+    fn ahead(numbers: Numbers, second: i64) -> Ahead {
+        let finding =
+            Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state: FindingState::Passing, numbers: Some(numbers) };
+        match Outlook::of(&finding, &policy("checkout"), at(second)) {
+            Outlook::Level(ahead) => ahead,
+            other => panic!("a level is ahead, and not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_has_lasted_need_not_last_again() {
+        let left = |second| ahead(numbers(0.6, 20.0, Gate::Hold), second).left;
+        assert_eq!(left(30), Some(SignedDuration::from_secs(90)));
+        assert_eq!(left(500), Some(SignedDuration::ZERO));
+        assert_eq!(ahead(numbers(0.4, 20.0, Gate::Persistence), 30).left, None, "the level is not reached");
+    }
+
+    #[test]
+    fn the_missing_failures_are_told_as_those_weighed_that_came() {
+        // 360 failures brought 6 of 9.2 nats and paid 2.8 for looking at any time: 0.0244 each.
+        let ahead = ahead(numbers(0.6, 6.0, Gate::Evidence), 30);
+        assert_eq!(ahead.failures, Some(132.0));
+        assert_eq!(ahead.failures_take.map(|take| take.as_secs()), Some(11));
+    }
+
+    #[test]
+    fn the_estimate_is_within_a_factor_of_two_of_what_the_recursion_needs() {
+        use crate::statistics::mixture::{Mixture, one_sample};
+        for (share, boundary, cluster) in [(1.0, 0.5, 1.0), (0.6, 0.125, 1.0), (0.2, 0.0125, 3.0), (0.6, 0.125, 5.0)] {
+            let mut evidence: Mixture<(), 8> = Mixture::new(ONE_SAMPLE);
+            let (mut seen, mut estimate) = (0.0, None);
+            while evidence.log_evidence() < 1e4_f64.ln() {
+                let weight = if seen > 0.0 { 0.001 } else { FIRST_WEIGHT };
+                evidence.step(weight, (), |tilt| one_sample(tilt, share, 1.0, boundary, cluster));
+                seen += share;
+                if estimate.is_none() && evidence.log_evidence() >= 4.0 {
+                    let numbers = Numbers { failed: seen, ..numbers(share, evidence.log_evidence(), Gate::Evidence) };
+                    estimate = Ahead::failures(&numbers).map(|more| seen + more);
+                }
+            }
+            let estimate = estimate.expect("4 nats come before 9");
+            assert!((seen / 2.0..=2.0 * seen).contains(&estimate), "{share} against {boundary}: {estimate} estimated, {seen} needed");
+        }
+    }
+
+    #[test]
+    fn failures_that_bring_no_evidence_are_not_counted_on() {
+        assert_eq!(ahead(numbers(0.6, -4.0, Gate::Evidence), 30).failures, None);
+        assert_eq!(ahead(numbers(0.6, 20.0, Gate::Hold), 30).failures, None);
+    }
+
+    #[test]
+    fn what_began_mildly_has_to_make_up_for_it() {
+        let numbers = Numbers { failed: 120.0, ..numbers(0.6, 20.0, Gate::Severity) };
+        assert_eq!(ahead(numbers, 30).since_onset, Some(0.2));
+    }
+
+    #[test]
+    fn who_suffers_with_others_has_to_be_worse_than_what_is_granted() {
+        let granted = |numbers: Numbers| {
+            let finding =
+                Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state: FindingState::Passing, numbers: Some(numbers) };
+            Outlook::of(&finding, &policy("checkout"), at(30))
+        };
+        let suffering = |now, ambient| Numbers { ambient: Some(ambient), ..numbers(now, 20.0, Gate::Persistence) };
+        assert_eq!(granted(suffering(0.6, 0.8)), Outlook::WorseThanOthers { granted: 0.8, others: Vec::new() });
+        assert!(matches!(granted(suffering(0.9, 0.8)), Outlook::Level(Ahead { level, .. }) if (level - 0.8).abs() < 1e-12));
+        let slow = Numbers { measure: Measure::Seconds, ..suffering(0.6, 0.8) };
+        assert_eq!(granted(slow), Outlook::WorseThanOthers { granted: 1.0, others: Vec::new() });
     }
 }

@@ -1,6 +1,8 @@
 //! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
 //! Times are RFC 3339, durations are ISO 8601 (`PT2M5S`), ratios are 0 to 1.
 
+use std::cmp::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -203,6 +205,8 @@ pub struct EvidenceView {
     pub certainty: Certainty,
     /// All numbers in a line.
     pub line: String,
+    /// What they are worth, without the levels: the end of the line.
+    pub weight: String,
 }
 
 /// Why something was done, or was not.
@@ -353,7 +357,7 @@ fn judged(finding: &Finding, policy: &Service, at: Timestamp) -> JudgedView {
         response: row.response,
         within: row.within,
         evidence: finding.numbers.as_ref().map(|numbers| evidence(numbers, is_compared)),
-        changes: words::outlook(&outlook, finding, row.response),
+        changes: words::outlook(&outlook, finding, row),
         outlook,
     }
 }
@@ -365,6 +369,7 @@ fn evidence(numbers: &Numbers, is_compared: bool) -> EvidenceView {
         log10_needed: numbers.log_threshold / std::f64::consts::LN_10,
         certainty: Certainty::of(numbers),
         line: words::evidence(numbers, is_compared),
+        weight: words::weight(numbers, is_compared),
     }
 }
 
@@ -467,17 +472,30 @@ fn headline(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> Str
     if is_judged || known.open_rollback().is_some() || findings.is_empty() {
         return summary;
     }
-    let weight = |finding: &Finding| finding.numbers.as_ref().map_or(0.0, |numbers| numbers.log_evidence);
-    let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
     let inconclusive = |finding: &&Finding| matches!(finding.state, FindingState::Inconclusive(_));
     let unclear = findings.iter().filter(inconclusive).count();
-    let said = match suspects.max_by(|one, other| weight(one).total_cmp(&weight(other))) {
-        Some(worst) => format!("suspect, nothing is decided yet: {}", words::suspicion(worst)),
+    let said = match nearest_suspect(sight.policy, findings) {
+        Some(suspect) => return format!("suspect, {}", words::suspicion(suspect)),
         None if unclear == findings.len() => format!("nothing can be said yet: {}", words::finding(&findings[0])),
-        None if unclear > 0 => format!("nothing speaks against it, and {unclear} of {} checks can't say anything", findings.len()),
+        None if unclear > 0 => format!("nothing speaks against it, but {unclear} of {} checks can't say anything", findings.len()),
         None => format!("nothing speaks against it, by all {} checks", findings.len()),
     };
     format!("{said}; {summary}")
+}
+
+/// Of the checks that see more than is tolerated the one that is nearest to a verdict: where its level is reached, the most severe one, and
+/// else the one with most evidence.
+fn nearest_suspect<'a>(policy: &Service, findings: &'a [Finding]) -> Option<&'a Finding> {
+    let is_there = |numbers: &Numbers| numbers.now.is_some_and(|now| now >= numbers.severity);
+    let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
+    let weighed = suspects.filter_map(|finding| finding.numbers.as_ref().map(|numbers| (finding, numbers)));
+    let nearest = weighed.min_by(|(one, first), (other, second)| {
+        let severity = |finding: &Finding| policy.matrix.row(finding.impact).severity;
+        let by_severity = if is_there(first) && is_there(second) { severity(one).cmp(&severity(other)) } else { Ordering::Equal };
+        let by_evidence = second.log_evidence.total_cmp(&first.log_evidence);
+        is_there(second).cmp(&is_there(first)).then(by_severity).then(by_evidence)
+    });
+    nearest.map(|(finding, _)| finding)
 }
 
 /// The answer to "why did you" and "why didn't you".
@@ -558,6 +576,9 @@ fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
     let mut said = vec![format!("no check has failed since {}", words::time(explained.started))];
     if suspect > 0 {
         said.push(format!("{suspect} of {checks} checks see more failing than is tolerated, and wait until it is certain"));
+    }
+    if findings.iter().any(|finding| words::is_suspect(finding) && finding.numbers.as_ref().is_some_and(|numbers| numbers.ambient.is_some())) {
+        said.push("others suffer at the same time, so it is probably not its doing".to_owned());
     }
     if unclear > 0 {
         said.push(format!("{unclear} of {checks} checks can't say anything just now"));

@@ -17,7 +17,7 @@ use crate::version::ChangeKind;
 
 mod evidence;
 
-pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept};
+pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, weight};
 
 /// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]
@@ -459,9 +459,15 @@ pub fn baseline(baseline: &Baseline) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::severity::Impact;
+
+    /// Numbers of a check that waits for evidence.
+    pub(crate) fn numbers(log_evidence: f64, log_threshold: f64) -> Numbers {
+        let errors = errors(0.6, log_evidence, Some(Gate::Evidence)).numbers.expect("numbers");
+        Numbers { log_threshold, ..errors }
+    }
 
     fn errors(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
         let numbers = Numbers {
@@ -505,6 +511,25 @@ mod tests {
         assert_eq!(finding(&errors(0.0, 0.0, Some(Gate::Evidence))), "0 % failing, tolerated up to 5.0 %");
         let suspect = finding(&errors(1.0, 50.0, Some(Gate::Persistence)));
         assert!(suspect.starts_with("100 % failing, ") && suspect.ends_with("; waits until it has persisted for 2m"), "{suspect}");
+    }
+
+    #[test]
+    fn a_setting_is_said_whole_and_a_measurement_in_two_digits() {
+        for (ratio, expected) in [
+            (0.0, "0 %"),
+            (0.000_04, "0.004 %"),
+            (0.006_139_97, "0.61 %"),
+            (0.0125, "1.25 %"),
+            (0.012_28, "1.2 %"),
+            (0.05, "5.0 %"),
+            (0.125, "12.5 %"),
+            (0.124, "12.4 %"),
+            (0.1243, "12 %"),
+            (0.5, "50 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(percent(ratio), expected);
+        }
     }
 
     #[test]

@@ -17,11 +17,12 @@ use rollbackd_core::service::{
 use rollbackd_core::severity::{Impact, Matrix};
 use rollbackd_core::verdict::{Failure, Finding, FindingState, Gate, Measure, Numbers};
 use rollbackd_core::version::{ChangeKind, Version, VersionId};
-use rollbackd_core::view::{self, Sight};
+use rollbackd_core::view::{self, FindingView, Sight};
+use rollbackd_core::words;
 
 use super::{explain, status, text};
 
-const WIDTH: usize = 100;
+const WIDTH: u16 = 100;
 
 /// What is counted at one target: a route (or all of them), all requests, failed ones.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +94,7 @@ fn history(upper: f64, requests: f64, cluster: f64) -> ErrorsBaseline {
     ErrorsBaseline {
         span: Span { source: "prometheus main".to_owned(), every: seconds(15), from: to - SignedDuration::from_hours(24), to },
         requests,
-        failed: requests * upper * 0.8,
+        failed: requests * upper * 0.98,
         intervals: 5_760,
         cluster,
         upper,
@@ -267,11 +268,16 @@ fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
 
+/// Shown with `--nocapture`, for real eyes.
 #[track_caller]
 fn says(text: &str, sentences: &[&str]) {
     println!("{text}");
     for sentence in sentences {
         assert!(text.contains(sentence), "{sentence:?} is not in:\n{text}");
+    }
+    let table = text.lines().skip_while(|line| !line.starts_with("CHECK  ")).take_while(|line| !line.is_empty());
+    for line in table {
+        assert!(line.chars().count() <= usize::from(WIDTH), "wider than a screen: {line}");
     }
 }
 
@@ -280,18 +286,36 @@ fn a_calm_deployment_says_first_that_nothing_speaks_against_it_and_then_what_wou
     let calm = Scene::new(service(&[errors(), ready()]), &[("errors", history(0.006, 864_000.0, 1.6))]);
     let mut calm = calm.after_grace((150.0, 0.0), (0.0, 0.0));
     (0..16).for_each(|_| calm.pass((150.0, 1.0), (0.0, 0.0)));
-    says(&calm.status(), &[]);
+    says(
+        &calm.status(),
+        &[
+            "checkout: nothing speaks against it, by all 6 checks; watched for 5m of 30m\n",
+            "errors: error ratio       passing  0.60 %  12.5 %     0.67 %  -      none yet  -\n",
+            "Rolls back (P1) if at least 50 % of the requests fail for 1m; 0.67 % now; found about 1m after it begins.",
+            "Asks an operator (P2) if at least 5.0 % of the requests fail for 2m; 0.67 % now",
+            "Rolls back (P0) if no target answers in at least 90 % of the rounds for 30s; none now",
+            "Rolls back (P0) if replicas can't start, crash again and again, or none is available, for 1m",
+        ],
+    );
 }
 
 #[test]
 fn at_little_traffic_it_says_how_many_failures_are_missing_and_that_it_will_be_late() {
     let quiet = Scene::new(service(&[errors()]), &[("errors", history(0.004, 1_000.0, 1.0))]);
     let mut quiet = quiet.after_grace((1.0, 0.0), (0.0, 0.0));
-    for _ in 0..20 {
+    for failed in [0.0, 0.0, 0.0, 1.0, 1.0] {
         quiet.pass((0.0, 0.0), (0.0, 0.0));
-        quiet.pass((1.0, 1.0), (0.0, 0.0));
+        quiet.pass((1.0, failed), (0.0, 0.0));
     }
-    says(&quiet.status(), &[]);
+    says(
+        &quiet.status(),
+        &[
+            "checkout: suspect, waits for evidence: errors: outage at 100 % since 12:04:00 UTC, 1 in 3 if nothing had changed (could be chance)\n",
+            "errors: at this traffic an error ratio above 50 % would be found after about 16m, later than the 15m promised; add a probe.",
+            "Rolls back (P1) if it goes on for about 5 more failing requests, 6m 15s at this traffic; 50 % is enough; 100 % now.",
+            "Suspicious, 1 in 26 if nothing had changed (needed: 1 in 10000), no others to compare with",
+        ],
+    );
 }
 
 #[test]
@@ -299,9 +323,25 @@ fn a_failing_deployment_says_what_is_done_about_it() {
     let failing = Scene::new(service(&[errors(), ready()]), &[("errors", history(0.006, 864_000.0, 1.6))]);
     let mut failing = failing.after_grace((150.0, 0.0), (0.0, 0.0));
     (0..3).for_each(|_| failing.pass((150.0, 90.0), (0.0, 0.0)));
-    says(&failing.status(), &[]);
+    says(
+        &failing.status(),
+        &[
+            "suspect, waits for hold: errors: error ratio at 60 % since 12:04:00 UTC, 1 in 10^75 if nothing had changed (certain)\n",
+            "Rolls back (P0) if at least 95 % of the requests fail for 30s; 60 % now.",
+            "Certain, 1 in 10^75 if nothing had changed, hold of 1m not satisfied, no others to compare with, expected delay",
+            "Rolls back (P1) if at least 50 % of the requests fail for 15s more; 60 % now.",
+        ],
+    );
     (0..6).for_each(|_| failing.pass((150.0, 90.0), (0.0, 0.0)));
-    says(&failing.explain(), &[]);
+    let explained = failing.explain();
+    says(
+        &explained,
+        &[
+            "errors: error ratio       failing  0.60 %  12.5 %     60 %  12:04:00  1 in 10^100  -\n",
+            "Nothing more is needed; the matrix says: P1, roll back within 15m.",
+        ],
+    );
+    assert!(explained.starts_with("shop:v2 is to be rolled back to shop:v1: P1 error ratio too high, seen by errors: 60 % failing since"));
 }
 
 #[test]
@@ -309,7 +349,14 @@ fn what_was_bad_before_is_said_to_be_no_measure() {
     let bad = Scene::new(service(&[errors(), ready()]), &[("errors", history(0.45, 864_000.0, 1.6))]);
     let mut bad = bad.after_grace((150.0, 80.0), (0.0, 0.0));
     (0..10).for_each(|_| bad.pass((150.0, 80.0), (0.0, 0.0)));
-    says(&bad.explain(), &[]);
+    says(
+        &bad.explain(),
+        &[
+            "errors: error ratio       inconclusive  -       -          -     -      -         -\n",
+            "Nothing would: too much failed before already (tolerance 60 %).",
+            "errors: outage            passing       45 %    75 %       53 %",
+        ],
+    );
 }
 
 fn neighbours() -> (&'static str, SignalPolicy) {
@@ -322,7 +369,15 @@ fn what_others_suffer_too_is_said_with_what_is_granted() {
     let shared = Scene::new(service(&[errors(), ready(), neighbours()]), &[("errors", calm.clone()), ("control.neighbours", calm)]);
     let mut shared = shared.after_grace((150.0, 0.0), (150.0, 0.0));
     (0..10).for_each(|_| shared.pass((150.0, 90.0), (150.0, 15.0)));
-    says(&shared.explain(), &[]);
+    says(
+        &shared.explain(),
+        &[
+            "others suffer at the same time, so it is probably not its doing.",
+            "errors: error ratio       suspect  0.60 %  12.5 %     60 %  -      none yet  attribution\n",
+            "No worse than what others suffer, others suffer too (up to 80 % is granted)",
+            "Others suffer too (control.neighbours), granted 80 %: rolls back (P1) only if at least 80 % of the requests fail; 60 % now.",
+        ],
+    );
 }
 
 #[test]
@@ -332,16 +387,147 @@ fn a_broken_route_is_named() {
     let mut routes = Scene::new(service(&[errors(), ready()]), &[("errors", calm)]);
     let look = [(Some("/"), 600.0, 0.0), (Some("/cart"), 6.0, 4.0)];
     (0..8).for_each(|_| routes.pass_on(&look, (0.0, 0.0)));
-    says(&routes.status(), &[]);
+    says(
+        &routes.status(),
+        &[
+            "suspect, waits for hold: errors /cart: feature at 67 % since 12:04:00 UTC",
+            "Asks an operator (P2) if at least 50 % of the requests to /cart fail for 1m more; 67 % now.",
+        ],
+    );
     (0..10).for_each(|_| routes.pass_on(&look, (0.0, 0.0)));
-    says(&routes.explain(), &[]);
+    says(&routes.explain(), &["seen by errors: 67 % failing on /cart since 12:04:00 UTC", "errors /cart: feature     failing"]);
 }
 
 #[test]
 fn without_traffic_only_probes_can_tell_and_that_is_said() {
     let idle = Scene::new(service(&[errors(), ready()]), &[("errors", history(0.004, 1_000.0, 1.0))]);
     let mut idle = idle.after_grace((0.0, 0.0), (0.0, 0.0));
-    says(&idle.status(), &[]);
+    says(&idle.status(), &["errors: error ratio       It waits for the first look.\n"]);
     (0..12).for_each(|_| idle.pass((0.0, 0.0), (0.0, 0.0)));
-    says(&idle.status(), &[]);
+    says(
+        &idle.status(),
+        &[
+            "checkout: nothing speaks against it, but 3 of 6 checks can't say anything; watched for 4m of 30m\n",
+            "errors: without traffic an error ratio above 50 % can't be found, although that is promised within 15m; \
+             only probe.ready can tell earlier.",
+            "errors: outage            inconclusive  0.40 %  50 %       -    -      none yet  traffic\n",
+            "errors: outage            No traffic, so nothing can be said.\n",
+            "errors: error ratio       Only probes and the platform see a service that nobody asks.\n",
+        ],
+    );
+}
+
+/// A check on the mean duration of requests, from numbers that are made up.
+fn slowness(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
+    let numbers = Numbers {
+        measure: Measure::Seconds,
+        route: None,
+        before: 0.18,
+        tolerance: 0.225,
+        severity: 0.27,
+        now: Some(now),
+        count: 4_000.0,
+        failed: 3_100.0,
+        onset: "2026-11-21T12:04:15Z".parse().ok(),
+        log_evidence,
+        log_threshold: 9.21,
+        hold: SignedDuration::from_mins(3),
+        waits_for,
+        expected_delay: Some(SignedDuration::from_mins(4)),
+        ambient: None,
+    };
+    let state = if waits_for.is_some() { FindingState::Passing } else { FindingState::Failing(Failure::Evidence) };
+    Finding { signal: signal("latency"), impact: Impact::Performance, state, numbers: Some(numbers) }
+}
+
+#[test]
+fn durations_questions_and_declarations_are_said_in_their_own_terms() {
+    let lasting = SignedDuration::from_mins(1);
+    let query = policy(SignalKind::Query { impact: Impact::DataCorruption, lasting }, 15);
+    let service = service(&[("query.wrong_totals", query)]);
+    let plainly = |name: &str, impact, state| Finding { signal: signal(name), impact, state, numbers: None };
+    let answered = Failure::Answered { about: "{shop=\"7\"}".to_owned(), value: 3.0, since: lasting };
+    let declared = Failure::Declared { by: "alice".to_owned(), reason: "wrong prices".to_owned() };
+    let findings = [
+        slowness(0.19, 0.0, Some(Gate::Evidence)),
+        slowness(0.412, 14.0, Some(Gate::Hold)),
+        slowness(0.412, 53.0, None),
+        plainly("query.wrong_totals", Impact::DataCorruption, FindingState::Passing),
+        plainly("query.wrong_totals", Impact::DataCorruption, FindingState::Failing(answered)),
+        plainly("declared", Impact::MinorFault, FindingState::Failing(declared)),
+    ];
+    let at = "2026-11-21T12:05:45Z".parse().expect("a time");
+    let views: Vec<FindingView> = findings.into_iter().map(|finding| view::finding(finding, &service, at)).collect();
+    says(
+        &plain(&text::findings(&views)),
+        &[
+            "latency: slowness                    suspect  180 ms  225 ms     412 ms  12:04:15  1 in 10^6   hold\n",
+            "Rolls back (P1) if requests take at least 270 ms in the mean for 3m; 190 ms now; found about 4m after it begins.",
+            "Rolls back (P1) if requests take at least 270 ms in the mean for 1m 30s more; 412 ms now.",
+            "Rolls back (P0) if the query has an answer for 1m.",
+            "{shop=\"7\"} is 3, for 1m.",
+            "Declared by alice: wrong prices.",
+            "Nothing more is needed; the matrix says: P3, notify only.",
+        ],
+    );
+    assert_eq!(views[2].words, "mean 412 ms since 12:04:15 UTC, before 180 ms, tolerated up to 225 ms; odds if nothing had changed: 1 in 10^23");
+}
+
+/// The trace V4 of `tests/vectors/decision.json`: requests and failed ones in each interval of 15 s after the grace time.
+const TRACE: [(f64, f64); 10] = [
+    (150.0, 1.0),
+    (151.0, 12.0),
+    (149.0, 14.0),
+    (152.0, 11.0),
+    (148.0, 13.0),
+    (150.0, 15.0),
+    (150.0, 12.0),
+    (149.0, 13.0),
+    (151.0, 14.0),
+    (150.0, 12.0),
+];
+
+/// The service of the trace: a day of 0.5 % errors, an hour of 0.53 %, of which the limit of the hour is the higher one.
+fn traced() -> Scene {
+    let history = ErrorsBaseline { failed: 4_320.0, ..history(0.006_139_970_555_830_064, 864_000.0, 1.6) };
+    Scene::new(service(&[errors()]), &[("errors", history)]).after_grace((150.0, 1.0), (0.0, 0.0))
+}
+
+/// Each look of the trace in a line.
+fn trace() -> String {
+    let mut scene = traced();
+    let mut lines = vec!["look      requests  failed  odds if nothing had changed  waits for".to_owned()];
+    for (requests, failed) in &TRACE[..8] {
+        scene.pass((*requests, *failed), (0.0, 0.0));
+        let findings = scene.evidence.findings(&scene.service, scene.now);
+        let feature = findings.iter().find(|finding| finding.impact == Impact::FeatureBroken).expect("the class is judged");
+        let numbers = feature.numbers.as_ref().expect("it is weighed");
+        let gate = numbers.waits_for.map_or("nothing: it fires", words::gate);
+        let time = scene.now.strftime("%H:%M:%S").to_string();
+        lines.push(format!("{time}  {requests:<8}  {failed:<6}  {:<27}  {gate}", words::odds(numbers.log_evidence)));
+    }
+    lines.join("\n")
+}
+
+/// A screen of a hundred columns.
+fn on_a_screen(page: &str, findings: &[FindingView]) -> String {
+    let (before, _) = page.split_once("CHECK  ").expect("the checks are shown");
+    plain(&format!("{before}{}", text::findings_within(findings, Some(WIDTH)))).trim_end().to_owned()
+}
+
+#[test]
+fn the_worked_example_of_the_page_is_what_the_judge_says() {
+    let page: &str = include_str!("../../docs/how-it-decides.md");
+    let mut scene = traced();
+    TRACE[..3].iter().for_each(|counts| scene.pass(*counts, (0.0, 0.0)));
+    let early = view::service(scene.sight());
+    let early = format!("$ rollbackd status checkout\n{}", on_a_screen(&scene.status(), &early.findings));
+    TRACE[3..8].iter().for_each(|counts| scene.pass(*counts, (0.0, 0.0)));
+    let late = view::explain(scene.sight(), None).expect("it is deployed").findings;
+    let line = late.iter().find(|view| view.finding.impact == Impact::FeatureBroken).and_then(|view| view.judged.clone()?.evidence);
+    let line = words::sentence(&line.expect("it is weighed").line);
+    let late = plain(&text::findings_within(&late, Some(WIDTH))).trim_end().to_owned();
+    for block in [trace(), early, late, line] {
+        assert!(page.contains(&block), "the page shows something else now; if that is meant, this is the new text:\n{block}\n<<<");
+    }
 }

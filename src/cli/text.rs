@@ -9,7 +9,8 @@ use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::lifecycle::Status;
-use rollbackd_core::verdict::{Finding, FindingState, Numbers};
+use rollbackd_core::outlook::Outlook;
+use rollbackd_core::verdict::{Finding, FindingState, Gate, Numbers};
 use rollbackd_core::view::{FindingView, HoldView};
 use rollbackd_core::words;
 use serde::Serialize;
@@ -284,7 +285,7 @@ pub(super) fn findings_within(findings: &[FindingView], width: Option<u16>) -> S
     let mut page = Page::default();
     page.block(&table_within(Some(columns), findings.iter().map(row_of_check), width));
     page.line(format_args!("\n{}", heading("What it means, and what would change it")));
-    page.block(&table_within(None, findings.iter().flat_map(rows_of_words), width));
+    page.block(&table_within(None, rows_of_words(findings), width));
     page.text()
 }
 
@@ -297,9 +298,11 @@ fn row_of_check(view: &FindingView) -> [Cell; 8] {
         numbers.and_then(|numbers| level(numbers).map(|level| words::measured(level, numbers.measure))).unwrap_or_else(dash)
     };
     let against = numbers.filter(|_| matches!(finding.state, FindingState::Failing(_)) || words::is_suspect(finding));
-    let since = against.and_then(|numbers| numbers.onset).map_or_else(dash, |onset| onset.strftime("%H:%M:%S").to_string());
+    let since = against.filter(|numbers| numbers.log_evidence > 0.0).and_then(|numbers| numbers.onset).map_or_else(dash, |onset| onset.strftime("%H:%M:%S").to_string());
+    let is_shared = view.judged.as_ref().is_some_and(|judged| matches!(judged.outlook, Outlook::WorseThanOthers { .. }));
     let waits_for = match &finding.state {
         FindingState::Inconclusive(why) => words::lacks(why),
+        FindingState::Passing if is_shared && against.is_some() => words::gate(Gate::Attribution).to_owned(),
         FindingState::Passing | FindingState::Failing(_) => {
             against.and_then(|numbers| numbers.waits_for).map_or_else(dash, |gate| words::gate(gate).to_owned())
         }
@@ -316,20 +319,30 @@ fn row_of_check(view: &FindingView) -> [Cell; 8] {
     ]
 }
 
-/// A check in sentences: what it says and how sure that is, unless it is well; and what would change that.
-fn rows_of_words(view: &FindingView) -> Vec<[Cell; 2]> {
+/// What the checks mean, in sentences. Checks next to each other that say the same share their sentences.
+fn rows_of_words(findings: &[FindingView]) -> Vec<[Cell; 2]> {
+    let mut rows = Vec::new();
+    for alike in findings.chunk_by(|one, next| sentences(one) == sentences(next)) {
+        let said = sentences(&alike[0]);
+        for line in 0..alike.len().max(said.len()) {
+            let name = alike.get(line).map_or_else(|| Cell::new(""), |view| cell(words::check(&view.finding), Some(color_of(&view.finding))));
+            rows.push([name, Cell::new(said.get(line).map(String::as_str).unwrap_or_default())]);
+        }
+    }
+    rows
+}
+
+/// What a check says and how sure that is, unless it is well; and what would change that.
+fn sentences(view: &FindingView) -> Vec<String> {
     let finding = &view.finding;
     let is_well = finding.state == FindingState::Passing && !words::is_suspect(finding);
-    let evidence = view.judged.as_ref().and_then(|judged| judged.evidence.as_ref()).map(|evidence| evidence.line.as_str());
-    let says = match (&finding.state, evidence) {
+    let weight = view.judged.as_ref().and_then(|judged| judged.evidence.as_ref()).map(|evidence| evidence.weight.as_str());
+    let says = match (&finding.state, weight) {
         (FindingState::Inconclusive(_), _) | (_, None) => view.words.as_str(),
-        (FindingState::Passing | FindingState::Failing(_), Some(evidence)) => evidence,
+        (FindingState::Passing | FindingState::Failing(_), Some(weight)) => weight,
     };
     let changes = view.judged.as_ref().map(|judged| judged.changes.as_str()).or(view.waits_for.as_deref());
-    let sentences = Some(says).filter(|_| !is_well).into_iter().chain(changes);
-    let name = std::iter::once(words::check(finding)).chain(std::iter::repeat(String::new()));
-    let rows = name.zip(sentences).map(|(name, sentence)| [cell(name, Some(color_of(finding))), Cell::new(words::sentence(sentence))]);
-    rows.collect()
+    Some(says).filter(|_| !is_well || changes.is_none()).into_iter().chain(changes).map(words::sentence).collect()
 }
 
 fn color_of(finding: &Finding) -> comfy_table::Color {

@@ -79,58 +79,75 @@ pub fn lacks(why: &Inconclusive) -> String {
 #[must_use]
 pub fn evidence(numbers: &Numbers, is_compared: bool) -> String {
     let level = |level| measured(level, numbers.measure);
-    let mut said = match numbers.measure {
-        Measure::Share => vec![format!("before at most {}", level(numbers.before))],
-        Measure::Seconds => vec![format!("mean before {}", level(numbers.before))],
+    let before = match numbers.measure {
+        Measure::Share => format!("before at most {}", level(numbers.before)),
+        Measure::Seconds => format!("mean before {}", level(numbers.before)),
     };
-    said.push(format!("tolerated up to {}", level(numbers.tolerance)));
-    said.push(format!("now {}", numbers.now.map_or_else(|| "unknown".to_owned(), level)));
+    let now = numbers.now.map_or_else(|| "unknown".to_owned(), level);
+    let onset = numbers.onset.filter(|_| Certainty::of(numbers) != Certainty::Nothing);
+    let since = onset.map_or_else(String::new, |onset| format!(" since {}", clock(onset)));
+    let weight = weight(numbers, is_compared);
+    format!("{before}, tolerated up to {}, now {now}{since}, {weight}", level(numbers.tolerance))
+}
+
+/// What the evidence of a check is worth, without its levels: how sure it is, how long it lasted, how others are.
+#[must_use]
+pub fn weight(numbers: &Numbers, is_compared: bool) -> String {
     let sure = Certainty::of(numbers);
-    if sure == Certainty::Nothing {
-        said.push(certainty(sure).to_owned());
-    } else {
-        if let Some(onset) = numbers.onset {
-            said.push(format!("since {}", clock(onset)));
+    let is_above = numbers.now.is_some_and(|now| now > numbers.tolerance);
+    let mut said = vec![match sure {
+        Certainty::Nothing if numbers.ambient.is_some() && is_above => "no worse than what others suffer".to_owned(),
+        Certainty::Nothing if is_above => certainty(Certainty::CouldBeChance).to_owned(),
+        Certainty::Nothing => certainty(sure).to_owned(),
+        Certainty::Certain => format!("{}, {} if nothing had changed", certainty(sure), odds(numbers.log_evidence)),
+        _ => {
+            let needed = odds(numbers.log_threshold);
+            format!("{}, {} if nothing had changed (needed: {needed})", certainty(sure), odds(numbers.log_evidence))
         }
-        said.push(format!("{}: {} if nothing had changed", certainty(sure), odds(numbers.log_evidence)));
-    }
-    if sure != Certainty::Nothing && sure != Certainty::Certain {
-        said.push(format!("needed: {}", odds(numbers.log_threshold)));
-    }
-    let has_lasted = matches!(numbers.waits_for, None | Some(Gate::Severity | Gate::Attribution));
-    said.push(format!("hold of {} {}", duration(numbers.hold), if has_lasted { "satisfied" } else { "not satisfied" }));
+    }];
+    // While the first gate is closed nobody asks for the others.
+    let has_lasted = match numbers.waits_for {
+        Some(Gate::Evidence) => None,
+        Some(Gate::Persistence | Gate::Hold) => Some("not satisfied"),
+        None | Some(Gate::Severity | Gate::Attribution) => Some("satisfied"),
+    };
+    said.extend(has_lasted.map(|satisfied| format!("hold of {} {satisfied}", duration(numbers.hold))));
     said.push(match numbers.ambient {
         Some(granted) => format!("others suffer too (up to {} is granted)", percent(granted)),
         None if is_compared => "others are well".to_owned(),
         None => "no others to compare with".to_owned(),
     });
-    if let Some(delay) = numbers.expected_delay {
-        said.push(format!("expected delay at this traffic {}", about(delay)));
-    }
+    said.extend(numbers.expected_delay.map(|delay| format!("expected delay at this traffic {}", about(delay))));
     said.join(", ")
 }
 
-/// A suspicion in a phrase: `errors: error ratio, 12 % now, since 12:04:15 UTC; very likely, 1 in 3400 if nothing had changed`.
+/// A suspicion in a phrase: `waits for persistence: errors: feature at 6.0 % since 12:04:15 UTC, 1 in 340 if nothing had changed
+/// (suspicious)`.
 #[must_use]
 pub fn suspicion(finding: &Finding) -> String {
     let Some(numbers) = &finding.numbers else { return check(finding) };
-    let now = numbers.now.map_or_else(String::new, |now| format!(", {} now", measured(now, numbers.measure)));
+    let now = numbers.now.map_or_else(String::new, |now| format!(" at {}", measured(now, numbers.measure)));
     let sure = Certainty::of(numbers);
+    if numbers.ambient.is_some_and(|granted| numbers.now.is_some_and(|now| now < granted)) {
+        return format!("waits for {}: {}{now}, but others suffer too", gate(Gate::Attribution), check(finding));
+    }
+    let waits_for = numbers.waits_for.map_or_else(String::new, |waits_for| format!("waits for {}: ", gate(waits_for)));
     if sure == Certainty::Nothing {
-        return format!("{}{now}", check(finding));
+        return format!("{waits_for}{}{now}, which {}", check(finding), certainty(Certainty::CouldBeChance));
     }
     let since = numbers.onset.map_or_else(String::new, |onset| format!(" since {}", clock(onset)));
-    format!("{}{now}{since}: {}, {} if nothing had changed", check(finding), certainty(sure), odds(numbers.log_evidence))
+    let odds = odds(numbers.log_evidence);
+    format!("{waits_for}{}{now}{since}, {odds} if nothing had changed ({})", check(finding), certainty(sure))
 }
 
 /// What would change what a check says, and what the matrix says is done then.
 #[must_use]
-pub fn outlook(outlook: &Outlook, finding: &Finding, response: Response) -> String {
-    let acts = act(response);
+pub fn outlook(outlook: &Outlook, finding: &Finding, row: &Row) -> String {
+    let acts = format!("{} ({})", act(row.response), row.severity);
     match outlook {
-        Outlook::Decided => format!("nothing more is needed: the matrix says {}", super::response(response)),
-        Outlook::Level(ahead) => level_ahead(ahead, finding, acts),
-        Outlook::WorseThanOthers { granted, others } => worse_than_others(*granted, others, finding, acts),
+        Outlook::Decided => format!("nothing more is needed; the matrix says: {}", class(row)),
+        Outlook::Level(ahead) => level_ahead(ahead, finding, &acts),
+        Outlook::WorseThanOthers { granted, others } => worse_than_others(*granted, others, finding, &acts),
         Outlook::Answer { lasting } if lasting.is_zero() => format!("{acts} as soon as the query has an answer"),
         Outlook::Answer { lasting } => format!("{acts} if the query has an answer for {}", duration(*lasting)),
         Outlook::Trouble { startup, ready } => format!(
@@ -138,54 +155,51 @@ pub fn outlook(outlook: &Outlook, finding: &Finding, response: Response) -> Stri
             duration(*startup),
             duration(*ready)
         ),
-        Outlook::Traffic => "nothing can be found without traffic: only probes and the platform see a service that nobody asks".to_owned(),
-        Outlook::Sight => format!("{acts} on no account while the source gives nothing; it goes on when the source answers"),
-        Outlook::FirstLook => "the first look at it".to_owned(),
+        Outlook::Traffic => "only probes and the platform see a service that nobody asks".to_owned(),
+        Outlook::Sight => "missing evidence is never a reason to act; it goes on when the source answers".to_owned(),
+        Outlook::FirstLook => "it waits for the first look".to_owned(),
         Outlook::Begin { at } => format!("nothing is weighed before {}", clock(*at)),
         Outlook::History => "nothing during this deployment; the next one is compared with what is seen now".to_owned(),
-        Outlook::Never { tolerance } if *tolerance >= 1.0 => "nothing: it was so before the deployment already".to_owned(),
-        Outlook::Never { tolerance } => format!("nothing: too much failed before already (tolerance {})", percent(*tolerance)),
+        Outlook::Never { tolerance } if *tolerance >= 1.0 => "nothing would: it was so before the deployment already".to_owned(),
+        Outlook::Never { tolerance } => format!("nothing would: too much failed before already (tolerance {})", percent(*tolerance)),
     }
 }
 
 fn level_ahead(ahead: &Ahead, finding: &Finding, acts: &str) -> String {
     let Some(numbers) = &finding.numbers else { return String::new() };
     let condition = condition(finding, numbers, ahead.level);
-    let now = now(ahead, numbers);
     let hold = duration(ahead.lasting);
-    let gate = numbers.waits_for;
-    let mut said = match (ahead.since_onset, ahead.left) {
+    let mut said = vec![match (ahead.since_onset, ahead.left) {
         (Some(share), _) if share >= ahead.level => {
-            let since = format!("{:.0} since it began", numbers.count);
-            vec![format!("{acts} if {condition}, once there are enough of them to tell ({since})")]
+            format!("{acts} if {condition}, once there are enough of them to tell ({:.0} since it began)", numbers.count)
         }
         (Some(share), _) => {
             let since = numbers.onset.map_or_else(|| "it began".to_owned(), clock);
-            vec![format!("{acts} if {condition} over all the time since {since}; {} so far", percent(share))]
+            format!("{acts} if {condition} over all the time since {since}; {} so far", percent(share))
         }
-        (None, Some(_)) if gate == Some(Gate::Severity) => vec![format!("{acts} if {condition} over all the time since it began")],
-        (None, Some(left)) if left.is_zero() && gate == Some(Gate::Evidence) => vec![format!("{acts} if {condition} on and on")],
-        (None, Some(left)) if left.is_zero() => vec![format!("{acts} if {condition} in every part of {hold}")],
-        (None, Some(left)) => vec![format!("{acts} if {condition} for {} more", duration(whole_seconds(left)))],
-        (None, None) => vec![format!("{acts} if {condition} for {hold}")],
-    };
-    said.push(now);
-    said.extend(ahead.failures.map(|failures| {
-        let what = counted(finding, numbers);
-        let take = ahead.failures_take.map_or_else(String::new, |take| format!(", about {} at this traffic", about(take)));
-        format!("a decision needs about {} more {what}{take}", rounded(failures))
-    }));
+        (None, Some(_)) if numbers.waits_for == Some(Gate::Evidence) => {
+            let needed = ahead.failures.map_or_else(
+                || format!("until the odds are {}", odds(numbers.log_threshold)),
+                |failures| {
+                    let take = ahead.failures_take.map_or_else(String::new, |take| format!(", {} at this traffic", about(take)));
+                    format!("for about {} more {}{take}", rounded(failures), counted(finding, numbers))
+                },
+            );
+            format!("{acts} if it goes on {needed}; {} is enough", measured(ahead.level, numbers.measure))
+        }
+        (None, Some(_)) if numbers.waits_for == Some(Gate::Severity) => format!("{acts} if {condition} over all the time since it began"),
+        (None, Some(left)) if left.is_zero() => format!("{acts} if {condition} in every part of {hold}"),
+        (None, Some(left)) => format!("{acts} if {condition} for {} more", duration(whole_seconds(left))),
+        (None, None) => format!("{acts} if {condition} for {hold}"),
+    }];
+    said.extend(ahead.now.map(|now| level_now(now, numbers.measure)));
     let is_calm = numbers.now.is_none_or(|now| now <= numbers.tolerance);
-    said.extend(numbers.expected_delay.filter(|_| is_calm).map(|delay| format!("that would be found after about {}", about(delay))));
+    said.extend(numbers.expected_delay.filter(|_| is_calm).map(|delay| format!("found about {} after it begins", about(delay))));
     said.join("; ")
 }
 
-fn now(ahead: &Ahead, numbers: &Numbers) -> String {
-    match (ahead.now, numbers.measure) {
-        (None, _) => "nothing is known of now".to_owned(),
-        (Some(now), Measure::Share) if now <= 0.0 => "none now".to_owned(),
-        (Some(now), measure) => format!("{} now", measured(now, measure)),
-    }
+fn level_now(now: f64, measure: Measure) -> String {
+    if measure == Measure::Share && now <= 0.0 { "none now".to_owned() } else { format!("{} now", measured(now, measure)) }
 }
 
 fn worse_than_others(granted: f64, others: &[SignalName], finding: &Finding, acts: &str) -> String {
@@ -193,7 +207,7 @@ fn worse_than_others(granted: f64, others: &[SignalName], finding: &Finding, act
     let others = if names.is_empty() { "others suffer too".to_owned() } else { format!("others suffer too ({})", names.join(" or ")) };
     match &finding.numbers {
         Some(numbers) if granted < 1.0 => {
-            let now = numbers.now.map_or_else(String::new, |now| format!("; {} now", percent(now)));
+            let now = numbers.now.map_or_else(String::new, |now| format!("; {}", level_now(now, numbers.measure)));
             let condition = condition(finding, numbers, granted.max(numbers.severity));
             format!("{others}, granted {}: {acts} only if {condition}{now}", percent(granted))
         }
@@ -243,7 +257,7 @@ pub fn unkept(unkept: &Unkept) -> String {
     };
     let on = unkept.route.as_ref().map_or_else(String::new, |route| format!(" on {route}"));
     let probes: Vec<_> = unkept.probes.iter().map(ToString::to_string).collect();
-    let advice = if probes.is_empty() { "add a probe".to_owned() } else { format!("until then only {} can tell", probes.join(", ")) };
+    let advice = if probes.is_empty() { "add a probe".to_owned() } else { format!("only {} can tell earlier", probes.join(", ")) };
     let within = duration(unkept.within);
     match unkept.expected_delay {
         Some(delay) => {
@@ -254,7 +268,7 @@ pub fn unkept(unkept: &Unkept) -> String {
             )
         }
         None => {
-            format!("{}: without traffic {of}{on} can't be found, although {within} are promised; {advice}", unkept.signal)
+            format!("{}: without traffic {of}{on} can't be found, although that is promised within {within}; {advice}", unkept.signal)
         }
     }
 }
