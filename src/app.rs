@@ -16,6 +16,7 @@ use crate::api::Listening;
 use crate::config::{self, Config, Environment, GuardedService, NotifierSettings, PlatformSettings, SignalSettings};
 use crate::daemon::{Daemon, Handle, Setup};
 use crate::executor::Adapters;
+use crate::history::Store;
 use crate::ledger::sqlite::{self, Sqlite};
 use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifier;
@@ -30,6 +31,8 @@ use crate::signal::http::Clients;
 use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
+use crate::signal::prometheus::histograms::Histograms;
+use crate::signal::prometheus::query::Query;
 use crate::{shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
@@ -167,7 +170,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> anyhow::Result<Setup> {
     let clients = Arc::new(Clients::default());
-    let mut adapters = Adapters::default();
+    let mut adapters = Adapters { store: Store::in_directory(&config.daemon.state_directory), ..Adapters::default() };
     for (name, service) in &config.services {
         if let Some(platform) = platform(name, service, cluster, &config.daemon.state_directory) {
             adapters.platforms.insert(name.clone(), platform);
@@ -216,6 +219,8 @@ fn signal_of(settings: &SignalSettings, clients: &Arc<Clients>) -> anyhow::Resul
     Ok(match settings {
         SignalSettings::Probe(settings) => Arc::new(Probe::new(settings.clone(), clients.clone())?),
         SignalSettings::Prometheus(settings) => Arc::new(Prometheus::new(settings.clone(), clients.clone())?),
+        SignalSettings::Histograms(settings) => Arc::new(Histograms::new(settings.clone(), clients.clone())?),
+        SignalSettings::Query(settings) => Arc::new(Query::new(settings.clone(), clients.clone())?),
         SignalSettings::Metrics(settings) => Arc::new(Metrics::new(settings.clone(), clients.clone())?),
     })
 }

@@ -105,9 +105,13 @@ pub enum PlatformSettings {
 pub enum SignalSettings {
     /// By probing.
     Probe(signals::probe::Settings),
-    /// From a Prometheus server.
+    /// Counters from a Prometheus server.
     Prometheus(signals::prometheus::Settings),
-    /// From the service's own metrics endpoint.
+    /// Histograms from a Prometheus server.
+    Histograms(signals::prometheus::histograms::Settings),
+    /// A question of the operator's own to a Prometheus server.
+    Query(signals::prometheus::query::Settings),
+    /// Counters or histograms from the service's own metrics endpoint.
     Metrics(signals::metrics::Settings),
 }
 

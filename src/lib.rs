@@ -9,6 +9,7 @@ pub mod clock;
 pub mod ledger;
 pub mod platform;
 pub mod signal;
+pub mod history;
 pub mod notify;
 pub mod secret;
 pub mod executor;

@@ -74,7 +74,7 @@ pub struct Span {
     pub source: String,
     /// The time from one look to the next.
     pub every: SignedDuration,
-    /// The begin of the history; not earlier than asked for.
+    /// The begin of what is known of it; not earlier than asked for.
     pub from: Timestamp,
     /// The end of it: the start of the deployment.
     pub to: Timestamp,
@@ -171,7 +171,8 @@ impl ErrorsBaseline {
             .chain([SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))));
         for (from, to) in local {
             let stretch = between(intervals, from, to);
-            if !stretch.is_empty() && stretch.len() < intervals.len() {
+            // Where nobody asked anything, nothing is known of how it is at this hour.
+            if sums(stretch).0 > 0.0 && stretch.len() < intervals.len() {
                 upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
             }
         }
@@ -186,6 +187,14 @@ impl ErrorsBaseline {
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, above, prior)).collect(),
             span,
         }
+    }
+
+    /// The same, where a stretch of another day is known too. It raises the limit if it was worse, and says nothing else.
+    pub(crate) fn and_local(mut self, stretch: &[Interval]) -> Self {
+        if sums(stretch).0 > 0.0 {
+            self.upper = self.upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
+        }
+        self
     }
 
     /// How often the service was at least as bad as `above`.

@@ -11,7 +11,8 @@ use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope}
 use crate::evidence::{Evidence, Excluded, Health, Lack};
 use crate::guard::{self, Limits, Refusal, Wish};
 use crate::lifecycle::{Deployment, Rollback, ServiceState, State, Status};
-use crate::observation::{Binding, Rollout, Scrape, Workload};
+use crate::observation::{Binding, Rollout, Workload};
+use crate::past::Past;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
 use crate::service::{Decision, Service, ServiceName, SignalName};
 use crate::severity::Response;
@@ -95,9 +96,9 @@ pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: Eff
     }
 }
 
-/// What follows from the history that a source keeps of the time before a deployment.
+/// What follows from what is known of the time before a deployment.
 #[must_use]
-pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, signal: &SignalName, history: &Scrape) -> Vec<Entry> {
+pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, signal: &SignalName, past: &Past) -> Vec<Entry> {
     let service = state.service(&policy.name);
     let Some((service, known)) = service.and_then(|service| Some((service, service.deployments.get(&deployment)?))) else {
         return Vec::new();
@@ -106,7 +107,7 @@ pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, s
         return Vec::new();
     }
     let excluded: Vec<Excluded> = service.incidents.iter().copied().collect();
-    let baseline = Evidence::baseline_of_history(policy, signal, history, known.not_before, &excluded);
+    let baseline = Evidence::baseline_of_past(policy, signal, past, known.not_before, &excluded);
     vec![Entry::BaselineTaken { service: policy.name.clone(), deployment, baselines: BTreeMap::from([(signal.clone(), baseline)]) }]
 }
 

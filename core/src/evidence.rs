@@ -34,6 +34,7 @@ use crate::baseline::Baseline;
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
 use crate::observation::{Answered, Histogram, Missing, Reading, Scrape, Workload};
+use crate::past::Past;
 use crate::plan::PlanId;
 use crate::service::{Role, Service, SignalKind, SignalName, SignalPolicy};
 use crate::severity::Impact;
@@ -137,6 +138,9 @@ impl Sides {
 
 /// What is replaced takes so long to end (the usual grace of Kubernetes), and may be counted as long.
 const LEAVING: SignedDuration = SignedDuration::from_secs(30);
+
+/// Two looks of the slowest usual kind.
+const JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
 
 /// Suspicion blocks a promotion for so long.
 const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
@@ -339,15 +343,15 @@ impl Evidence {
         start: Timestamp,
         excluded: &[Excluded],
     ) -> Baseline {
-        let unknown = || SignalPolicy {
-            kind: SignalKind::Errors,
-            role: Role::Own,
-            every: SignedDuration::from_secs(15),
-            has_history: true,
-            source: signal.to_string(),
-        };
-        let policy = service.signals.get(signal).cloned().unwrap_or_else(unknown);
+        let policy = policy_of(service, signal);
         memory::baseline_of_history(service, &policy, history, start, excluded)
+    }
+
+    /// A baseline from what is known of the signal's past before `start`: of the configured history, and of the half hours that began a day
+    /// and a week before. A signal that the service doesn't have knows nothing.
+    #[must_use]
+    pub fn baseline_of_past(service: &Service, signal: &SignalName, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
+        memory::baseline_of_past(service, &policy_of(service, signal), past, start, excluded)
     }
 
     /// The deployment whose window is being weighed.
@@ -525,6 +529,13 @@ impl Evidence {
         Health::Proven { log_evidence: weakest(&proofs).or_else(|| weakest(&rounds)).unwrap_or(0.0) }
     }
 
+    /// Whether the odds against the watched deployment were high just now.
+    #[must_use]
+    pub fn is_suspect(&self, now: Timestamp) -> bool {
+        let since = now.checked_sub(JUST_NOW).unwrap_or(Timestamp::MIN);
+        self.window.as_ref().is_some_and(|window| window.signals.values().any(|signal| signal.suspect_after(since)))
+    }
+
     /// The signals with a failing check, or with high odds against the deployment in the last ten minutes.
     fn suspects(&self, service: &Service, window: &Window, now: Timestamp) -> Vec<Lack> {
         let since = now.checked_sub(SUSPICION.min(service.window)).unwrap_or(Timestamp::MIN);
@@ -614,4 +625,16 @@ impl Evidence {
         });
         signals.chain(platform).filter(|blind| now.duration_since(blind.since) > after).collect()
     }
+}
+
+/// The policy of a signal; one that the service doesn't have is as any other.
+fn policy_of(service: &Service, signal: &SignalName) -> SignalPolicy {
+    let unknown = || SignalPolicy {
+        kind: SignalKind::Errors,
+        role: Role::Own,
+        every: SignedDuration::from_secs(15),
+        has_history: true,
+        source: signal.to_string(),
+    };
+    service.signals.get(signal).cloned().unwrap_or_else(unknown)
 }

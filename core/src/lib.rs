@@ -11,6 +11,7 @@ pub mod statistics;
 pub mod counter;
 pub mod baseline;
 pub mod verdict;
+pub mod past;
 pub mod evidence;
 pub mod guard;
 pub mod plan;

@@ -246,6 +246,7 @@ impl Writer<'_> {
             | Refusal::Migration { .. }
             | Refusal::RateLimited { .. }
             | Refusal::Contested { .. }
+            | Refusal::LittleHistory { .. }
             | Refusal::IsRollback { .. } => Some(("To go back all the same:", format!("rollbackd rollback {service}"))),
             _ => None,
         };

@@ -286,6 +286,10 @@ pub fn refusal(refusal: &Refusal) -> String {
             format!("what runs was gone back to (from deployment {of}), and a rollback is never rolled back by itself")
         }
         Refusal::Migration { change: kind } => format!("the deployment carries {}, which code can't go back over", change(*kind)),
+        Refusal::LittleHistory { signal, known } => format!(
+            "only {} of {signal} is known from before, and what is broken may always be at this hour; with a day of it, it would have been rolled back",
+            duration(*known)
+        ),
         Refusal::Held { by, reason } => format!("{by} paused automatic rollbacks: {reason}"),
         Refusal::RateLimited { count, limit, of, until } => {
             format!("there were {count} automatic rollbacks {of} already (limit {limit}); the next one is allowed at {}", time(*until))
@@ -436,15 +440,16 @@ pub fn mark_reason(reason: &MarkReason) -> String {
 #[must_use]
 pub fn baseline(baseline: &Baseline) -> String {
     match baseline {
-        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen, so nothing can be called worse".to_owned(),
         Baseline::Probe(probe) if probe.rounds == 0 => "not probed".to_owned(),
         Baseline::Errors(errors) => format!(
-            "{:.0} of {:.0} requests failed in {}, so at most {}",
+            "{:.0} of {:.0} requests failed in {}, so at most {}{}",
             // The sum of nothing is -0.
             errors.failed.abs(),
             errors.requests.abs(),
             duration(errors.span.every.saturating_mul(i32::try_from(errors.intervals).unwrap_or(i32::MAX))),
-            percent(errors.upper)
+            percent(errors.upper),
+            if errors.knows_a_day { "" } else { "; less than a day is known, so a decision takes longer" }
         ),
         Baseline::Latency(latency) => format!("{:.0} requests timed", latency.requests.abs()),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),

@@ -233,8 +233,8 @@ impl Signal for MadeUpProbe {
         Reading::Probe(ProbeRound { targets: vec![(self.0.clone(), outcome)] })
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 }
 
@@ -248,10 +248,10 @@ impl Signal for MadeUpErrors {
     }
 
     /// As slow as a real server, and no more than four at a time as in the real adapter.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        let _seat = self.0.acquire().await.map_err(|_| Missing::NoHistory)?;
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        let _seat = self.0.acquire().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok(scrape(from, to))
+        Reading::Scrape(scrape(from, to))
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) fn edit_decision(decision: &mut Decision, table: Option<Table<'_>>) {
         ("hold_p0", hold.clone(), &mut decision.hold_p0),
         ("hold_p1", hold.clone(), &mut decision.hold_p1),
         ("hold_p2", hold, &mut decision.hold_p2),
-        ("history", MINUTE..=30 * 24 * HOUR, &mut decision.history),
+        ("history", MINUTE..=7 * 24 * HOUR, &mut decision.history),
     ];
     for (key, range, field) in durations {
         if let Some(duration) = table.optional(key).and_then(|value| value.signed_duration(range)) {
@@ -137,6 +137,6 @@ pub(super) fn check_holds(table: &Table<'_>, matrix: &Matrix, decision: &Decisio
 }
 
 /// A duration as people write it.
-fn words(duration: SignedDuration) -> String {
+pub(super) fn words(duration: SignedDuration) -> String {
     humantime::format_duration(duration.unsigned_abs()).to_string()
 }

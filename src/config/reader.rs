@@ -204,12 +204,22 @@ impl<'a> Value<'a> {
 
     /// A text that is not empty, at most `most` bytes long and of one line.
     pub fn text(&self, most: usize, example: &str) -> Option<&'a str> {
+        let text = self.lines(most, example)?;
+        let is_one_line = !text.chars().any(char::is_control);
+        if !is_one_line {
+            self.report(Problem::error(self.span.clone(), format!("`{}` holds a control character or a line break", self.path)));
+        }
+        is_one_line.then_some(text)
+    }
+
+    /// The same, of any number of lines.
+    pub fn lines(&self, most: usize, example: &str) -> Option<&'a str> {
         let DeValue::String(text) = self.content else { return self.mistyped("a text", example) };
         let wrong = if text.trim().is_empty() {
             "is empty".to_owned()
         } else if text.len() > most {
             format!("is longer than {most} bytes")
-        } else if text.chars().any(char::is_control) {
+        } else if text.chars().any(|sign| sign.is_control() && !matches!(sign, '\n' | '\r' | '\t')) {
             "holds a control character or a line break".to_owned()
         } else {
             return Some(text);

@@ -176,7 +176,8 @@ pub(super) fn selector(value: &Value<'_>) -> Option<String> {
     None
 }
 
-fn selector_fault(text: &str) -> Option<&'static str> {
+/// What keeps a text from being a selector.
+pub(super) fn selector_fault(text: &str) -> Option<&'static str> {
     let mut quote = None;
     let mut escaped = false;
     let mut open = false;
@@ -202,6 +203,36 @@ fn selector_fault(text: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What keeps a text from being an expression of PromQL, as far as quotes and brackets tell.
+pub(super) fn query_fault(text: &str) -> Option<String> {
+    let mut open = Vec::new();
+    let mut signs = text.chars();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '"' | '\'' | '`' if !skip_quoted(&mut signs, sign) => return Some("a quote is not closed".to_owned()),
+            '#' => drop(signs.by_ref().find(|end| *end == '\n')),
+            '(' => open.push(')'),
+            '[' => open.push(']'),
+            '{' => open.push('}'),
+            ')' | ']' | '}' if open.pop() != Some(sign) => return Some(format!("'{sign}' closes nothing")),
+            _ => {}
+        }
+    }
+    open.pop().map(|lacking| format!("a '{lacking}' is missing"))
+}
+
+/// Goes on behind the closing quote; false when there is none.
+fn skip_quoted(signs: &mut std::str::Chars<'_>, quote: char) -> bool {
+    while let Some(sign) = signs.next() {
+        match sign {
+            _ if sign == quote => return true,
+            '\\' if quote != '`' => drop(signs.next()),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A list of HTTP addresses, or one; no two the same. Empty when one of them is wrong.

@@ -105,7 +105,7 @@ impl Grouping {
             self.open = Some(Self::add(self.open, increment, is_own));
         }
         if let Some(open) = self.open
-            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(2) >= self.every)
+            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(4) >= self.every.saturating_mul(3))
         {
             self.open = None;
             Self::end(&mut self.ended, self.every, open).into_iter().for_each(ended);
@@ -175,7 +175,8 @@ mod tests {
         let mut grouping = grouping();
         grouped(&mut grouping, &[increment(0, 15, 1.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(15, 20, 1.0)]), []);
-        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), [(25, 10, 2.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), []);
+        assert_eq!(grouped(&mut grouping, &[increment(25, 30, 1.0)]), [(30, 15, 3.0)]);
     }
 
     #[test]

@@ -250,7 +250,8 @@ fn refusal() -> BoxedStrategy<Refusal> {
         services().prop_map(|services| Refusal::FleetBrake { services }),
         version().prop_map(|target| Refusal::DryRun { target }),
         Just(Refusal::OutOfSight),
-        any::<u32>().prop_map(|times| Refusal::Contested { times })
+        any::<u32>().prop_map(|times| Refusal::Contested { times }),
+        (signal(), duration()).prop_map(|(signal, known)| Refusal::LittleHistory { signal, known })
     ]
     .boxed()
 }
@@ -426,7 +427,7 @@ proptest! {
         for (name, service) in &state.services {
             let mut policy = world::policy(name.as_str());
             policy.dry_run = dry_run;
-            for task in task::of_service(&state, &policy) {
+            for task in task::of_service(&state, &policy, false) {
                 let Task::Apply { plan, .. } = task else { continue };
                 let rollback = service.rollback.as_ref().expect("an effect has a rollback");
                 prop_assert_eq!((rollback.id, &rollback.phase), (plan, &Phase::Planned));

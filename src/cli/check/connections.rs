@@ -43,7 +43,7 @@ pub async fn tried(setup: &Setup, no_cluster: Option<&str>, progress: impl FnMut
 
 /// Platforms first, then signals, then destinations; each by name.
 fn attempts<'a>(setup: &'a Setup, no_cluster: &'a str) -> Vec<Attempt<'a>> {
-    let Adapters { platforms, signals, notifiers } = &setup.adapters;
+    let Adapters { platforms, signals, notifiers, .. } = &setup.adapters;
     let platforms = setup.policies.iter().map(|(name, policy)| {
         let outcome = async move {
             match platforms.get(name) {
