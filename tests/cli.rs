@@ -362,10 +362,8 @@ fn a_check_that_sees_more_failing_than_is_tolerated_is_not_said_to_pass() {
         suspect.findings = vec![finding(FindingState::Passing, Some(numbers), "62 % failing; waits", Some("waits"))];
         Answer::Status(status(vec![suspect]))
     });
-    fake.run(&["status", "checkout"]).says(
-        0,
-        &["errors: error ratio  suspect  1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  persistence\n", "62 % failing; waits.\n"],
-    );
+    fake.run(&["status", "checkout"])
+        .says(0, &["errors: error ratio  suspect  1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  persistence\n", "62 % failing; waits.\n"]);
 }
 
 #[test]

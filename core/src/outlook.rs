@@ -171,8 +171,12 @@ mod tests {
     }
 
     fn ahead(numbers: Numbers, second: i64) -> Ahead {
-        let finding =
-            Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state: FindingState::Passing, numbers: Some(numbers) };
+        let finding = Finding {
+            signal: SignalName("errors".to_owned()),
+            impact: Impact::ErrorRatio,
+            state: FindingState::Passing,
+            numbers: Some(numbers),
+        };
         match Outlook::of(&finding, &policy("checkout"), at(second)) {
             Outlook::Level(ahead) => ahead,
             other => panic!("a level is ahead, and not {other:?}"),
@@ -230,8 +234,12 @@ mod tests {
     #[test]
     fn who_suffers_with_others_has_to_be_worse_than_what_is_granted() {
         let granted = |numbers: Numbers| {
-            let finding =
-                Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state: FindingState::Passing, numbers: Some(numbers) };
+            let finding = Finding {
+                signal: SignalName("errors".to_owned()),
+                impact: Impact::ErrorRatio,
+                state: FindingState::Passing,
+                numbers: Some(numbers),
+            };
             Outlook::of(&finding, &policy("checkout"), at(30))
         };
         let suffering = |now, ambient| Numbers { ambient: Some(ambient), ..numbers(now, 20.0, Gate::Persistence) };

@@ -47,9 +47,7 @@ pub fn unkept(findings: &[Finding], service: &Service) -> Vec<Unkept> {
         let within = row.within.filter(|within| row.response == Response::RollBack && !within.is_zero())?;
         let expected_delay = match (&finding.state, numbers.expected_delay) {
             (FindingState::Passing, Some(delay)) => Some(service.decision.grace.saturating_add(delay)),
-            (FindingState::Inconclusive(Inconclusive::NoTraffic), delay) => {
-                delay.map(|delay| service.decision.grace.saturating_add(delay))
-            }
+            (FindingState::Inconclusive(Inconclusive::NoTraffic), delay) => delay.map(|delay| service.decision.grace.saturating_add(delay)),
             _ => return None,
         };
         expected_delay.is_none_or(|delay| delay > within).then(|| Unkept {
@@ -190,7 +188,8 @@ mod tests {
         let told = overdue(&suspect, &service, began() + minutes(15));
         assert_eq!((told[0].onset, told[0].deadline, told[0].waits_for), (began(), began() + minutes(15), Gate::Evidence));
         let words = crate::words::overdue(&told[0], false);
-        let begins = "error ratio too high, suspected since 03:46:40 UTC: it is still not decided, for want of evidence; before at most 1.0 %, ";
+        let begins =
+            "error ratio too high, suspected since 03:46:40 UTC: it is still not decided, for want of evidence; before at most 1.0 %, ";
         assert!(words.starts_with(begins) && words.contains("1 in 340 if nothing had changed (needed: 1 in 10000)"), "{words}");
     }
 

@@ -577,7 +577,10 @@ fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
     if suspect > 0 {
         said.push(format!("{suspect} of {checks} checks see more failing than is tolerated, and wait until it is certain"));
     }
-    if findings.iter().any(|finding| words::is_suspect(finding) && finding.numbers.as_ref().is_some_and(|numbers| numbers.ambient.is_some())) {
+    if findings
+        .iter()
+        .any(|finding| words::is_suspect(finding) && finding.numbers.as_ref().is_some_and(|numbers| numbers.ambient.is_some()))
+    {
         said.push("others suffer at the same time, so it is probably not its doing".to_owned());
     }
     if unclear > 0 {

@@ -174,7 +174,13 @@ pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
         Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
         Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
         Gate::Severity => format!("not bad enough since it began: {} would be", measured(numbers.severity, numbers.measure)),
-        Gate::Attribution => "began before the deployment, or others suffer from it as much".to_owned(),
+        Gate::Attribution => match numbers.ambient {
+            Some(granted) if granted < 1.0 && numbers.measure == Measure::Share => {
+                format!("others suffer too, so up to {} is not held against it", percent(granted))
+            }
+            Some(_) => "others suffer too, so it is not held against it".to_owned(),
+            None => "it began before the deployment".to_owned(),
+        },
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
     }
 }

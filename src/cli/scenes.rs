@@ -11,13 +11,11 @@ use rollbackd_core::evidence::Evidence;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::lifecycle::State;
 use rollbackd_core::observation::{Binding, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Workload};
-use rollbackd_core::service::{
-    Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification,
-};
+use rollbackd_core::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::{Impact, Matrix};
 use rollbackd_core::verdict::{Failure, Finding, FindingState, Gate, Measure, Numbers};
 use rollbackd_core::version::{ChangeKind, Version, VersionId};
-use rollbackd_core::view::{self, FindingView, Sight};
+use rollbackd_core::view::{self, FindingView, ServiceView, Sight};
 use rollbackd_core::words;
 
 use super::{explain, status, text};
@@ -107,7 +105,8 @@ fn history(upper: f64, requests: f64, cluster: f64) -> ErrorsBaseline {
 impl Scene {
     fn new(service: Service, baselines: &[(&str, ErrorsBaseline)]) -> Self {
         let evidence = Evidence::new(&service);
-        let mut scene = Self { service, state: State::default(), limits: Limits::default(), evidence, now: deployed_at(), counted: BTreeMap::new() };
+        let mut scene =
+            Self { service, state: State::default(), limits: Limits::default(), evidence, now: deployed_at(), counted: BTreeMap::new() };
         scene.remember();
         scene.deploy(baselines);
         scene
@@ -417,6 +416,30 @@ fn without_traffic_only_probes_can_tell_and_that_is_said() {
     );
 }
 
+#[test]
+fn json_says_the_same_under_names_that_stay() {
+    let quiet = Scene::new(service(&[errors()]), &[("errors", history(0.004, 1_000.0, 1.0))]);
+    let mut quiet = quiet.after_grace((1.0, 0.0), (0.0, 0.0));
+    for _ in 0..2 {
+        quiet.pass((0.0, 0.0), (0.0, 0.0));
+        quiet.pass((1.0, 1.0), (0.0, 0.0));
+    }
+    let shown = view::service(quiet.sight());
+    let json = serde_json::to_value(&shown).expect("a view is JSON");
+    assert_eq!(serde_json::from_value::<ServiceView>(json.clone()).expect("JSON is a view"), shown);
+    let judged = &json["findings"][1]["judged"];
+    assert_eq!(
+        (&json["findings"][1]["signal"], &judged["check"], &judged["standing"]),
+        (&"errors".into(), &"errors: error ratio".into(), &"suspect".into())
+    );
+    assert_eq!((&judged["severity"], &judged["response"], &judged["within"]), (&"P1".into(), &"roll_back".into(), &"PT15M".into()));
+    assert_eq!(judged["evidence"]["certainty"], "could_be_chance");
+    assert!(judged["evidence"]["log10_odds"].as_f64() < judged["evidence"]["log10_needed"].as_f64(), "{judged:#}");
+    assert_eq!((&judged["outlook"]["level"]["level"], &judged["outlook"]["level"]["lasting"]), (&0.5.into(), &"PT1M".into()));
+    let warning = &json["warnings"][0];
+    assert_eq!((&warning["signal"], &warning["impact"], &warning["within"]), (&"errors".into(), &"error_ratio".into(), &"PT15M".into()));
+}
+
 /// A check on the mean duration of requests, from numbers that are made up.
 fn slowness(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
     let numbers = Numbers {
@@ -444,7 +467,7 @@ fn slowness(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
 fn durations_questions_and_declarations_are_said_in_their_own_terms() {
     let lasting = SignedDuration::from_mins(1);
     let query = policy(SignalKind::Query { impact: Impact::DataCorruption, lasting }, 15);
-    let service = service(&[("query.totals", query)]);
+    let service = service(&[("impact.totals", query)]);
     let plainly = |name: &str, impact, state| Finding { signal: signal(name), impact, state, numbers: None };
     let answered = Failure::Answered { about: "{shop=\"7\"}".to_owned(), value: 3.0, since: lasting };
     let declared = Failure::Declared { by: "alice".to_owned(), reason: "wrong prices".to_owned() };
@@ -452,8 +475,8 @@ fn durations_questions_and_declarations_are_said_in_their_own_terms() {
         slowness(0.19, 0.0, Some(Gate::Evidence)),
         slowness(0.412, 14.0, Some(Gate::Hold)),
         slowness(0.412, 53.0, None),
-        plainly("query.totals", Impact::DataCorruption, FindingState::Passing),
-        plainly("query.totals", Impact::DataCorruption, FindingState::Failing(answered)),
+        plainly("impact.totals", Impact::DataCorruption, FindingState::Passing),
+        plainly("impact.totals", Impact::DataCorruption, FindingState::Failing(answered)),
         plainly("declared", Impact::MinorFault, FindingState::Failing(declared)),
     ];
     let at = "2026-11-21T12:05:45Z".parse().expect("a time");
@@ -461,7 +484,7 @@ fn durations_questions_and_declarations_are_said_in_their_own_terms() {
     says(
         &plain(&text::findings(&views)),
         &[
-            "latency: slowness             suspect  180 ms  225 ms     412 ms  12:04:15  1 in 10^6   hold\n",
+            "latency: slowness               suspect  180 ms  225 ms     412 ms  12:04:15  1 in 10^6   hold\n",
             "Rolls back (P1) if requests take at least 270 ms in the mean for 3m; 190 ms now; found about 4m after it begins.",
             "Rolls back (P1) if requests take at least 270 ms in the mean for 1m 30s more; 412 ms now.",
             "Rolls back (P0) if the query has an answer for 1m.",
@@ -470,7 +493,10 @@ fn durations_questions_and_declarations_are_said_in_their_own_terms() {
             "Nothing more is needed; the matrix says: P3, notify only.",
         ],
     );
-    assert_eq!(views[2].words, "mean 412 ms since 12:04:15 UTC, before 180 ms, tolerated up to 225 ms; odds if nothing had changed: 1 in 10^23");
+    assert_eq!(
+        views[2].words,
+        "mean 412 ms since 12:04:15 UTC, before 180 ms, tolerated up to 225 ms; odds if nothing had changed: 1 in 10^23"
+    );
 }
 
 /// The trace V4 of `tests/vectors/decision.json`: requests and failed ones in each interval of 15 s after the grace time.

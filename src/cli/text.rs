@@ -298,7 +298,10 @@ fn row_of_check(view: &FindingView) -> [Cell; 8] {
         numbers.and_then(|numbers| level(numbers).map(|level| words::measured(level, numbers.measure))).unwrap_or_else(dash)
     };
     let against = numbers.filter(|_| matches!(finding.state, FindingState::Failing(_)) || words::is_suspect(finding));
-    let since = against.filter(|numbers| numbers.log_evidence > 0.0).and_then(|numbers| numbers.onset).map_or_else(dash, |onset| onset.strftime("%H:%M:%S").to_string());
+    let since = against
+        .filter(|numbers| numbers.log_evidence > 0.0)
+        .and_then(|numbers| numbers.onset)
+        .map_or_else(dash, |onset| onset.strftime("%H:%M:%S").to_string());
     let is_shared = view.judged.as_ref().is_some_and(|judged| matches!(judged.outlook, Outlook::WorseThanOthers { .. }));
     let waits_for = match &finding.state {
         FindingState::Inconclusive(why) => words::lacks(why),
@@ -325,7 +328,8 @@ fn rows_of_words(findings: &[FindingView]) -> Vec<[Cell; 2]> {
     for alike in findings.chunk_by(|one, next| sentences(one) == sentences(next)) {
         let said = sentences(&alike[0]);
         for line in 0..alike.len().max(said.len()) {
-            let name = alike.get(line).map_or_else(|| Cell::new(""), |view| cell(words::check(&view.finding), Some(color_of(&view.finding))));
+            let name =
+                alike.get(line).map_or_else(|| Cell::new(""), |view| cell(words::check(&view.finding), Some(color_of(&view.finding))));
             rows.push([name, Cell::new(said.get(line).map(String::as_str).unwrap_or_default())]);
         }
     }
