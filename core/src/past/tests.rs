@@ -139,7 +139,7 @@ fn routes_are_counted_by_themselves_too_and_only_the_busiest() {
     let routes: Vec<_> = again.hours[&hour].routes.iter().map(|(route, _)| route.as_str()).collect();
     assert_eq!(routes, ["/19", "/18", "/17", "/16", "/15", "/14", "/13", "/12"]);
     let busiest = again.route("/19");
-    assert_eq!(busiest.iter().map(|one| one.counts.count).sum::<f64>(), 240.0 * 190.0);
+    assert!((busiest.iter().map(|one| one.counts.count).sum::<f64>() - 240.0 * 190.0).abs() < 0.5);
 }
 
 #[test]
@@ -159,9 +159,8 @@ fn an_hour_that_was_cut_or_is_of_something_else_is_refused_and_changes_nothing()
 
 #[test]
 fn a_history_wants_its_hours_and_the_same_half_hour_of_yesterday_and_last_week() {
-    let numbers = |from: i64, to: i64| -> Vec<i64> {
-        Past::wanted(at(from), at(to)).iter().map(|hour| hour.number() - BEGIN / 3600).collect()
-    };
+    let numbers =
+        |from: i64, to: i64| -> Vec<i64> { Past::wanted(at(from), at(to)).iter().map(|hour| hour.number() - BEGIN / 3600).collect() };
     // An hour until twenty past ten.
     assert_eq!(numbers(hours(9) + 1200, hours(10) + 1200), [10, 9, -14, -158]);
     let day = numbers(hours(10) + 1200 - hours(24), hours(10) + 1200);
@@ -239,8 +238,13 @@ mod baselines {
     /// A service that knows so many hours of its past, at most.
     fn service(history: i64) -> Service {
         let mut service = policy("checkout");
-        let errors_policy =
-            SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every: EVERY, has_history: true, source: "prometheus main".to_owned() };
+        let errors_policy = SignalPolicy {
+            kind: SignalKind::Errors,
+            role: Role::Own,
+            every: EVERY,
+            has_history: true,
+            source: "prometheus main".to_owned(),
+        };
         service.signals = BTreeMap::from([(errors(), errors_policy)]);
         service.decision.history = SignedDuration::from_hours(history);
         service
