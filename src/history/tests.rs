@@ -198,6 +198,17 @@ async fn hours_that_fail_are_left_out_after_forty_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_hour_that_fails_keeps_no_other_away() {
+    fn one(from: Timestamp, to: Timestamp) -> Option<Missing> {
+        let broken = now() - minutes(400);
+        (from < broken && broken < to).then(|| Missing::Refused("status 422: the block is broken".to_owned()))
+    }
+    let (baseline, took) = gathered(&Source::of(DAY * 30).but(one), &Store::default(), DAY).await;
+    assert!(is(baseline.requests, 23.0 * 240.0 * 10.0), "{}", baseline.requests);
+    assert!(baseline.knows_a_day && took.abs_diff(IN_TIME) <= Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn pieces_that_are_too_much_for_a_server_become_shorter() {
     fn large(from: Timestamp, to: Timestamp) -> Option<Missing> {
         (to.duration_since(from) > minutes(130)).then(|| Missing::Unreachable("no answer within 10s".to_owned()))
