@@ -74,7 +74,7 @@ impl Memory {
     pub(crate) fn baseline(&self, service: &Service, policy: &SignalPolicy, start: Timestamp, excluded: &[Excluded]) -> Baseline {
         let span = span(service, policy, start);
         match &self.history {
-            History::Errors(intervals) => baseline_of_intervals(&intervals.past, span, excluded),
+            History::Errors(intervals) => baseline_of_intervals(&intervals.past, &span, excluded),
             History::Probe(rounds) => {
                 let kept: Vec<Round> = rounds.iter().filter(|round| counts(&span, excluded, round.at, round.at)).collect();
                 Baseline::Probe(ProbeBaseline::of(&kept, span))
@@ -144,20 +144,19 @@ pub(crate) fn baseline_of_history(
 pub(crate) fn baseline_of_past(service: &Service, policy: &SignalPolicy, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
     let span = span(service, policy, start);
     match policy.kind {
-        SignalKind::Errors => baseline_of_intervals(past, span, excluded),
+        SignalKind::Errors => baseline_of_intervals(past, &span, excluded),
         SignalKind::Probe | SignalKind::Latency | SignalKind::Query { .. } => {
             Memory::new(policy).baseline(service, policy, start, excluded)
         }
     }
 }
 
-fn baseline_of_intervals(past: &Past, span: Span, excluded: &[Excluded]) -> Baseline {
-    let mut routes: Vec<_> =
-        past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), &span, excluded))).collect();
+fn baseline_of_intervals(past: &Past, span: &Span, excluded: &[Excluded]) -> Baseline {
+    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), span, excluded))).collect();
     routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
     routes.truncate(routes::BUSIEST);
     let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();
-    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), &span, excluded) })
+    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), span, excluded) })
 }
 
 fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {

@@ -139,7 +139,7 @@ fn routes_are_counted_by_themselves_too_and_only_the_busiest() {
     let routes: Vec<_> = again.hours[&hour].routes.iter().map(|(route, _)| route.as_str()).collect();
     assert_eq!(routes, ["/19", "/18", "/17", "/16", "/15", "/14", "/13", "/12"]);
     let busiest = again.route("/19");
-    assert_eq!(busiest.iter().map(|one| one.counts.count).sum::<f64>(), 240.0 * 190.0);
+    assert!((busiest.iter().map(|one| one.counts.count).sum::<f64>() - 240.0 * 190.0).abs() < 0.5);
 }
 
 #[test]
