@@ -15,6 +15,7 @@ pub mod exposition;
 pub mod histogram;
 mod rest;
 mod series;
+pub(crate) use series::canonical;
 
 /// A source of readings.
 ///

@@ -94,6 +94,7 @@ impl Outlook {
             Inconclusive::NoBaseline => Self::History,
             Inconclusive::NotTestable { tolerance } => Self::Never { tolerance: *tolerance },
             Inconclusive::NotLooked => Self::FirstLook,
+            Inconclusive::BeganBefore { .. } => Self::Never { tolerance: 1.0 },
         }
     }
 

@@ -55,9 +55,12 @@ pub enum FamilyError {
 
 /// What a series of a histogram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub enum Part {
+    /// `_bucket`.
     Bucket,
+    /// `_sum`.
     Sum,
+    /// `_count`.
     Count,
 }
 
@@ -94,6 +97,29 @@ impl Family {
         &self.name
     }
 
+    /// Whether a series is a part of one of its histograms. `label` looks a label up.
+    pub fn means<'a>(&self, name: &str, label: impl FnMut(&str) -> Option<Cow<'a, str>>) -> bool {
+        self.part(name).is_some() && self.has_labels(label)
+    }
+
+    /// The histograms of these series, each with its name, its labels and its samples in order of time. Of one whose bounds changed, what
+    /// came last; what can't be put together is left out. `place` says what a histogram of these labels was scraped from, and when its
+    /// process began.
+    pub fn assembled(
+        &self,
+        series: impl IntoIterator<Item = (String, BTreeMap<String, String>, Vec<Sample>)>,
+        place: impl Fn(&BTreeMap<String, String>) -> (String, Option<Timestamp>),
+    ) -> Vec<Histogram> {
+        let mut assembly = Assembly::new(self);
+        series.into_iter().for_each(|(name, labels, samples)| assembly.add(&name, labels, samples));
+        let put = |(labels, parts): (Labels, Parts)| {
+            let (target, process_started) = place(&labels);
+            let run = parts.runs().0.pop()?;
+            Some(self.histogram(&labels, target, process_started, run))
+        };
+        assembly.into_parts().into_iter().filter_map(put).collect()
+    }
+
     /// A selector in PromQL of all its series.
     pub(super) fn of_parts(&self) -> String {
         self.selector.with_names(&SUFFIXES.map(|(suffix, _)| format!("{}{suffix}", self.name)))
@@ -110,13 +136,13 @@ impl Family {
     }
 
     /// What the series of this name is, if it belongs to the family by its name.
-    pub(super) fn part(&self, name: &str) -> Option<Part> {
+    pub(crate) fn part(&self, name: &str) -> Option<Part> {
         let suffix = name.strip_prefix(self.name.as_str())?;
         SUFFIXES.iter().find(|(known, _)| *known == suffix).map(|(_, part)| *part)
     }
 
     /// Whether the matchers on labels hold; the name is not looked at.
-    pub(super) fn has_labels<'a>(&self, label: impl FnMut(&str) -> Option<Cow<'a, str>>) -> bool {
+    pub(crate) fn has_labels<'a>(&self, label: impl FnMut(&str) -> Option<Cow<'a, str>>) -> bool {
         self.selector.labels_match(label)
     }
 
@@ -131,22 +157,15 @@ impl Family {
     }
 
     /// One histogram with the samples of one run.
-    pub(super) fn histogram(&self, labels: &Labels, target: String, process_started: Option<Timestamp>, run: Run) -> Histogram {
+    pub(crate) fn histogram(&self, labels: &Labels, target: String, process_started: Option<Timestamp>, run: Run) -> Histogram {
         let unit = self.unit();
         let Run { bounds, mut samples } = run.thinned();
         let bounds: Vec<f64> = bounds.into_iter().map(|bound| bound * unit).collect();
         for sample in &mut samples {
             sample.sum *= unit;
         }
-        let id = format!("{}#{:08x}", canonical(&self.name, labels), fingerprint(&bounds));
-        Histogram { id, target, process_started, bounds, samples }
+        Histogram { id: canonical(&self.name, labels), target, process_started, bounds, samples }
     }
-}
-
-/// Two sets of bounds in four bytes: FNV-1a.
-fn fingerprint(bounds: &[f64]) -> u32 {
-    let bytes = bounds.iter().flat_map(|bound| bound.to_bits().to_be_bytes());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Histograms that are being put together.
@@ -181,7 +200,7 @@ impl<'a> Assembly<'a> {
 
 /// The series of one histogram, each in order of time.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     /// By bound, in any order; what is not finite and what is negative is of no use and not kept.
     buckets: Vec<(f64, Vec<Sample>)>,
     sum: Vec<Sample>,
@@ -191,7 +210,7 @@ pub(super) struct Parts {
 
 /// Why a histogram, or some of its samples, are left out.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     Bound(String),
     Twice,
     TooMany,
@@ -217,14 +236,14 @@ impl fmt::Display for Flaw {
 
 /// Samples with the same bounds, nothing else in between.
 #[derive(Debug, PartialEq)]
-pub(super) struct Run {
+pub(crate) struct Run {
     bounds: Vec<f64>,
-    pub(super) samples: Vec<HistogramSample>,
+    pub(crate) samples: Vec<HistogramSample>,
 }
 
 impl Parts {
     /// Takes in one more series.
-    pub(super) fn add(&mut self, part: Part, le: Option<&str>, samples: Vec<Sample>) {
+    pub(crate) fn add(&mut self, part: Part, le: Option<&str>, samples: Vec<Sample>) {
         let place = match part {
             Part::Sum => &mut self.sum,
             Part::Count => &mut self.count,
@@ -262,7 +281,7 @@ impl Parts {
     /// What can be put together, in order of time; and why something was left out, if anything was. Where the bounds change, another run
     /// begins: nothing can be counted from one to the next. A sample that only lacks some of the bounds while it goes on counting is no
     /// change but a part of a scrape, and left out.
-    pub(super) fn runs(mut self) -> (Vec<Run>, Option<Flaw>) {
+    pub(crate) fn runs(mut self) -> (Vec<Run>, Option<Flaw>) {
         if self.flaw.is_none() && self.buckets.is_empty() {
             self.flaw = Some(Flaw::NoBuckets);
         }

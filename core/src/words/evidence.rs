@@ -69,7 +69,7 @@ pub fn lacks(why: &Inconclusive) -> String {
         Inconclusive::WarmingUp { until } => clock(*until),
         Inconclusive::NoTraffic => "traffic".to_owned(),
         Inconclusive::NoBaseline => "history".to_owned(),
-        Inconclusive::NotTestable { .. } => "-".to_owned(),
+        Inconclusive::NotTestable { .. } | Inconclusive::BeganBefore { .. } => "-".to_owned(),
         Inconclusive::NotLooked => "first look".to_owned(),
     }
 }
