@@ -1,8 +1,7 @@
 //! Stories of replays: recorded samples in, judgements out; and a daemon whose ledger is replayed.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,10 +19,9 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::daemon::{self, Daemon};
-use crate::executor::Adapters;
+use crate::executor::Adapters as Everything;
 use crate::ledger::memory::Memory;
 use crate::platform::{Applied, Platform, Report as Look};
-use crate::signal::Signal;
 
 /// 2026-11-18 10:26:40 UTC.
 const START: i64 = 1_794_997_600;
@@ -429,10 +427,10 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
     let shop = Shop::open(Clock::begin(wall, None));
     let policy = config.services[&checkout()].policy.clone();
     let eyes = Eyes(shop.clone());
-    let adapters = Adapters {
+    let adapters = Everything {
         platforms: BTreeMap::from([(checkout(), Arc::new(eyes.clone()) as Arc<dyn Platform>)]),
         signals: policy.signals.keys().map(|signal| ((checkout(), signal.clone()), Arc::new(eyes.clone()) as Arc<dyn Signal>)).collect(),
-        ..Adapters::default()
+        ..Everything::default()
     };
     let setup = daemon::Setup { policies: BTreeMap::from([(checkout(), policy)]), limits: Limits::default(), routes: BTreeMap::new(), adapters };
     let ledger = Memory::new();
