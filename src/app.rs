@@ -33,7 +33,7 @@ use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
 use crate::signal::prometheus::histograms::Histograms;
 use crate::signal::prometheus::query::Query;
-use crate::{shutdown, systemd};
+use crate::{alerts, shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -47,12 +47,22 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
     let setup = setup(&config).await?;
     // Before the ledger, so that who is refused for it leaves nothing behind.
     let socket = socket(&config.daemon).await?;
+    let alerts = match &config.api {
+        Some(settings) => Some(alerts::Listening::open(settings).await?),
+        None => None,
+    };
     let ledger = ledger(&config)?;
     let services = setup.policies.len();
     let (daemon, handle) = Daemon::open(ledger, Timestamp::now(), &name(), setup)?;
 
     let socket = tokio::spawn(socket.serve(handle.clone(), shutdown.clone()));
-    let reloads = tokio::spawn(reload_on_request(path, environment, handle, reload));
+    let alerts = alerts.map(|listening| {
+        if let Ok(address) = listening.address() {
+            tracing::info!(%address, "listening for alerts: POST /v1/alerts");
+        }
+        tokio::spawn(listening.serve(handle.clone(), shutdown.clone()))
+    });
+    let reloads = tokio::spawn(reload_on_request(path, environment, config.api, handle, reload));
 
     tracing::info!(services, version = env!("CARGO_PKG_VERSION"), "ready");
     systemd::ready(&format!("guarding {services} services"));
@@ -62,6 +72,9 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
     shutdown.cancel();
     reloads.abort();
     let _ = tokio::time::timeout(LAST_WORDS, socket).await;
+    if let Some(alerts) = alerts {
+        let _ = tokio::time::timeout(LAST_WORDS, alerts).await;
+    }
     Ok(ended?)
 }
 
@@ -93,11 +106,20 @@ fn name() -> String {
 }
 
 /// Goes on with the configuration as it is in the file now, at each SIGHUP. A wrong one changes nothing.
-async fn reload_on_request(path: PathBuf, environment: Environment, handle: Handle, mut requests: mpsc::Receiver<()>) {
+async fn reload_on_request(
+    path: PathBuf,
+    environment: Environment,
+    api: Option<alerts::Settings>,
+    handle: Handle,
+    mut requests: mpsc::Receiver<()>,
+) {
     while requests.recv().await.is_some() {
         systemd::reloading();
         match reloaded(&path, &environment).await {
-            Ok(setup) => {
+            Ok((setup, new_api)) => {
+                if new_api != api {
+                    tracing::warn!("[api] was changed; that takes effect at the next start");
+                }
                 let services = setup.policies.len();
                 if !handle.reload(setup).await {
                     return;
@@ -113,12 +135,13 @@ async fn reload_on_request(path: PathBuf, environment: Environment, handle: Hand
     }
 }
 
-async fn reloaded(path: &Path, environment: &Environment) -> Result<Setup, String> {
+async fn reloaded(path: &Path, environment: &Environment) -> Result<(Setup, Option<alerts::Settings>), String> {
     let config = config::load(path, environment).map_err(|diagnostics| {
         diagnostics.log();
         diagnostics.summary()
     })?;
-    setup(&config).await.map_err(|error| format!("{error:#}"))
+    let setup = setup(&config).await.map_err(|error| format!("{error:#}"))?;
+    Ok((setup, config.api))
 }
 
 /// Makes every adapter that the configuration asks for.
@@ -193,6 +216,7 @@ fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> a
             brake_within: config.fleet.brake_within,
             blind_after: config.daemon.blind_after,
         },
+        alerts: config.alerts.clone(),
         routes: config.destinations.iter().map(|(name, destination)| (name.clone(), route(destination))).collect(),
         adapters,
     })

@@ -187,8 +187,8 @@ impl Replay {
     /// # Errors
     /// When it can't be read on, or is something else altogether.
     pub fn read(&mut self, name: &str, source: impl Read) -> Result<(), ReplayError> {
-        let met = openmetrics::read(source, &mut self.catalogue)
-            .map_err(|source| ReplayError::Read { source_name: name.to_owned(), source })?;
+        let met =
+            openmetrics::read(source, &mut self.catalogue).map_err(|source| ReplayError::Read { source_name: name.to_owned(), source })?;
         self.samples = self.described(name, met);
         Ok(())
     }

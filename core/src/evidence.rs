@@ -17,6 +17,7 @@ mod window;
 mod proof;
 mod latency;
 mod query;
+pub mod foresight;
 mod control;
 mod routes;
 mod combination;

@@ -17,6 +17,8 @@ pub mod guard;
 pub mod plan;
 pub mod entry;
 pub mod lifecycle;
+pub mod declaration;
+pub mod alert;
 pub mod decide;
 pub mod command;
 pub mod task;

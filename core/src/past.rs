@@ -174,7 +174,11 @@ impl Past {
 
     fn push_to(&mut self, route: Option<&str>, interval: Interval) {
         let hour = Hour::of(interval.at);
-        self.hours.entry(hour).or_default().strand(route).push(hour, self.every, Row { from: interval.from, at: interval.at, counts: interval.counts });
+        self.hours.entry(hour).or_default().strand(route).push(
+            hour,
+            self.every,
+            Row { from: interval.from, at: interval.at, counts: interval.counts },
+        );
     }
 
     /// Forgets what ended before `oldest`, and the oldest hours that are too much for `most_bytes`; the newest hour stays in any case.
@@ -261,7 +265,13 @@ impl Past {
                 // As the live path counts it: what comes after a gap covers one look.
                 let since = intervals.last().map_or(row.from, |before| before.at);
                 let covered = row.at.duration_since(since).clamp(SignedDuration::ZERO, self.every);
-                intervals.push(Interval { from: row.from, at: row.at, covered, counts: row.counts, beside: Counts { count: 0.0, failed: 0.0 } });
+                intervals.push(Interval {
+                    from: row.from,
+                    at: row.at,
+                    covered,
+                    counts: row.counts,
+                    beside: Counts { count: 0.0, failed: 0.0 },
+                });
             }
         }
         intervals

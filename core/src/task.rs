@@ -11,6 +11,7 @@ use crate::notice::Notice;
 use crate::plan::{Cause, Effect, Phase, PlanId};
 use crate::service::{Service, ServiceName, SignalKind, SignalName};
 use crate::severity::Severity;
+use crate::words;
 
 /// Something that has to be in progress.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +136,10 @@ fn effect(state: &State, service: &ServiceState, rollback: &Rollback) -> Effect 
     known_bad.retain(|version| *version != plan.from.id);
     known_bad.push(plan.from.id.clone());
     let reason = match &plan.cause {
-        Cause::Verdict(verdict) => format!("{} {} seen by {}", verdict.severity, verdict.impact, verdict.signal),
+        Cause::Verdict(verdict) => {
+            let by = words::declared_by(verdict).map_or_else(|| format!("seen by {}", verdict.signal), |by| format!("declared by {by}"));
+            format!("{} {} {by}", verdict.severity, verdict.impact)
+        }
         Cause::Operator { by, reason } => format!("asked for by {by}: {reason}"),
     };
     Effect {

@@ -21,6 +21,7 @@ use rollbackd::platform::{Applied, Platform, Report};
 use rollbackd::signal::Signal;
 use rollbackd::signal::http::{Access, Clients};
 use rollbackd::signal::probe::{Probe, Settings};
+use rollbackd_core::alert::Rules;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::notice::Notice;
 use rollbackd_core::observation::{
@@ -166,6 +167,7 @@ fn setup(policies: Vec<Service>, windows: Windows, server: Option<&str>) -> anyh
         policies: policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect(),
         limits: Limits::default(),
         routes: BTreeMap::from([("oncall".to_owned(), Route { severities: BTreeSet::new() })]),
+        alerts: Rules::default(),
         adapters,
     })
 }

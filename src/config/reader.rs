@@ -354,6 +354,21 @@ impl<'a> Value<'a> {
         self.elements(array, most)
     }
 
+    /// A list of at least one and at most `most` tables, each at its own place.
+    pub fn tables(&self, most: usize) -> Option<Vec<Table<'a>>> {
+        let table = |value: Value<'a>| match value.content {
+            DeValue::Table(entries) => Some(Table::new(value.document, value.span, value.path, entries)),
+            _ => value.mistyped("a table", ""),
+        };
+        self.list(most, "").map(|values| values.into_iter().filter_map(table).collect())
+    }
+
+    /// The place of a stretch of a text that [`Self::text`] gave; all of it where the text is written with escapes.
+    pub fn place_in(&self, text: &str, stretch: Range<usize>) -> Range<usize> {
+        let plain = self.span.len() == text.len() + 2;
+        if plain { self.span.start + 1 + stretch.start..self.span.start + 1 + stretch.end } else { self.span.clone() }
+    }
+
     /// One value, or a list of at least one and at most `most`.
     pub fn one_or_list(&self, most: usize) -> Option<Vec<Value<'a>>> {
         match self.content {

@@ -7,8 +7,9 @@ use jiff::SignedDuration;
 use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 
+use super::contradiction::{self, Judged};
 use super::document::Problem;
-use super::policy::{HOUR, MINUTE, SECOND, check_holds, check_window, edit_decision, edit_matrix, verification};
+use super::policy::{HOUR, MINUTE, SECOND, edit_decision, edit_matrix, verification};
 use super::reader::{Table, Value, quoted};
 use super::signal::{Servers, Signal, controls, errors, impacts, latency, probes};
 use super::{GuardedService, PlatformSettings, SignalSettings};
@@ -66,9 +67,11 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
     let (policies, signals) = signals(&table, &common.servers, window);
 
     if let Some(window) = window {
-        check_window(&table, window_value.as_ref(), window, &matrix, &decision);
+        let window_value = window_value.as_ref();
+        contradiction::of_service(&table, &Judged { window, window_value, matrix: &matrix, decision: &decision, signals: &policies });
+    } else {
+        contradiction::of_settings(&table, &matrix, &decision);
     }
-    check_holds(&table, &matrix, &decision);
     if let (Some(value), Some(PlatformSettings::Command(_))) = (&restore_value, &platform) {
         let problem = Problem::warning(value.key_span(), "`restore` says nothing where the platform is a command");
         table.report(problem.help("remove it: `deploy` decides what goes back"));

@@ -1,9 +1,9 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use rollbackd_core::baseline::{Baseline, ErrorsBaseline};
 use rollbackd_core::evidence::Evidence;
 use rollbackd_core::observation::{Sample, Scrape, Series};
-use rollbackd_core::baseline::{Baseline, ErrorsBaseline};
 use rollbackd_core::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 

@@ -97,6 +97,29 @@ impl Family {
         &self.name
     }
 
+    /// Whether a series is a part of one of its histograms. `label` looks a label up.
+    pub fn means<'a>(&self, name: &str, label: impl FnMut(&str) -> Option<Cow<'a, str>>) -> bool {
+        self.part(name).is_some() && self.has_labels(label)
+    }
+
+    /// The histograms of these series, each with its name, its labels and its samples in order of time. Of one whose bounds changed, what
+    /// came last; what can't be put together is left out. `place` says what a histogram of these labels was scraped from, and when its
+    /// process began.
+    pub fn assembled(
+        &self,
+        series: impl IntoIterator<Item = (String, BTreeMap<String, String>, Vec<Sample>)>,
+        place: impl Fn(&BTreeMap<String, String>) -> (String, Option<Timestamp>),
+    ) -> Vec<Histogram> {
+        let mut assembly = Assembly::new(self);
+        series.into_iter().for_each(|(name, labels, samples)| assembly.add(&name, labels, samples));
+        let put = |(labels, parts): (Labels, Parts)| {
+            let (target, process_started) = place(&labels);
+            let run = parts.runs().0.pop()?;
+            Some(self.histogram(&labels, target, process_started, run))
+        };
+        assembly.into_parts().into_iter().filter_map(put).collect()
+    }
+
     /// A selector in PromQL of all its series.
     pub(super) fn of_parts(&self) -> String {
         self.selector.with_names(&SUFFIXES.map(|(suffix, _)| format!("{}{suffix}", self.name)))

@@ -1,6 +1,7 @@
 //! Which series are meant: a metric name with matchers on labels, as in PromQL. No function, no range, no offset.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use regex::Regex;
@@ -66,6 +67,19 @@ impl Selector {
             NAME => matcher.test.holds(name),
             other => matcher.test.holds(label(other).as_deref().unwrap_or("")),
         })
+    }
+
+    /// The one series that it names, if it gives a name and compares labels with `=` only: the name, and the labels.
+    #[must_use]
+    pub fn series(&self) -> Option<(String, BTreeMap<String, String>)> {
+        let mut labels = BTreeMap::new();
+        for Matcher { label, test, .. } in &self.matchers {
+            let Test::Is(value) = test else { return None };
+            if labels.insert(label.clone(), value.clone()).is_some() {
+                return None;
+            }
+        }
+        labels.remove(NAME).map(|name| (name, labels))
     }
 
     /// Whether the matchers on labels hold, whatever the name is.

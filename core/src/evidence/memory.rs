@@ -141,22 +141,19 @@ pub(crate) fn baseline_of_history(
 }
 
 /// The baseline of what is known of the past, be it fetched or remembered.
-pub(crate) fn baseline_of_past(
-    service: &Service,
-    policy: &SignalPolicy,
-    past: &Past,
-    start: Timestamp,
-    excluded: &[Excluded],
-) -> Baseline {
+pub(crate) fn baseline_of_past(service: &Service, policy: &SignalPolicy, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
     let span = span(service, policy, start);
     match policy.kind {
         SignalKind::Errors => baseline_of_intervals(past, span, excluded),
-        SignalKind::Probe | SignalKind::Latency | SignalKind::Query { .. } => Memory::new(policy).baseline(service, policy, start, excluded),
+        SignalKind::Probe | SignalKind::Latency | SignalKind::Query { .. } => {
+            Memory::new(policy).baseline(service, policy, start, excluded)
+        }
     }
 }
 
 fn baseline_of_intervals(past: &Past, span: Span, excluded: &[Excluded]) -> Baseline {
-    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), &span, excluded))).collect();
+    let mut routes: Vec<_> =
+        past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), &span, excluded))).collect();
     routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
     routes.truncate(routes::BUSIEST);
     let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();

@@ -159,9 +159,8 @@ fn an_hour_that_was_cut_or_is_of_something_else_is_refused_and_changes_nothing()
 
 #[test]
 fn a_history_wants_its_hours_and_the_same_half_hour_of_yesterday_and_last_week() {
-    let numbers = |from: i64, to: i64| -> Vec<i64> {
-        Past::wanted(at(from), at(to)).iter().map(|hour| hour.number() - BEGIN / 3600).collect()
-    };
+    let numbers =
+        |from: i64, to: i64| -> Vec<i64> { Past::wanted(at(from), at(to)).iter().map(|hour| hour.number() - BEGIN / 3600).collect() };
     // An hour until twenty past ten.
     assert_eq!(numbers(hours(9) + 1200, hours(10) + 1200), [10, 9, -14, -158]);
     let day = numbers(hours(10) + 1200 - hours(24), hours(10) + 1200);
@@ -239,8 +238,13 @@ mod baselines {
     /// A service that knows so many hours of its past, at most.
     fn service(history: i64) -> Service {
         let mut service = policy("checkout");
-        let errors_policy =
-            SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every: EVERY, has_history: true, source: "prometheus main".to_owned() };
+        let errors_policy = SignalPolicy {
+            kind: SignalKind::Errors,
+            role: Role::Own,
+            every: EVERY,
+            has_history: true,
+            source: "prometheus main".to_owned(),
+        };
         service.signals = BTreeMap::from([(errors(), errors_policy)]);
         service.decision.history = SignedDuration::from_hours(history);
         service

@@ -62,12 +62,7 @@ const FIRST_DENSITY: f64 = 20.0;
 
 impl Default for Joint {
     fn default() -> Self {
-        Self {
-            seats: Semaphore::new(SEATS),
-            waiting: Mutex::default(),
-            tickets: AtomicU64::default(),
-            density: Mutex::new(FIRST_DENSITY),
-        }
+        Self { seats: Semaphore::new(SEATS), waiting: Mutex::default(), tickets: AtomicU64::default(), density: Mutex::new(FIRST_DENSITY) }
     }
 }
 
@@ -297,7 +292,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_what_differs_in_one_label_and_in_nothing_else_is_joined() {
         let (joint, server) = (Joint::default(), Server::default());
-        let questions = [of("s0"), of("s1"), of("s2"), question("q{service=\"s3\"}", 0), question("r{service=\"s4\"}", 60), question("r", 0), of("a.b")];
+        let questions = [
+            of("s0"),
+            of("s1"),
+            of("s2"),
+            question("q{service=\"s3\"}", 0),
+            question("r{service=\"s4\"}", 60),
+            question("r", 0),
+            of("a.b"),
+        ];
         let answers = join_all(questions.iter().map(|question| server.ask(&joint, question.clone()))).await;
         assert_eq!(answers[2], Ok(vec!["s2".to_owned()]));
         assert_eq!(answers[6], Ok(vec!["a.b".to_owned()]));

@@ -15,11 +15,11 @@ use tokio::sync::Semaphore;
 
 use super::super::http::{AccessError, Answer, Clients, Connections, Deadline, Fault, plain, shown};
 use super::super::rest::Rest;
+use super::super::selector::Selector;
 use super::super::series::{BODY_LIMIT, Labels, time};
 use super::Server;
-use super::joint::{Joint, Question};
-use super::super::selector::Selector;
 use super::found::{Found, Starts, interval, job_and_instance, newest};
+use super::joint::{Joint, Question};
 
 /// History takes more series than one look: those of replicas that are gone.
 const HISTORY_SERIES_LIMIT: usize = 10_000;
