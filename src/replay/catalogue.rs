@@ -263,15 +263,9 @@ impl Catalogue {
     /// How many series answer a question, and how many of those are of failed requests.
     #[must_use]
     pub fn found(&self, question: usize) -> (usize, usize) {
-<<<<<<< HEAD
-        let count =
-            |kind| self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question && slot.kind == kind).count();
-        (count(Kind::Total), count(Kind::Failed))
-=======
         let slots = || self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question);
         let failed = slots().filter(|slot| slot.kind == Kind::Failed).count();
         (slots().count().saturating_sub(failed), failed)
->>>>>>> replay
     }
 
     /// The target that a series was scraped from, for a question: its job and instance, or, where that is not told, everything that it
@@ -345,12 +339,6 @@ impl Catalogue {
     }
 
     fn says(&self, name: &str) -> Option<Says> {
-<<<<<<< HEAD
-        let counter = |family: &str| {
-            self.questions.iter().any(|question| question.may_match(family) || question.may_match(&format!("{family}_total")))
-        };
-=======
->>>>>>> replay
         match name.strip_suffix(CREATED) {
             _ if name == PROCESS => Some(Says::ProcessBegan),
             Some(family) if self.questions.iter().any(|question| question.may_begin(family)) => Some(Says::Created),

@@ -7,9 +7,9 @@ use rollbackd_core::observation::{Histogram, Missing, Reading, Scrape, Series};
 
 use super::catalogue::{Catalogue, Kind, Labels, Slot};
 use super::openmetrics::Taker as _;
+use crate::signal::Signal;
 use crate::signal::exposition;
 use crate::signal::histogram::{Family, Part};
-use crate::signal::Signal;
 
 /// What is asked for at once; less where an answer is too large.
 const PIECE: SignedDuration = SignedDuration::from_hours(1);

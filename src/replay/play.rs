@@ -586,14 +586,9 @@ impl Heard {
             self.newest_total = Some((at, slot));
         }
         if course {
-<<<<<<< HEAD
             let difference =
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
-            self.steps.add(*kind, at, self.every, difference);
-=======
-            let difference = before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
             self.steps.add(kind, at, self.every, difference);
->>>>>>> replay
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);

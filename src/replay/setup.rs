@@ -10,12 +10,8 @@ use rollbackd_core::words;
 
 use super::catalogue::{Catalogue, Question};
 use crate::config::{Config, SignalSettings};
-<<<<<<< HEAD
-use crate::signal::metrics::{self, Wanted};
-=======
 use crate::signal::histogram::Family;
 use crate::signal::metrics::Wanted;
->>>>>>> replay
 
 /// A configuration as it is replayed.
 #[derive(Clone, Debug)]
@@ -143,18 +139,11 @@ fn is_longer(cadence: SignedDuration, every: SignedDuration) -> bool {
 /// What a signal asks for, or why it can't be had.
 fn wanted(settings: &SignalSettings) -> Result<Wanted, &'static str> {
     match settings {
-<<<<<<< HEAD
-        SignalSettings::Prometheus(settings) => Ok((&settings.total, &settings.failed)),
-        SignalSettings::Metrics(metrics::Settings { wanted: Wanted::Counters { total, failed, .. }, .. }) => Ok((total, failed)),
-        SignalSettings::Metrics(_) | SignalSettings::Histograms(_) => Err("histograms are not replayed"),
-        SignalSettings::Query(_) => Err("a question can't be put to recorded samples"),
-=======
         SignalSettings::Prometheus(settings) => {
             Ok(Wanted::Counters { total: settings.total.clone(), failed: settings.failed.clone(), by: settings.by.clone() })
         }
         SignalSettings::Histograms(settings) => Ok(Wanted::Histogram(settings.histogram.clone())),
         SignalSettings::Metrics(settings) => Ok(settings.wanted.clone()),
->>>>>>> replay
         SignalSettings::Probe(_) => Err("what a probe would have seen is not in recorded samples"),
         SignalSettings::Query(_) => Err("only a Prometheus server can answer its query"),
     }
