@@ -259,6 +259,8 @@ fn notifier(settings: &NotifierSettings) -> anyhow::Result<Arc<dyn Notifier>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::history::{self, Wanted};
 
     /// What is said when a daemon is started in a directory, with its ledger and its socket there.
     async fn refusal(directory: &Path, state: &str) -> String {
@@ -305,5 +307,66 @@ mod tests {
         let listening = socket(&settings).await.unwrap();
         assert!(settings.socket.exists());
         drop(listening);
+    }
+
+    /// What a server says that it was asked and answered: queries, and bytes of their answers.
+    async fn asked(server: &str) -> (f64, f64) {
+        let text = reqwest::get(format!("{server}/metrics")).await.unwrap().text().await.unwrap();
+        let number = |name: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.starts_with(name) && line.contains("\"/api/v1/query\""));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        (number("prometheus_http_response_size_bytes_count"), number("prometheus_http_response_size_bytes_sum"))
+    }
+
+    /// Wants a Prometheus with series `http_requests_total{service="svc-0",code="200",…}` of the last day in `ROLLBACKD_TEST_PROMETHEUS`, and in
+    /// `ROLLBACKD_TEST_SERVICES` how many such services there are.
+    #[tokio::test]
+    #[ignore = "measures, wants a server with a day of samples"]
+    async fn how_long_a_day_of_history_takes() {
+        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let (server, services) = (variable("ROLLBACKD_TEST_PROMETHEUS"), variable("ROLLBACKD_TEST_SERVICES").parse::<usize>().unwrap());
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rollbackd.toml");
+        let mut text = format!("[daemon]\nstate_directory = {:?}\n[prometheus.main]\nurl = {server:?}\n", directory.path());
+        for service in 0..services {
+            text.push_str(&format!(
+                "[services.svc-{service}]\nplatform.command = {{ current = [\"/bin/true\"], deploy = [\"/bin/true\"] }}\n\
+                 [services.svc-{service}.errors]\nprometheus = \"main\"\n\
+                 total = 'http_requests_total{{service=\"svc-{service}\"}}'\n\
+                 failed = 'http_requests_total{{service=\"svc-{service}\",code=~\"5..\"}}'\n"
+            ));
+        }
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(&file, &Environment::default()).unwrap_or_else(|wrong| panic!("{}", config::render(&wrong, false)));
+        for round in ["first", "second"] {
+            let adapters = setup(&config).await.unwrap().adapters;
+            let (before, began) = (asked(&server).await, std::time::Instant::now());
+            let now = Timestamp::now();
+            let gather = adapters.signals.iter().map(|((service, _), signal)| {
+                let (from, every) = (now - jiff::SignedDuration::from_hours(24), jiff::SignedDuration::from_secs(15));
+                let (wanted, store) = (Wanted { name: service.to_string(), from, to: now, every }, adapters.store.clone());
+                async move { history::gather(signal.as_ref(), &store, &wanted, Clock::begin(now, None)).await.load(&store).await }
+            });
+            let pasts = futures::future::join_all(gather).await;
+            let took = began.elapsed();
+            let (queries, bytes) = asked(&server).await;
+            let began = std::time::Instant::now();
+            for ((name, _), past) in adapters.signals.keys().zip(&pasts) {
+                let policy = &config.services[name].policy;
+                let errors = rollbackd_core::service::SignalName("errors".to_owned());
+                let baseline = rollbackd_core::evidence::Evidence::baseline_of_past(policy, &errors, past, now, &[]);
+                println!("{name}: {}", rollbackd_core::words::baseline(&baseline));
+            }
+            let judged = began.elapsed();
+            let kept = std::fs::metadata(directory.path().join("history.db")).map_or(0, |file| file.len());
+            println!(
+                "{round}: {} queries, {:.0} KiB, {took:?}, baselines {judged:?}, file {} KiB",
+                queries - before.0,
+                (bytes - before.1) / 1024.0,
+                kept / 1024
+            );
+        }
     }
 }

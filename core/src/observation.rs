@@ -169,8 +169,8 @@ pub struct HistogramSample {
 /// One series of a histogram: the newest samples, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Its labels without `le` in canonical form, and a print of its bounds: equal for equal series, and another one once the bounds change,
-    /// since nothing can be counted from the old ones to the new.
+    /// Its labels without `le` in canonical form; equal for equal series. Where its bounds change, the same series goes on with others, and
+    /// nothing can be counted from the old ones to the new.
     pub id: String,
     /// The target (instance) it was scraped from.
     pub target: String,

@@ -201,7 +201,7 @@ impl Case<'_> {
                 }
                 _ => return None,
             },
-            Inconclusive::NotLooked => return None,
+            Inconclusive::NotLooked | Inconclusive::BeganBefore { .. } => return None,
         })
     }
 

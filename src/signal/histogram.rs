@@ -165,15 +165,8 @@ impl Family {
         for sample in &mut samples {
             sample.sum *= unit;
         }
-        let id = format!("{}#{:08x}", canonical(&self.name, labels), fingerprint(&bounds));
-        Histogram { id, target, process_started, bounds, samples }
+        Histogram { id: canonical(&self.name, labels), target, process_started, bounds, samples }
     }
-}
-
-/// Two sets of bounds in four bytes: FNV-1a.
-fn fingerprint(bounds: &[f64]) -> u32 {
-    let bytes = bounds.iter().flat_map(|bound| bound.to_bits().to_be_bytes());
-    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// Histograms that are being put together.

@@ -126,15 +126,6 @@ fn a_scrape_that_lacks_a_bucket_and_counts_on_is_no_change_of_bounds() {
 }
 
 #[test]
-fn series_with_other_bounds_have_other_names() {
-    let id = |buckets: &[(&str, f64)]| whole(scrape(buckets, 9.0)).id;
-    let one = id(&[("0.1", 2.0), ("1", 8.0)]);
-    assert_eq!(one, id(&[("0.10", 3.0), ("1.0", 9.0), ("+Inf", 9.0)]));
-    assert_ne!(one, id(&[("0.1", 2.0), ("2", 8.0)]));
-    assert!(one.starts_with("http_request_duration_seconds{}#"), "{one}");
-}
-
-#[test]
 fn a_bound_that_is_written_anew_in_the_middle_stays_the_same() {
     let mut parts = scrape(&[("1", 1.0)], 3.0);
     parts.add(Part::Bucket, Some("1.0"), samples(&[(15, 2.0)]));

@@ -107,7 +107,8 @@ impl Histograms {
         }
     }
 
-    /// Raw samples of the past, in the server's own time. Where the bounds of a histogram changed, it is several.
+    /// Raw samples of the past, in the server's own time. A histogram whose bounds changed is there once
+    /// for each time with the same ones.
     ///
     /// # Errors
     /// With the reason why there are none.
@@ -158,15 +159,8 @@ impl Histograms {
             }
             left_out = left_out.or_else(|| flaw.map(|flaw| self.family.explained(&labels, &flaw)));
             let started = starts.get(&job_and_instance(&labels)).and_then(|at| at.checked_add(shift).ok());
-            let put = |(index, run): (usize, Run)| {
-                let mut histogram = self.family.histogram(&labels, target(&labels, &shared), started, run);
-                // Runs with the same bounds are different series: what was between them had others.
-                if index > 0 {
-                    histogram.id = format!("{}.{index}", histogram.id);
-                }
-                histogram
-            };
-            histograms.extend(runs.into_iter().enumerate().map(put));
+            let put = |run: Run| self.family.histogram(&labels, target(&labels, &shared), started, run);
+            histograms.extend(runs.into_iter().map(put));
         }
         match left_out {
             Some(why) if histograms.is_empty() => Err(Missing::Malformed(format!("{}: {why}", self.source.address))),
