@@ -277,6 +277,7 @@ impl Replay {
             happenings: self.request.happenings(),
             begins_well: !follows,
             courses: self.request.courses,
+            all_known: !follows && self.request.version_label.is_none(),
         };
         let played = play::play(&script, &mut self.catalogue).map_err(ReplayError::Kept)?;
         let mut deployments = report::judgements(&script.policies, played, self.samples.to);

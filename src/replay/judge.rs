@@ -99,7 +99,8 @@ impl Judge {
             (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, left: None, policy })
         };
         let services = policies.into_iter().map(judged).collect();
-        let mut judge = Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new(), last_words: BTreeMap::new() };
+        let mut judge =
+            Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new(), last_words: BTreeMap::new() };
         judge.write(vec![Entry::LedgerBegun { ledger: "replay".to_owned() }], Timestamp::MIN);
         judge
     }
@@ -321,7 +322,11 @@ fn is_superseded(service: &ServiceState, evidence: &Evidence) -> bool {
 fn ends_window(entry: &Entry) -> bool {
     matches!(
         entry,
-        Entry::WindowPassed { .. } | Entry::WindowExtended { .. } | Entry::WindowFailed { .. } | Entry::Superseded { .. } | Entry::RollbackPlanned { .. }
+        Entry::WindowPassed { .. }
+            | Entry::WindowExtended { .. }
+            | Entry::WindowFailed { .. }
+            | Entry::Superseded { .. }
+            | Entry::RollbackPlanned { .. }
     )
 }
 
