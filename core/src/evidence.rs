@@ -29,6 +29,7 @@ use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Startup, Window};
 use crate::baseline::Baseline;
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
+use crate::histogram::Durations;
 use crate::observation::{Answered, Histogram, Missing, Reading, Scrape, Workload};
 use crate::plan::PlanId;
 use crate::service::{Role, Service, SignalKind, SignalName, SignalPolicy};
@@ -179,10 +180,17 @@ impl Evidence {
         at: Timestamp,
     ) {
         let Some(Memory { sight, history: History::Latency(latencies), .. }) = self.memories.get_mut(signal) else { return };
-        let (_durations, missing) = latencies.take(service, policy, histograms, at);
+        let (durations, missing) = latencies.take(service, policy, histograms, at);
         match missing {
             Some(missing) => sight.lose(missing, at),
             None => sight.see(at),
+        }
+        let own: Vec<Durations> = durations.iter().filter(|one| self.is_own(service, &one.as_increment())).cloned().collect();
+        if let Some(SignalWindow::Latency(window)) = self.signal_window(signal) {
+            window.take(&own);
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.take_durations(signal, &durations);
         }
     }
 
@@ -313,6 +321,20 @@ impl Evidence {
         memory::baseline_of_history(service, &policy, history, start, excluded)
     }
 
+    /// A baseline from raw samples of histograms that the source kept of the time before `start`. A signal that the service doesn't have
+    /// knows nothing.
+    #[must_use]
+    pub fn baseline_of_histograms(
+        service: &Service,
+        signal: &SignalName,
+        history: &[Histogram],
+        start: Timestamp,
+        excluded: &[Excluded],
+    ) -> Option<Baseline> {
+        let policy = service.signals.get(signal).filter(|policy| policy.kind == SignalKind::Latency)?;
+        Some(memory::baseline_of_histograms(service, policy, history, start, excluded))
+    }
+
     /// The deployment whose window is being weighed.
     #[must_use]
     pub fn watched(&self) -> Option<DeploymentId> {
@@ -346,10 +368,12 @@ impl Evidence {
     /// Gives the watched deployment the baselines it lacked; those it has stay.
     pub fn set_baselines(&mut self, service: &Service, baselines: &BTreeMap<SignalName, Baseline>) {
         for (signal, baseline) in baselines {
-            if let Some(memory) = self.memories.get_mut(signal)
-                && let Baseline::Errors(errors) = baseline
-            {
-                memory.cluster = Some(errors.cluster);
+            if let Some(memory) = self.memories.get_mut(signal) {
+                match (&mut memory.history, baseline) {
+                    (_, Baseline::Errors(errors)) => memory.cluster = Some(errors.cluster),
+                    (History::Latency(latencies), Baseline::Latency(baseline)) => latencies.learn(baseline),
+                    (_, Baseline::Probe(_) | Baseline::Latency(_) | Baseline::Query(_)) => {}
+                }
             }
             if let Some(window) = self.signal_window(signal) {
                 window.set_baseline(service, baseline);
@@ -453,7 +477,13 @@ impl Evidence {
                     Ok(log_evidence) => proofs.push(log_evidence),
                     Err(lack) => lacks.push(lack),
                 },
-                SignalWindow::Latency(_) | SignalWindow::Query(_) => {}
+                SignalWindow::Query(_) => {}
+                SignalWindow::Latency(_) if probes_suffice => {}
+                SignalWindow::Latency(latency) => match latency.wellness(name) {
+                    None => {}
+                    Some(Ok(log_evidence)) => proofs.push(log_evidence),
+                    Some(Err(lack)) => lacks.push(self.missing_of(service, name, now).unwrap_or(lack)),
+                },
                 SignalWindow::Probe(probe) => match self.proof_of_probe(service, name, probe, now) {
                     Ok(log_evidence) => rounds.push(log_evidence),
                     Err(lack) => lacks.push(lack),
@@ -516,7 +546,15 @@ impl Evidence {
     pub fn verify(&mut self, service: &Service, plan: PlanId, trigger: Option<&Verdict>, rolled_out: Timestamp) {
         let cluster =
             |name: &SignalName| self.memories.get(name).and_then(|memory| memory.cluster).unwrap_or(ErrorsWindow::UNKNOWN_CLUSTER);
-        self.proof = Some(Proof::new(service, plan, trigger, rolled_out, cluster));
+        let mut proof = Proof::new(service, plan, trigger, rolled_out, cluster);
+        if let Some(trigger) = trigger
+            && let Some(numbers) = trigger.decisive().and_then(|finding| finding.numbers.as_ref())
+            && let Some(policy) = service.signals.get(&trigger.signal)
+            && let Some(Memory { history: History::Latency(latencies), .. }) = self.memories.get(&trigger.signal)
+        {
+            proof.ask_latency(&trigger.signal, latencies.proof(policy, numbers, rolled_out));
+        }
+        self.proof = Some(proof);
     }
 
     /// The plan whose proof is being looked for.

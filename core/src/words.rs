@@ -12,7 +12,7 @@ use crate::observation::Trouble;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
 use crate::service::SignalName;
 use crate::severity::Response;
-use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Numbers, Verdict};
+use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 use crate::version::ChangeKind;
 
 /// `62 %`, `0.61 %`: two digits that mean something.
@@ -27,6 +27,28 @@ pub fn percent(ratio: f64) -> String {
         2
     };
     format!("{percent:.digits$} %")
+}
+
+/// `412 ms`, `1.3 s`, `0.85 ms`: a mean duration that is given in seconds, two digits that mean something.
+#[must_use]
+pub fn seconds(seconds: f64) -> String {
+    let (value, unit) = if seconds < 1.0 { (seconds * 1_000.0, "ms") } else { (seconds, "s") };
+    let digits = if value >= 10.0 || value == 0.0 {
+        0
+    } else if value >= 1.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// A level of a check, in what it is measured in.
+fn measured(level: f64, measure: Measure) -> String {
+    match measure {
+        Measure::Share => percent(level),
+        Measure::Seconds => seconds(level),
+    }
 }
 
 /// `2m 5s`: to the second, or to the millisecond below ten seconds.
@@ -80,6 +102,10 @@ pub fn finding(finding: &Finding) -> String {
             let waits_for = numbers.waits_for.map(|gate| format!("; {}", waits_for(gate, numbers)));
             format!("{}{}", level(numbers), waits_for.unwrap_or_default())
         }
+        (FindingState::Passing, Some(Numbers { measure: Measure::Seconds, now, tolerance, .. })) => match now {
+            Some(now) => format!("mean {}, tolerated up to {}", seconds(*now), seconds(*tolerance)),
+            None => "no requests".to_owned(),
+        },
         (FindingState::Passing, Some(Numbers { now: Some(now), tolerance, .. })) => {
             format!("{} failing, tolerated up to {}", percent(*now), percent(*tolerance))
         }
@@ -113,12 +139,17 @@ fn is_above(numbers: &Numbers) -> bool {
 /// The level now against the level before.
 #[must_use]
 pub fn level(numbers: &Numbers) -> String {
-    let now = numbers.now.map_or_else(|| "unknown".to_owned(), percent);
+    let level = |level| measured(level, numbers.measure);
+    let now = numbers.now.map_or_else(|| "unknown".to_owned(), level);
     let since = numbers.onset.map_or_else(String::new, |onset| format!(" since {}", onset.strftime("%H:%M:%S UTC")));
+    let (now, before) = match numbers.measure {
+        Measure::Share => (format!("{now} failing"), "at most "),
+        Measure::Seconds => (format!("mean {now}"), ""),
+    };
     format!(
-        "{now} failing{since}, before at most {}, tolerated up to {}; odds if nothing had changed: {}",
-        percent(numbers.before),
-        percent(numbers.tolerance),
+        "{now}{since}, before {before}{}, tolerated up to {}; odds if nothing had changed: {}",
+        level(numbers.before),
+        level(numbers.tolerance),
         odds(numbers.log_evidence)
     )
 }
@@ -129,7 +160,7 @@ pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
     match gate {
         Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
         Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
-        Gate::Severity => format!("not bad enough since it began: {} would be", percent(numbers.severity)),
+        Gate::Severity => format!("not bad enough since it began: {} would be", measured(numbers.severity, numbers.measure)),
         Gate::Attribution => "began before the deployment, or others suffer from it as much".to_owned(),
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
     }
@@ -183,7 +214,8 @@ pub fn lack(lack: &Lack) -> String {
     match lack {
         Lack::Missing(signal, missing) => format!("{signal}: {missing}"),
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence < 0.0 => {
-            format!("{signal}: too many of {} fail", counted(signal, *count))
+            let fail = if signal.0 == "latency" { "are slow" } else { "fail" };
+            format!("{signal}: too many of {} {fail}", counted(signal, *count))
         }
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence <= 0.0 => {
             format!("{signal}: {} are too few to tell", counted(signal, *count))
@@ -401,7 +433,13 @@ pub fn baseline(baseline: &Baseline) -> String {
             duration(errors.span.every.saturating_mul(i32::try_from(errors.intervals).unwrap_or(i32::MAX))),
             percent(errors.upper)
         ),
-        Baseline::Latency(latency) => format!("{:.0} requests timed", latency.requests.abs()),
+        Baseline::Latency(latency) if latency.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Latency(latency) => format!(
+            "mean {} over {:.0} requests; slow for at most {} in one piece",
+            seconds(latency.mean),
+            latency.requests.abs(),
+            duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.longest).unwrap_or(i32::MAX)))
+        ),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),
         Baseline::Probe(probe) => format!(
             "all targets failed in {} of {} round{} in {}",
@@ -431,7 +469,7 @@ mod tests {
             log_threshold: 9.2,
             hold: SignedDuration::from_mins(2),
             waits_for,
-            measure: crate::verdict::Measure::Share,
+            measure: Measure::Share,
             route: None,
             expected_delay: None,
             ambient: None,

@@ -1,29 +1,76 @@
 //! Intervals: what was counted at all targets of a signal in about the time from one look to the next.
 
+use std::ops::AddAssign;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::counter::Increment;
+use crate::histogram::Durations;
 use crate::statistics::dispersion::Counts;
+use crate::timing::Timing;
 
 /// What was counted in one interval; for probes one round, with the share of failing targets as the failed part of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Interval {
+pub(crate) struct Interval<Tally = Counts> {
     /// The begin of the oldest increment in it; after a gap long before [`Self::begin`].
     pub(crate) from: Timestamp,
     /// Its end: the newest sample in it.
     pub(crate) at: Timestamp,
     /// The time that it stands for, at most one `every`. A gap without readings is not covered by anything.
     pub(crate) covered: SignedDuration,
-    /// Requests and failed ones.
-    pub(crate) counts: Counts,
+    /// Requests and failed ones, or whatever else was counted.
+    pub(crate) counts: Tally,
 }
 
-impl Interval {
+/// What was counted at one target between two of its scrapes.
+pub(crate) trait Counted {
+    /// What it is summed up in.
+    type Tally;
+
+    /// The begin and the end.
+    fn span(&self) -> (Timestamp, Timestamp);
+
+    /// How much.
+    fn tally(&self) -> Self::Tally;
+}
+
+impl Counted for Increment {
+    type Tally = Counts;
+
+    fn span(&self) -> (Timestamp, Timestamp) {
+        (self.from, self.at)
+    }
+
+    fn tally(&self) -> Counts {
+        Counts { count: self.requests, failed: self.failed }
+    }
+}
+
+impl Counted for Durations {
+    type Tally = Timing;
+
+    fn span(&self) -> (Timestamp, Timestamp) {
+        (self.from, self.at)
+    }
+
+    fn tally(&self) -> Timing {
+        self.timing.clone()
+    }
+}
+
+impl<Tally> Interval<Tally> {
     /// Its begin, as far as it is covered.
     pub(crate) fn begin(&self) -> Timestamp {
         self.at.checked_sub(self.covered).unwrap_or(Timestamp::MIN)
     }
 
+    /// The same interval with something else that was counted in it.
+    pub(crate) fn map<Other>(&self, other: impl FnOnce(&Tally) -> Other) -> Interval<Other> {
+        Interval { from: self.from, at: self.at, covered: self.covered, counts: other(&self.counts) }
+    }
+}
+
+impl Interval {
     /// Whether something failed, and at least the share `above`.
     pub(crate) fn is_bad(&self, above: f64) -> bool {
         self.counts.failed > 0.0 && self.counts.failed >= above * self.counts.count
@@ -33,65 +80,66 @@ impl Interval {
 /// Groups increments into intervals. An interval ends with a look, so that nothing waits; a look that catches up on several intervals at
 /// once is cut into them. What comes late, from a target that lags behind, counts in the next one.
 #[derive(Clone, Debug)]
-pub(crate) struct Grouping {
+pub(crate) struct Grouping<Tally = Counts> {
     every: SignedDuration,
     /// Increments that began earlier are not counted.
     since: Timestamp,
     ended: Option<Timestamp>,
-    open: Option<Open>,
+    open: Option<Open<Tally>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct Open<Tally> {
     from: Timestamp,
     at: Timestamp,
-    counts: Counts,
+    counts: Tally,
 }
 
-impl Grouping {
+impl<Tally: for<'a> AddAssign<&'a Tally>> Grouping<Tally> {
     /// Groups what begins at `since` or later.
     pub(crate) fn new(every: SignedDuration, since: Timestamp) -> Self {
         Self { every, since, ended: None, open: None }
     }
 
     /// Takes in the increments of one look, in order of time, and gives each interval that ended.
-    pub(crate) fn take(&mut self, increments: &[Increment], mut ended: impl FnMut(Interval)) {
-        let Some(newest) = increments.last().map(|increment| increment.at) else { return };
+    pub(crate) fn take(&mut self, increments: &[impl Counted<Tally = Tally>], mut ended: impl FnMut(Interval<Tally>)) {
+        let Some(newest) = increments.last().map(|increment| increment.span().1) else { return };
         let looks_ago = |at: Timestamp| newest.duration_since(at).as_nanos() / self.every.as_nanos().max(1);
         let mut group = None;
-        for increment in increments.iter().filter(|increment| increment.from >= self.since) {
-            if Some(increment.at) <= self.ended {
-                self.open = Some(Self::add(self.open, increment));
+        for increment in increments.iter().filter(|increment| increment.span().0 >= self.since) {
+            let (_, at) = increment.span();
+            if Some(at) <= self.ended {
+                Self::add(&mut self.open, increment);
                 continue;
             }
-            let own = looks_ago(increment.at);
+            let own = looks_ago(at);
             if group.is_some_and(|group| group != own)
                 && let Some(open) = self.open.take()
             {
                 ended(Self::end(&mut self.ended, self.every, open));
             }
             group = Some(own);
-            self.open = Some(Self::add(self.open, increment));
+            Self::add(&mut self.open, increment);
         }
-        if let Some(open) = self.open
-            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(2) >= self.every)
-        {
-            self.open = None;
+        let ends = |open: &mut Open<Tally>| self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(2) >= self.every);
+        if let Some(open) = self.open.take_if(ends) {
             ended(Self::end(&mut self.ended, self.every, open));
         }
     }
 
-    fn add(open: Option<Open>, increment: &Increment) -> Open {
-        let Increment { from, at, requests, failed, .. } = *increment;
-        let Some(open) = open else { return Open { from, at, counts: Counts { count: requests, failed } } };
-        Open {
-            from: open.from.min(from),
-            at: open.at.max(at),
-            counts: Counts { count: open.counts.count + requests, failed: open.counts.failed + failed },
+    fn add(open: &mut Option<Open<Tally>>, increment: &impl Counted<Tally = Tally>) {
+        let (from, at) = increment.span();
+        match open {
+            None => *open = Some(Open { from, at, counts: increment.tally() }),
+            Some(open) => {
+                open.from = open.from.min(from);
+                open.at = open.at.max(at);
+                open.counts += &increment.tally();
+            }
         }
     }
 
-    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open) -> Interval {
+    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open<Tally>) -> Interval<Tally> {
         let since = ended.unwrap_or(open.from);
         *ended = Some(open.at);
         let covered = open.at.duration_since(since).clamp(SignedDuration::ZERO, every);

@@ -6,13 +6,13 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Excluded;
 use super::interval::{Grouping, Interval};
-use super::latency::Latencies;
+use super::latency::{self, Latencies};
 use super::query::Answers;
 use super::rounds::{Round, Rounds};
 use super::sight::Sight;
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
 use crate::counter::{Counter, Increment};
-use crate::observation::{Missing, Scrape};
+use crate::observation::{Histogram, Missing, Scrape};
 use crate::service::{Service, SignalKind, SignalPolicy};
 
 /// The memory of one signal.
@@ -84,7 +84,10 @@ impl Memory {
                 let kept: Vec<Round> = rounds.iter().filter(|round| counts(&span, excluded, round.at, round.at)).collect();
                 Baseline::Probe(ProbeBaseline::of(&kept, span))
             }
-            History::Latency(latencies) => Baseline::Latency(latencies.baseline(excluded, span)),
+            History::Latency(latencies) => {
+                let kept: Vec<_> = latencies.intervals().filter(|one| counts(&span, excluded, one.from, one.at)).cloned().collect();
+                Baseline::Latency(latency::baseline(service, &kept, span))
+            }
             History::Query(answers) => Baseline::Query(answers.baseline(excluded, span)),
         }
     }
@@ -144,6 +147,19 @@ pub(crate) fn baseline_of_history(
     let mut intervals = Vec::new();
     Grouping::new(policy.every, Timestamp::MIN).take(&before, |interval| intervals.push(interval));
     Baseline::Errors(ErrorsBaseline::of(&intervals, span))
+}
+
+/// The baseline of raw samples of histograms that the source kept.
+pub(crate) fn baseline_of_histograms(
+    service: &Service,
+    policy: &SignalPolicy,
+    history: &[Histogram],
+    start: Timestamp,
+    excluded: &[Excluded],
+) -> Baseline {
+    let span = span(service, policy, start);
+    let intervals = latency::intervals_of_history(policy.every, history, start, |from, at| counts(&span, excluded, from, at));
+    Baseline::Latency(latency::baseline(service, &intervals, span))
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {

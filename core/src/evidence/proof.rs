@@ -6,8 +6,10 @@ use jiff::Timestamp;
 
 use super::Lack;
 use super::interval::Grouping;
+use super::latency::proof::LatencyProof;
 use super::rounds::Round;
 use crate::counter::Increment;
+use crate::histogram::Durations;
 use crate::observation::Answered;
 use crate::plan::PlanId;
 use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
@@ -52,8 +54,8 @@ pub(crate) enum SignalProof {
         /// Whether the newest failed.
         failed: bool,
     },
-    /// Histograms of durations.
-    Latency,
+    /// Histograms of durations, if they had fired.
+    Latency(Option<Box<LatencyProof>>),
     /// A question of the operator's own.
     Query {
         /// Whether it had an answer at the newest look.
@@ -78,7 +80,7 @@ impl Proof {
                     cluster: cluster(name),
                 },
                 SignalKind::Probe => SignalProof::Probe { passed: 0, failed: false },
-                SignalKind::Latency => SignalProof::Latency,
+                SignalKind::Latency => SignalProof::Latency(None),
                 SignalKind::Query { .. } => SignalProof::Query { answered: false },
             };
             (name.clone(), proof)
@@ -95,6 +97,20 @@ impl Proof {
                 total.count += interval.counts.count;
                 total.failed += interval.counts.failed;
             });
+        }
+    }
+
+    /// Durations had fired: they have to be short again.
+    pub(crate) fn ask_latency(&mut self, signal: &SignalName, proof: LatencyProof) {
+        if let Some(SignalProof::Latency(asked)) = self.signals.get_mut(signal) {
+            *asked = Some(Box::new(proof));
+        }
+    }
+
+    /// Takes in how long requests took at a signal.
+    pub(crate) fn take_durations(&mut self, signal: &SignalName, durations: &[Durations]) {
+        if let Some(SignalProof::Latency(Some(proof))) = self.signals.get_mut(signal) {
+            proof.take(durations);
         }
     }
 
@@ -125,7 +141,12 @@ impl Proof {
                 let lack = Lack::Evidence { signal: signal.clone(), count: total.count, log_evidence, log_threshold };
                 (log_evidence < log_threshold).then_some(lack)
             }
-            SignalProof::Latency => None,
+            SignalProof::Latency(proof) => {
+                let (count, log_evidence) = proof.as_ref()?.evidence();
+                let log_threshold = RECOVERED.ln();
+                let lack = Lack::Evidence { signal: signal.clone(), count, log_evidence, log_threshold };
+                (log_evidence < log_threshold).then_some(lack)
+            }
             SignalProof::Query { answered } => answered.then(|| Lack::Suspect(signal.clone())),
             SignalProof::Probe { failed: true, .. } => Some(Lack::Suspect(signal.clone())),
             SignalProof::Probe { passed, .. } => (*passed < ROUNDS).then(|| lack_of_rounds(signal, f64::from(*passed))),

@@ -71,7 +71,7 @@ impl Window {
         let window = |name: &SignalName, policy: &SignalPolicy| match policy.kind {
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
-            SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, start))),
+            SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
             SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start)),
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
@@ -85,6 +85,7 @@ impl SignalWindow {
         match (self, baseline) {
             (Self::Errors(window), Baseline::Errors(baseline)) => window.set_baseline(service, baseline),
             (Self::Probe(window), Baseline::Probe(baseline)) => window.set_baseline(service, baseline),
+            (Self::Latency(window), Baseline::Latency(baseline)) => window.set_baseline(baseline),
             (Self::Query(window), Baseline::Query(baseline)) => window.set_baseline(baseline),
             (Self::Errors(_) | Self::Probe(_) | Self::Latency(_) | Self::Query(_), _) => {}
         }
@@ -105,7 +106,7 @@ impl SignalWindow {
         let (begun, until) = match self {
             Self::Errors(window) => (!window.ratios.is_empty(), window.since),
             Self::Probe(window) => (window.begun, window.latest_begin),
-            Self::Latency(window) => (false, window.since()),
+            Self::Latency(window) => (window.has_begun(), window.since()),
             Self::Query(_) => return None,
         };
         (!begun).then(|| if now < until { Inconclusive::WarmingUp { until } } else { Inconclusive::NotLooked })
@@ -121,7 +122,7 @@ impl SignalWindow {
                 said.extend(window.ratios.says(log_threshold)?);
                 Some(said)
             }
-            Self::Latency(_) => None,
+            Self::Latency(window) => Some(vec![window.says(log_threshold)?]),
             Self::Query(window) => Some(vec![Said { impact: window.impact(), state: window.state(), numbers: None }]),
         }
     }
@@ -139,7 +140,8 @@ impl SignalWindow {
         let (ratios, outage) = match self {
             Self::Errors(window) => (&window.ratios, None),
             Self::Probe(window) => (&window.ratios, window.outage.as_ref()),
-            Self::Latency(_) | Self::Query(_) => return false,
+            Self::Latency(window) => return window.suspect_at().is_some_and(|at| at > since),
+            Self::Query(_) => return false,
         };
         let lenses = ratios.lenses.iter().flatten().map(RatioLens::suspect_at);
         lenses.chain(outage.map(OutageLens::suspect_at)).flatten().any(|at| at > since)
