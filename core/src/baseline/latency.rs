@@ -1,10 +1,10 @@
 //! How long requests took before a deployment (DECISION 2.4): the mean, the bound from which on one is slow, how often the service was
 //! slow by itself, and for how long in one piece. Durations are in seconds.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, INCIDENT, Span, count, covered, local_stretches, runs, trial, worst};
+use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Span, between, count, covered, local_stretches, runs, trial, worst};
 use crate::evidence::interval::Interval;
 use crate::statistics::dispersion::{Counts, PRIOR, SCALES, dispersion};
 use crate::statistics::kl_upper::kl_upper;
@@ -14,6 +14,9 @@ use crate::timing::Timing;
 /// request, and 35 % make the mean of an interval bad.
 const TOLERATED: f64 = 0.5;
 const BAD: f64 = 0.7;
+
+/// The shortest stretch whose mean is a level, and not a slow spell: the longest hold.
+const BLOCK: SignedDuration = SignedDuration::from_mins(10);
 
 /// The longest block of intervals in which slow requests are looked for together.
 const LONGEST_BLOCK: SignedDuration = SignedDuration::from_mins(8);
@@ -34,8 +37,9 @@ pub struct LatencyBaseline {
     pub requests: f64,
     /// Intervals with requests, without the worst quarter of an hour where a day is known.
     pub intervals: u32,
-    /// The mean of a request, in seconds; the largest of the means of the whole history, of the hour before the deployment, and of the half
-    /// hour that began one and seven days before it. 0 when nothing is known.
+    /// The mean of a request, in seconds, of the whole history; or that of the hour or the ten minutes before the deployment, or of the
+    /// slowest ten minutes of the half hours that began one and seven days before it, where they are slower than by chance. 0 when nothing
+    /// is known.
     pub mean: f64,
     /// The share by which the mean may grow until that is an impact: 0.5 for "more than half slower".
     pub above: f64,
@@ -85,8 +89,7 @@ impl LatencyBaseline {
         let calm: Vec<&Interval<Timing>> =
             intervals.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, interval)| interval).collect();
         let usual = sum(calm.iter().copied());
-        let means = local_stretches(intervals, &span).filter_map(|stretch| sum(stretch).mean());
-        let mean = means.chain(usual.mean()).fold(0.0, f64::max);
+        let mean = f64::max(usual.mean().unwrap_or(0.0), local_mean(intervals, &span) / chance(&calm));
         let bad = mean * (1.0 + BAD * above);
         Self {
             requests: sum(intervals).requests,
@@ -187,6 +190,47 @@ fn blocks(every: SignedDuration) -> &'static [usize] {
     let fits = |block: usize| every.saturating_mul(i32::try_from(block).unwrap_or(i32::MAX)) <= LONGEST_BLOCK;
     let blocks = SCALES.iter().take_while(|&&block| fits(block)).count();
     &SCALES[..blocks.max(1)]
+}
+
+/// The largest mean of what the time of the window may be like: the hour and the ten minutes before the deployment, and the slowest ten
+/// minutes of the half hours that began one and seven days before it. What comes again each day may be shorter than half an hour.
+fn local_mean(intervals: &[Interval<Timing>], span: &Span) -> f64 {
+    let just_now = between(intervals, span.to.checked_sub(BLOCK).unwrap_or(Timestamp::MIN), span.to);
+    let means = local_stretches(intervals, span).chain([just_now]).flat_map(|stretch| {
+        let slowest = if is_before(stretch, span) { slowest_block(stretch) } else { None };
+        slowest.or_else(|| sum(stretch).mean())
+    });
+    means.fold(0.0, f64::max)
+}
+
+/// Whether a stretch ended long before the deployment.
+fn is_before(stretch: &[Interval<Timing>], span: &Span) -> bool {
+    stretch.last().is_some_and(|last| span.to.duration_since(last.at) > HOUR)
+}
+
+/// The largest mean of the blocks that begin with any interval of the stretch.
+fn slowest_block(stretch: &[Interval<Timing>]) -> Option<f64> {
+    let from = |first: usize| {
+        let end = stretch[first].begin().checked_add(BLOCK).unwrap_or(Timestamp::MAX);
+        let block = &stretch[first..stretch.partition_point(|interval| interval.at <= end).max(first)];
+        (covered(block).saturating_mul(2) >= BLOCK).then(|| sum(block).mean()).flatten()
+    };
+    (0..stretch.len()).filter_map(from).reduce(f64::max)
+}
+
+/// By what factor the mean of ten minutes is at most larger than that of the ten before, nine times in ten: as much is chance. Whole hours
+/// may differ by more, and for a reason.
+fn chance(intervals: &[&Interval<Timing>]) -> f64 {
+    let blocks = intervals.chunk_by(|a, b| block_of(a.at) == block_of(b.at));
+    let means: Vec<f64> = blocks.filter_map(|block| sum(block.iter().copied()).mean()).filter(|mean| *mean > 0.0).collect();
+    let mut factors: Vec<f64> = means.windows(2).map(|pair| pair[1] / pair[0]).collect();
+    factors.sort_by(f64::total_cmp);
+    factors.get(factors.len().saturating_mul(9) / 10).copied().unwrap_or(1.0).max(1.0)
+}
+
+/// The number of the block that a moment falls into.
+fn block_of(at: Timestamp) -> i64 {
+    at.as_second().div_euclid(BLOCK.as_secs())
 }
 
 /// The seconds of requests in the place of failures.

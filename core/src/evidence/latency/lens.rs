@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pace;
-use crate::baseline::LatencyBaseline;
+use crate::baseline::{LatencyBaseline, hold_factor};
 use crate::evidence::interval::Interval;
 use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LONGEST_HOLD, Restarts, SUSPECT};
 use crate::evidence::trailing::{Onset, Trailing};
@@ -15,18 +15,17 @@ use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers
 /// How long it must persist, before anything is learned.
 const HOLD: SignedDuration = SignedDuration::from_mins(3);
 
-/// How much longer than the longest slow stretch that is known the next one may be.
-const HOLD_FACTOR: f64 = 1.5;
-
 /// A history with less time with traffic than twice the longest hold has no room for what the hold is learned from.
 const LEAST_KNOWN: SignedDuration = SignedDuration::from_mins(20);
 
 /// From this share on, slow requests are nothing unusual and say nothing.
 const SLOW_USUAL: f64 = 0.9;
 
-/// A stretch of the hold contradicts if it is this long, and had so many requests that their mean means something.
+/// A stretch of the hold contradicts if it is this long.
 const STRETCH: SignedDuration = SignedDuration::from_mins(1);
-const STRETCH_REQUESTS: f64 = 20.0;
+
+/// The mean of so many requests means something: where single ones vary as much as they are long, it is known to a quarter.
+const MEANINGFUL: f64 = 20.0;
 
 /// Durations against a baseline. All levels are in seconds.
 #[derive(Clone, Debug)]
@@ -72,8 +71,8 @@ impl LatencyLens {
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
-        let longest = HOLD_FACTOR * every.as_secs_f64() * f64::from(baseline.bad.longest);
-        let learned = SignedDuration::try_from_secs_f64(longest).unwrap_or(LONGEST_HOLD).min(LONGEST_HOLD);
+        let longest = baseline.bad.longest.saturating_mul(hold_factor(baseline.bad.runs));
+        let learned = every.saturating_mul(i32::try_from(longest.saturating_add(1)).unwrap_or(i32::MAX)).min(LONGEST_HOLD);
         Self {
             restarts,
             mean: baseline.mean,
@@ -180,17 +179,25 @@ impl LatencyLens {
         }
     }
 
-    /// Whether the mean of any minute of the hold is tolerated. Where there are few requests, minutes are taken together.
+    /// Whether the mean of any minute of the hold is tolerated, or that of the newest one is not bad. What is slower than an impact in one
+    /// interval of a minute does not make up for the others, or a short spell would be taken for something that lasts. Where there are few
+    /// requests, intervals and minutes are taken together until their mean means something.
     fn is_contradicted(&self, trailing: &Trailing<Pace>) -> bool {
-        let (mut covered, mut stretch) = (SignedDuration::ZERO, Pace::default());
+        let (mut covered, mut piece, mut stretch, mut least) = (SignedDuration::ZERO, Pace::default(), Pace::default(), self.bad_from);
         trailing.newest(self.hold, self.restarts.every()).any(|(time, pace)| {
             covered = covered.saturating_add(time);
-            stretch += &pace;
-            if covered < STRETCH || stretch.requests < STRETCH_REQUESTS {
+            piece += &pace;
+            if piece.requests < MEANINGFUL {
+                return false;
+            }
+            piece.seconds = piece.seconds.min(self.severe * piece.requests);
+            stretch += &std::mem::take(&mut piece);
+            if covered < STRETCH {
                 return false;
             }
             covered = SignedDuration::ZERO;
-            !std::mem::take(&mut stretch).is_at_least(self.tolerated)
+            let least = std::mem::replace(&mut least, self.tolerated);
+            !std::mem::take(&mut stretch).is_at_least(least)
         })
     }
 }
