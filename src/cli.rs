@@ -28,6 +28,8 @@ mod hold;
 mod declare;
 mod answer;
 mod mark;
+#[cfg(test)]
+mod scenes;
 
 use crate::config::Environment;
 use client::Client;

@@ -174,7 +174,8 @@ fn deployment(number: u64, version_name: &str, status: Status) -> DeploymentView
 
 fn finding(state: FindingState, numbers: Option<Numbers>, words: &str, waits_for: Option<&str>) -> FindingView {
     let finding = Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state, numbers };
-    FindingView { finding, words: words.to_owned(), waits_for: waits_for.map(ToOwned::to_owned) }
+    // What a daemon says that is older than the program that asks it.
+    FindingView { finding, words: words.to_owned(), waits_for: waits_for.map(ToOwned::to_owned), judged: None }
 }
 
 fn numbers() -> Numbers {
@@ -210,6 +211,8 @@ fn service() -> ServiceView {
         question: None,
         declared: Vec::new(),
         summary: "watched for 5m of 30m".to_owned(),
+        headline: String::new(),
+        warnings: Vec::new(),
         findings: vec![
             finding(FindingState::Failing(Failure::Evidence), Some(numbers()), "62 % failing", None),
             finding(FindingState::Inconclusive(Inconclusive::NoTraffic), None, "no traffic, so nothing can be said", None),
@@ -331,14 +334,17 @@ fn status_of_one_service_says_what_every_check_says() {
     ran.says(
         0,
         &[
-            "checkout  production, kubernetes shop/checkout\n",
+            "checkout: watched for 5m of 30m\n  production, kubernetes shop/checkout\n",
             "version     shop:v2 (deployment 12, marked unknown)",
             "started     2026-11-21 03:00:00 UTC (5m ago)",
             "window      5m of 30m, ends 2026-11-21 03:30:00 UTC (in 25m)",
             "known good  shop:v1",
-            "failing       errors  error ratio too high  62 % failing\n",
-            "inconclusive  errors  error ratio too high  no traffic, so nothing can be said\n",
-            "passing       errors  error ratio too high  well; waits until it has persisted for 2m\n",
+            "errors: error ratio  failing       1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  -\n",
+            "errors: error ratio  inconclusive  -       -          -     -         -           traffic\n",
+            "errors: error ratio  passing       -       -          -     -         -           -\n",
+            "errors: error ratio  62 % failing.\n",
+            "errors: error ratio  No traffic, so nothing can be said.\n",
+            "errors: error ratio  Waits until it has persisted for 2m.\n",
         ],
     );
     assert_eq!(fake.asked(), [Asked::Status { service: Some(name("checkout")) }]);
@@ -370,7 +376,8 @@ fn a_check_that_sees_more_failing_than_is_tolerated_is_not_said_to_pass() {
         suspect.findings = vec![finding(FindingState::Passing, Some(numbers), "62 % failing; waits", Some("waits"))];
         Answer::Status(status(vec![suspect]))
     });
-    fake.run(&["status", "checkout"]).says(0, &["suspect  errors  error ratio too high  62 % failing; waits\n"]);
+    fake.run(&["status", "checkout"])
+        .says(0, &["errors: error ratio  suspect  1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  persistence\n", "62 % failing; waits.\n"]);
 }
 
 #[test]
@@ -423,11 +430,12 @@ fn explain_answers_first_and_then_shows_times_and_numbers() {
     ran.says(
         0,
         &[
-            "checkout shop:v2  production, deployment 12, rolled_back\n  shop:v2 was to be rolled back to shop:v1",
+            "shop:v2 was to be rolled back to shop:v1: P1 error ratio too high.\n  The rollback recovered.\n",
+            "  checkout, production, deployment 12, rolled_back\n",
             "2026-11-21 03:00:00 UTC (5m ago)      +0s     shop:v2 was deployed\n",
             "2026-11-21 03:02:05 UTC (2m 55s ago)  +2m 5s  found: P1 error ratio too high\n",
             "errors  prometheus main  3 of 9000 requests failed\n",
-            "failing       errors  error ratio too high  62 % failing\n",
+            "errors: error ratio  failing       1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  -\n",
         ],
     );
     let json = fake.run(&["explain", "checkout", "--output", "json"]).json();

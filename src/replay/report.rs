@@ -333,6 +333,7 @@ fn judgement(
     let findings: Vec<Finding> = verdict.map_or(last, |(_, verdict)| &verdict.findings).iter().filter(|finding| finding.signal != SignalName::platform()).cloned().collect();
     let decided = course.decision();
     let decision = decided.map_or_else(|| without_verdict(&findings), |(decision, _)| decision);
+    let said = verdict.map_or_else(|| last_words.map_or(*started, |(at, _)| *at), |(at, _)| at);
     let (ending, watched_until) = ending(&course, decision, last_words.map(|(at, _)| *at), window_ends, samples_end);
     Some(Judgement {
         service: service.clone(),
@@ -353,7 +354,7 @@ fn judgement(
         watched_until,
         verdicts: course.verdicts.iter().map(|(at, verdict)| reached(*at, verdict)).collect(),
         before: course.before,
-        findings: findings.into_iter().map(view::finding).collect(),
+        findings: findings.into_iter().map(|one| view::finding(one, policy, said)).collect(),
         recorded: None,
         course: BTreeMap::new(),
     })
