@@ -392,7 +392,8 @@ impl Taker for Catalogue {
         if let Some(known) = self.names.get(name) {
             return *known;
         }
-        let may = std::str::from_utf8(name).is_ok_and(|name| self.says(name).is_some() || self.questions.iter().any(|question| question.may_match(name)));
+        let may = std::str::from_utf8(name)
+            .is_ok_and(|name| self.says(name).is_some() || self.questions.iter().any(|question| question.may_match(name)));
         if self.names.len() < Self::MOST_NAMES {
             self.names.insert(name.to_vec(), may);
         }

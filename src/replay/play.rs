@@ -586,7 +586,8 @@ impl Heard {
             self.newest_total = Some((at, slot));
         }
         if course {
-            let difference = before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
+            let difference =
+                before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
             self.steps.add(kind, at, self.every, difference);
         }
         let is_first = self.origin.is_none();

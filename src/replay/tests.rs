@@ -74,7 +74,8 @@ struct Tape {
 const HOUR: i64 = 3600;
 
 /// Three hours, and what was deployed after two of them fails badly.
-const BAD: Tape = Tape { step: 15, seconds: 3 * HOUR, labels: r#"job="shop",instance="a""#, ratio: |second| if second > 2 * HOUR { 0.6 } else { 0.005 } };
+const BAD: Tape =
+    Tape { step: 15, seconds: 3 * HOUR, labels: r#"job="shop",instance="a""#, ratio: |second| if second > 2 * HOUR { 0.6 } else { 0.005 } };
 
 impl Tape {
     fn series(&self) -> [Vec<String>; 2] {
@@ -87,7 +88,9 @@ impl Tape {
             failed += bad;
             well += requests - bad;
             let labels = self.labels;
-            let line = |code: &str, value: i64| format!("requests_total{{service=\"checkout\",{labels},code=\"{code}\"}} {value} {}", START + second);
+            let line = |code: &str, value: i64| {
+                format!("requests_total{{service=\"checkout\",{labels},code=\"{code}\"}} {value} {}", START + second)
+            };
             lines[0].push(line("200", well));
             lines[1].push(line("503", failed));
         }
@@ -131,7 +134,10 @@ fn a_bad_deployment_would_have_been_rolled_back_and_the_healthy_one_before_is_le
     let report = replayed(deployed(&[HOUR, 2 * HOUR]), &BAD.by_series());
     assert_eq!(told(&report), ["LeftAlone Passed", "RollBack 180"]);
     let [_, bad] = &report.run.deployments[..] else { panic!("there are two") };
-    assert_eq!((bad.severity, bad.impact), (Some(rollbackd_core::severity::Severity::P1), Some(rollbackd_core::severity::Impact::ErrorRatio)));
+    assert_eq!(
+        (bad.severity, bad.impact),
+        (Some(rollbackd_core::severity::Severity::P1), Some(rollbackd_core::severity::Impact::ErrorRatio))
+    );
     assert!(bad.onset.is_some_and(|onset| (at(2 * HOUR)..=at(2 * HOUR + 75)).contains(&onset)), "{:?}", bad.onset);
     assert!(bad.why.contains("60 % failing"), "{}", bad.why);
     assert_eq!(report.run.summary.words(), "2 deployments: 1 would have been rolled back, 1 left alone");
@@ -154,8 +160,12 @@ fn in_which_order_the_samples_stand_does_not_matter_nor_that_some_stand_there_tw
 
 #[test]
 fn milliseconds_and_other_services_change_nothing() {
-    let text = BAD.by_series().lines().map(|line| if line.starts_with('#') { line.to_owned() } else { format!("{line}000") }).collect::<Vec<_>>();
-    let text = format!("{}\nother_total{{service=\"checkout\"}} 5 1\nrequests_total{{service=\"search\",code=\"500\"}} 5 1794997600000\n", text.join("\n"));
+    let text =
+        BAD.by_series().lines().map(|line| if line.starts_with('#') { line.to_owned() } else { format!("{line}000") }).collect::<Vec<_>>();
+    let text = format!(
+        "{}\nother_total{{service=\"checkout\"}} 5 1\nrequests_total{{service=\"search\",code=\"500\"}} 5 1794997600000\n",
+        text.join("\n")
+    );
     assert_eq!(told(&replayed(deployed(&[2 * HOUR]), &text)), ["RollBack 180"]);
 }
 
@@ -203,7 +213,10 @@ fn samples_that_are_no_counts_decide_nothing() {
         let _ = writeln!(broken, "{}", words.join(" "));
     }
     let report = replayed(deployed(&[HOUR, 2 * HOUR]), &broken);
-    assert_eq!(report.run.deployments.iter().map(|judgement| judgement.decision).collect::<Vec<_>>(), [Decision::LeftAlone, Decision::RollBack]);
+    assert_eq!(
+        report.run.deployments.iter().map(|judgement| judgement.decision).collect::<Vec<_>>(),
+        [Decision::LeftAlone, Decision::RollBack]
+    );
     assert!(report.samples.oddities.not_counts > 100);
 }
 
@@ -212,7 +225,11 @@ fn more_series_than_the_daemon_takes_are_no_evidence() {
     let mut text = String::new();
     for second in (0..2 * HOUR).step_by(60) {
         for series in 0..1_100 {
-            let _ = writeln!(text, "requests_total{{service=\"checkout\",instance=\"a\",user=\"{series}\",code=\"500\"}} {second} {}", START + second);
+            let _ = writeln!(
+                text,
+                "requests_total{{service=\"checkout\",instance=\"a\",user=\"{series}\",code=\"500\"}} {second} {}",
+                START + second
+            );
         }
     }
     let report = replayed(deployed(&[HOUR]), &text);
@@ -225,7 +242,11 @@ fn pod(text: &mut String, version: &str, from: i64, to: i64, ratio: f64) {
     let (mut well, mut failed) = (0.0, 0.0);
     for second in (from..to).step_by(15) {
         for (code, value) in [("200", well), ("500", failed)] {
-            let _ = writeln!(text, "requests_total{{service=\"checkout\",job=\"shop\",instance=\"{version}\",version=\"{version}\",code=\"{code}\"}} {value} {}", START + second);
+            let _ = writeln!(
+                text,
+                "requests_total{{service=\"checkout\",job=\"shop\",instance=\"{version}\",version=\"{version}\",code=\"{code}\"}} {value} {}",
+                START + second
+            );
         }
         well += 150.0 * (1.0 - ratio);
         failed += 150.0 * ratio;
@@ -241,7 +262,8 @@ fn a_new_value_of_the_version_label_is_a_deployment_and_an_old_one_that_comes_ba
     pod(&mut text, "v3", 4 * HOUR - 60, 5 * HOUR, 0.004);
     let request = Request { version_label: Some("version".to_owned()), ..Request::default() };
     let report = replayed(request, &text);
-    let versions: Vec<_> = report.run.deployments.iter().map(|judgement| (judgement.version.as_str(), judgement.started, judgement.decision)).collect();
+    let versions: Vec<_> =
+        report.run.deployments.iter().map(|judgement| (judgement.version.as_str(), judgement.started, judgement.decision)).collect();
     assert_eq!(
         versions,
         [
@@ -340,7 +362,8 @@ impl Shop {
                 place.samples.push(Sample { at: *at, value });
             }
         }
-        let of = |wanted: bool| series.iter().filter(|((_, is_failed), _)| *is_failed == wanted).map(|(_, series)| series.clone()).collect();
+        let of =
+            |wanted: bool| series.iter().filter(|((_, is_failed), _)| *is_failed == wanted).map(|(_, series)| series.clone()).collect();
         Scrape { total: of(false), failed: of(true) }
     }
 
@@ -351,7 +374,8 @@ impl Shop {
             let at = format!("{}.{:03}", at.as_second(), at.subsec_millisecond());
             let _ = writeln!(text, "requests_total{{{labels},code=\"200\"}} {} {at}", total - failed);
             let _ = writeln!(text, "requests_total{{{labels},code=\"500\"}} {failed} {at}");
-            let _ = writeln!(text, "process_start_time_seconds{{job=\"shop\",instance=\"{version}@{started}\"}} {} {at}", started.as_second());
+            let _ =
+                writeln!(text, "process_start_time_seconds{{job=\"shop\",instance=\"{version}@{started}\"}} {} {at}", started.as_second());
         }
         text + "# EOF\n"
     }
@@ -434,7 +458,13 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
         signals: policy.signals.keys().map(|signal| ((checkout(), signal.clone()), Arc::new(eyes.clone()) as Arc<dyn Signal>)).collect(),
         ..Adapters::default()
     };
-    let setup = daemon::Setup { policies: BTreeMap::from([(checkout(), policy)]), limits: Limits::default(), routes: BTreeMap::new(), alerts: Default::default(), adapters };
+    let setup = daemon::Setup {
+        policies: BTreeMap::from([(checkout(), policy)]),
+        limits: Limits::default(),
+        routes: BTreeMap::new(),
+        alerts: Default::default(),
+        adapters,
+    };
     let ledger = Memory::new();
     let (daemon, _handle) = Daemon::open(Box::new(ledger.clone()), wall, "replayed", setup).expect("an empty ledger can be opened");
     let end = CancellationToken::new();

@@ -237,7 +237,8 @@ impl World {
         fs::create_dir_all(&folder).expect("a folder in our folder");
         let file = folder.join("before");
         fs::write(&file, format!("{samples}# EOF\n")).expect("a file in our folder");
-        let made = Command::new("promtool").args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data")).output();
+        let made =
+            Command::new("promtool").args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data")).output();
         let made = made.expect("promtool comes with Prometheus");
         assert!(made.status.success(), "promtool: {}", String::from_utf8_lossy(&made.stderr));
     }
