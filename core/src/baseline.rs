@@ -108,11 +108,13 @@ pub struct BadIntervals {
     pub above: f64,
     /// In how many intervals.
     pub intervals: u32,
-    /// The most of them in a row.
-    pub longest: u32,
-    /// How often some came in a row.
+    /// How long they lasted.
     #[serde(default)]
-    pub runs: u32,
+    pub runs: Runs,
+    /// The upper limit on their share in the worst of the hour before the deployment and the half hour that began one and seven days before
+    /// it; 0 when they say nothing.
+    #[serde(default)]
+    pub local_upper: f64,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
 }
@@ -126,22 +128,18 @@ pub struct ProbeBaseline {
     pub rounds: u32,
     /// Rounds in which all targets failed.
     pub all_failed: u32,
-    /// The most of them in a row.
-    pub longest_all_failed: u32,
-    /// How often some came in a row.
+    /// How long they lasted; rounds of which nothing can be said are counted among them.
     #[serde(default)]
-    pub runs_all_failed: u32,
+    pub runs_all_failed: Runs,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
     /// The upper limit on their share, 0 to 1; 1 when nothing is known.
     pub upper: f64,
     /// The sum over all rounds of the share of failing targets.
     pub failing: f64,
-    /// The most rounds in a row in which at least a quarter of the targets failed.
-    pub longest_failing: u32,
-    /// How often some came in a row.
+    /// How long at least a quarter of the targets failed.
     #[serde(default)]
-    pub runs_failing: u32,
+    pub runs_failing: Runs,
     /// The cluster size of failing shares, at least 1.
     pub failing_cluster: f64,
     /// The upper limit on the mean failing share, 0 to 1; 1 when nothing is known.
@@ -161,14 +159,14 @@ impl ErrorsBaseline {
         let (requests, failed) = sums(intervals);
         let mut upper = Level::of(&calm).upper(ALPHA);
         let ago = |time: SignedDuration| span.to.checked_sub(time).unwrap_or(Timestamp::MIN);
-        let local = [(ago(HOUR), span.to)]
+        let local: Vec<&[Interval]> = [(ago(HOUR), span.to)]
             .into_iter()
-            .chain([SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))));
-        for (from, to) in local {
-            let stretch = between(intervals, from, to);
-            if !stretch.is_empty() && stretch.len() < intervals.len() {
-                upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
-            }
+            .chain([SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))))
+            .map(|(from, to)| between(intervals, from, to))
+            .filter(|stretch| !stretch.is_empty() && stretch.len() < intervals.len())
+            .collect();
+        for stretch in &local {
+            upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
         }
         Self {
             requests,
@@ -177,7 +175,7 @@ impl ErrorsBaseline {
             cluster: Level::of(&calm).cluster,
             upper,
             knows_a_day,
-            bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, above, prior)).collect(),
+            bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
             span,
         }
     }
@@ -199,15 +197,23 @@ impl ErrorsBaseline {
 }
 
 impl BadIntervals {
-    fn of(calm: &[Interval], all: &[Interval], above: f64, prior: f64) -> Self {
-        let (longest, runs) = runs(all.iter().map(|interval| interval.is_bad(above)));
+    fn of(calm: &[Interval], all: &[Interval], local: &[&[Interval]], above: f64, prior: f64) -> Self {
         let bad: Vec<Counts> = calm.iter().map(|interval| trial(interval.is_bad(above))).collect();
+        let cluster = dispersion(&bad, prior, &SCALES);
+        let intervals = bad.iter().fold(0.0, |sum, trial| sum + trial.failed);
+        let upper = kl_upper(intervals / cluster, f64::from(count(bad.len())) / cluster, ALPHA);
+        let of_stretch = |stretch: &&[Interval]| {
+            let busy = stretch.iter().filter(|interval| interval.counts.count > 0.0);
+            let (looked, bad) = busy.fold((0.0, 0.0), |(looked, bad), one| (looked + 1.0, bad + f64::from(u8::from(one.is_bad(above)))));
+            let says_otherwise = kl_lower(bad / cluster, looked / cluster, ALPHA_LOCAL) > upper;
+            if says_otherwise { kl_upper(bad / cluster, looked / cluster, ALPHA_LOCAL) } else { 0.0 }
+        };
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            longest,
-            runs,
-            cluster: dispersion(&bad, prior, &SCALES),
+            runs: Runs::of(all.iter().map(|interval| interval.is_bad(above))),
+            local_upper: local.iter().map(of_stretch).fold(0.0, f64::max),
+            cluster,
         }
     }
 }
@@ -230,6 +236,11 @@ impl Level {
     fn upper(&self, alpha: f64) -> f64 {
         kl_upper(self.failed / self.cluster, self.requests / self.cluster, alpha)
     }
+}
+
+/// The lower limit: that on the ratio of those that did not fail, from the other side.
+fn kl_lower(failed: f64, count: f64, level: f64) -> f64 {
+    1.0 - kl_upper(count - failed, count, level)
 }
 
 fn sums(intervals: &[Interval]) -> (f64, f64) {
@@ -284,18 +295,14 @@ impl ProbeBaseline {
         let failing: f64 = shares.iter().map(|share| share.failed).sum();
         let (cluster, failing_cluster) = (dispersion(&outages, PRIOR, &SCALES), dispersion(&shares, PRIOR, &SCALES));
         let (looked, all_failed) = (count(outages.len()), count(all_failed));
-        let (longest_all_failed, runs_all_failed) = runs(rounds.iter().map(|round| round.all_failed != Some(false)));
-        let (longest_failing, runs_failing) = runs(rounds.iter().map(|round| round.failing >= 0.25));
         Self {
             rounds: count(rounds.len()),
             all_failed,
-            longest_all_failed,
-            runs_all_failed,
+            runs_all_failed: Runs::of(rounds.iter().map(|round| round.all_failed != Some(false))),
             cluster,
             upper: kl_upper(f64::from(all_failed) / cluster, f64::from(looked) / cluster, ALPHA),
             failing,
-            longest_failing,
-            runs_failing,
+            runs_failing: Runs::of(rounds.iter().map(|round| round.failing >= 0.25)),
             failing_cluster,
             failing_upper: kl_upper(failing / failing_cluster, f64::from(count(rounds.len())) / failing_cluster, ALPHA),
             span,
@@ -317,24 +324,71 @@ fn trial(failed: bool) -> Counts {
     Counts { count: 1.0, failed: f64::from(u8::from(failed)) }
 }
 
-/// The length of the longest run, and how many there are.
-fn runs(bad: impl Iterator<Item = bool>) -> (u32, u32) {
-    let (mut longest, mut run, mut runs) = (0_u32, 0_u32, 0_u32);
-    for bad in bad {
-        run = if bad { run.saturating_add(1) } else { 0 };
-        runs = runs.saturating_add(u32::from(run == 1));
-        longest = longest.max(run);
-    }
-    (longest, runs)
+/// How long something lasted each time that it came, in looks in a row at which it was there. Single looks may be chance, and say nothing
+/// of what lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// The most looks in a row.
+    pub longest: u32,
+    /// How often it was there for at least two looks in a row.
+    pub number: u32,
+    /// Looks in those together; at least twice as many.
+    pub looks: u32,
+    /// Looks at which it was there, in runs or alone.
+    pub there: u32,
+    /// All looks.
+    pub all: u32,
 }
 
-/// Of how many runs the longest has to be known until twice its length is long.
-const MANY_RUNS: u32 = 40;
+impl Runs {
+    /// Before anything is known of a service, its bursts are taken to be like this many of [`Self::PRIOR_LENGTH`].
+    const PRIOR: f64 = 4.0;
+    const PRIOR_LENGTH: SignedDuration = SignedDuration::from_secs(15);
 
-/// How much longer than the longest known run the next one may be. If lengths are exponential, the longest of n is exceeded twofold with
-/// probability 2/((n+1)(n+2)) and threefold with 6/((n+1)(n+2)(n+3)): of a dozen runs that is 1 % and 0.2 %.
-pub(crate) const fn hold_factor(runs: u32) -> u32 {
-    if runs >= MANY_RUNS { 2 } else { 3 }
+    /// How much longer than the longest known one the next may be at least (DECISION 2.2, gate 4).
+    const FACTOR: i32 = 2;
+
+    fn of(there: impl Iterator<Item = bool>) -> Self {
+        let (mut runs, mut run) = (Self::default(), 0_u32);
+        for there in there {
+            run = if there { run.saturating_add(1) } else { 0 };
+            runs.all = runs.all.saturating_add(1);
+            runs.there = runs.there.saturating_add(u32::from(there));
+            runs.longest = runs.longest.max(run);
+            runs.number = runs.number.saturating_add(u32::from(run == 2));
+            runs.looks = runs.looks.saturating_add(if run == 2 { 2 } else { u32::from(run > 2) });
+        }
+        runs
+    }
+
+    /// Whether it follows itself more often than chance would have it.
+    fn lasts(&self) -> bool {
+        let [steps, there, all] = [self.looks - self.number, self.there, self.all].map(f64::from);
+        kl_lower(steps, there, ALPHA_LOCAL) > there / all.max(1.0)
+    }
+
+    /// How long one of those to come in the `evaluated` time may last, save with a probability of [`ALPHA`], if they go on as in the
+    /// history; zero if there were none.
+    ///
+    /// If lengths are exponential and n of them were T together, the next one exceeds L with probability (1 + L / T)^-n, whatever their
+    /// mean (Lawless and Fredette 2005: an exact prediction limit; a little knowledge of bursts in general is added to n and T). What
+    /// counts of a run of k looks are the k - 1 steps between them, for it was there that long for certain. Lengths may have a heavier
+    /// tail, so that it is never less than twice the longest known.
+    pub(crate) fn next_at_most(&self, span: &Span, evaluated: SignedDuration) -> SignedDuration {
+        let longest = i32::try_from(self.longest).unwrap_or(i32::MAX).saturating_mul(Self::FACTOR);
+        let least = span.every.saturating_mul(longest);
+        if !self.lasts() {
+            return least;
+        }
+        let every = span.every.as_secs_f64();
+        let history = span.to.duration_since(span.from).as_secs_f64().max(evaluated.as_secs_f64());
+        let number = f64::from(self.number);
+        let expected = (number + 1.0) * evaluated.as_secs_f64() / history;
+        let sum = f64::from(self.looks - self.number) * every + Self::PRIOR * Self::PRIOR_LENGTH.min(span.every).as_secs_f64();
+        let limit = sum * ((expected / ALPHA).max(1.0).powf(1.0 / (number + Self::PRIOR)) - 1.0);
+        let limit = SignedDuration::try_from_secs_f64(limit).unwrap_or(SignedDuration::MAX);
+        limit.max(least)
+    }
 }
 
 fn count(length: usize) -> u32 {

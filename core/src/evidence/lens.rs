@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::interval::Interval;
 use super::trailing::{Onset, Trailing};
-use crate::baseline::{ErrorsBaseline, ProbeBaseline, hold_factor};
+use crate::baseline::{ErrorsBaseline, ProbeBaseline};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
@@ -110,6 +110,11 @@ impl Restarts {
         Self { every, spread: evaluated.saturating_sub(every).max(every) }
     }
 
+    /// The time that is evaluated.
+    pub(crate) fn evaluated(&self) -> SignedDuration {
+        self.spread.saturating_add(self.every)
+    }
+
     /// The weight of a restart in a step that covers so much time.
     pub(crate) fn weight(&self, first: bool, covered: SignedDuration) -> f64 {
         if first { FIRST_WEIGHT } else { (1.0 - FIRST_WEIGHT) * covered.as_secs_f64() / self.spread.as_secs_f64() }
@@ -149,19 +154,18 @@ impl RatioLens {
         let above = class.bad_above(tolerance);
         let bad = baseline.bad(above);
         let bad_intervals = bad.and_then(|bad| {
-            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR);
+            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR).max(bad.local_upper);
             let evidence = Mixture::new(ONE_SAMPLE);
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
-        let longest = baseline.span.every.saturating_mul(longest(bad.map_or(0, |bad| bad.longest.saturating_mul(hold_factor(bad.runs)))));
-        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, longest, restarts)
+        let next = bad.map_or(SignedDuration::ZERO, |bad| bad.runs.next_at_most(&baseline.span, restarts.evaluated()));
+        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, next, restarts)
     }
 
     /// A lens on the failing share of probes.
     pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
-        let longest =
-            baseline.span.every.saturating_mul(longest(baseline.longest_failing.saturating_mul(hold_factor(baseline.runs_failing))));
-        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, longest, restarts)
+        let next = baseline.runs_failing.next_at_most(&baseline.span, restarts.evaluated());
+        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, next, restarts)
     }
 
     fn new(
@@ -170,10 +174,10 @@ impl RatioLens {
         observed: f64,
         cluster: f64,
         bad_intervals: Option<BadIntervalsLens>,
-        longest: SignedDuration,
+        next: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = longest.saturating_add(restarts.every).min(LONGEST_HOLD);
+        let learned = next.saturating_add(restarts.every).min(LONGEST_HOLD);
         Self {
             class,
             restarts,
@@ -311,16 +315,13 @@ impl RatioLens {
             newest[age] =
                 Counts { count: newest[age - 1].count + quarters[age].count, failed: newest[age - 1].failed + quarters[age].failed };
         }
-        let contradicts = |quarter: &Counts| quarter.count * severity >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
+        // What lasts shows in every quarter as it shows in all of them together.
+        let shows = if total.count > 0.0 { severity.max(total.failed / total.count) } else { severity };
+        let contradicts = |quarter: &Counts| quarter.count * shows >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
         total.count > 0.0
             && total.failed >= severity.max(self.tolerance) * total.count
             && !quarters.iter().chain(&newest[..3]).any(contradicts)
     }
-}
-
-/// A number of intervals as a factor on their length.
-fn longest(intervals: u32) -> i32 {
-    i32::try_from(intervals).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

@@ -417,7 +417,7 @@ mod probes {
         let with = world.baselines(at(START), &[]);
         let without = world.baselines(at(START), &[incident]);
         let all_failed = |baselines: &BTreeMap<SignalName, Baseline>| match &baselines[&ready()] {
-            Baseline::Probe(baseline) => (baseline.rounds, baseline.all_failed, baseline.longest_all_failed),
+            Baseline::Probe(baseline) => (baseline.rounds, baseline.all_failed, baseline.runs_all_failed.longest),
             _ => panic!("a probe has a baseline of probes"),
         };
         assert_eq!((all_failed(&with), all_failed(&without)), ((1_440, 100, 100), (1_339, 0, 0)));
