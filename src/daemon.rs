@@ -91,6 +91,8 @@ pub struct Daemon {
     /// What tasks that end by themselves brought while the ledger could not be written. They don't come again, so it is seen again at each
     /// tick. Bounded: each such task brings one thing, and stays on its list until that is written.
     unwritten: Vec<Seen>,
+    /// The services that are read more often because something is suspect.
+    suspects: BTreeSet<ServiceName>,
     troubles: Troubles,
 }
 
@@ -131,7 +133,19 @@ impl Daemon {
         let evidence = setup.policies.iter().map(|(name, policy)| (name.clone(), Evidence::new(policy))).collect();
         let setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
         let troubles = Troubles::default();
-        let mut daemon = Self { state, setup, evidence, ledger, clock, executor, seen, requests, unwritten: Vec::new(), troubles };
+        let mut daemon = Self {
+            state,
+            setup,
+            evidence,
+            ledger,
+            clock,
+            executor,
+            seen,
+            requests,
+            unwritten: Vec::new(),
+            suspects: BTreeSet::new(),
+            troubles,
+        };
         if daemon.state.seq == 0 {
             daemon.append(vec![Entry::LedgerBegun { ledger: name.to_owned() }])?;
         }
@@ -266,7 +280,7 @@ impl Daemon {
             }
             changed = true;
         }
-        if changed {
+        if changed || self.is_suspect(service) != self.suspects.contains(service) {
             self.set_tasks(service);
         }
     }
@@ -337,8 +351,18 @@ impl Daemon {
 
     fn set_tasks_of(&mut self, service: &ServiceName) {
         if let Some(policy) = self.setup.policies.get(service) {
-            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy), self.pending(service));
+            let suspect = self.is_suspect(service);
+            if suspect {
+                self.suspects.insert(service.clone())
+            } else {
+                self.suspects.remove(service)
+            };
+            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy, suspect), self.pending(service));
         }
+    }
+
+    fn is_suspect(&self, service: &ServiceName) -> bool {
+        self.evidence.get(service).is_some_and(|evidence| evidence.is_suspect(self.clock.now()))
     }
 
     /// The plan whose effect may be under way.

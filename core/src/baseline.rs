@@ -1,6 +1,8 @@
 //! How it was before the deployment: a summary, small enough to be recorded. It says how bad the service was, how much its failures
 //! cluster, and how long it was bad in one piece; from that the lenses take their tolerance, their tempering and their holds.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ const INCIDENT: SignedDuration = SignedDuration::from_mins(15);
 /// The ratios above which bad intervals are counted. A lens takes the largest that is not above its own level, which can only make it
 /// more careful. The first one stands for "something failed".
 const LEVELS: [f64; 12] = [0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 0.9];
+
+/// From this ratio on what comes now and then is a burst.
+const BURST: f64 = 0.025;
 
 /// Clusters of bad intervals are lengths of time: this long, until the history says otherwise.
 const BAD_STRETCH: SignedDuration = SignedDuration::from_secs(60);
@@ -99,6 +104,9 @@ pub struct ErrorsBaseline {
     pub knows_a_day: bool,
     /// How often the service was bad by itself, for several levels of badness.
     pub bad: Vec<BadIntervals>,
+    /// The same of its busiest routes, where the signal tells them apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, ErrorsBaseline>,
 }
 
 /// How often at least a certain share of an interval's requests failed.
@@ -165,9 +173,8 @@ impl ErrorsBaseline {
             .map(|(from, to)| between(intervals, from, to))
             .filter(|stretch| !stretch.is_empty() && stretch.len() < intervals.len())
             .collect();
-        for stretch in &local {
-            upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
-        }
+        let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > upper);
+        upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(upper, f64::max);
         Self {
             requests,
             failed,
@@ -175,6 +182,7 @@ impl ErrorsBaseline {
             cluster: Level::of(&calm).cluster,
             upper,
             knows_a_day,
+            routes: BTreeMap::new(),
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
             span,
         }
@@ -188,6 +196,19 @@ impl ErrorsBaseline {
     /// The upper limit on the share of intervals that are as bad as that.
     pub(crate) fn bad_upper(&self, bad: &BadIntervals) -> f64 {
         kl_upper(f64::from(bad.intervals) / bad.cluster, f64::from(self.intervals) / bad.cluster, ALPHA)
+    }
+
+    /// How long the next stretch of the `evaluated` time may last in which it is at least as bad as `above`: the longest limit of that level and
+    /// of all above, for what is worse may last longer.
+    pub(crate) fn next_bad_at_most(&self, above: f64, evaluated: SignedDuration) -> SignedDuration {
+        let own = self.bad(above).map_or(0.0, |bad| bad.above);
+        let limits = self.bad.iter().filter(|bad| bad.above >= own).map(|bad| bad.runs.next_at_most(&self.span, evaluated));
+        limits.fold(SignedDuration::ZERO, SignedDuration::max)
+    }
+
+    /// Whether it was bad for a while now and then, by whatever level.
+    pub(crate) fn has_bursts(&self) -> bool {
+        self.bad.iter().any(|bad| bad.above >= BURST && bad.runs.lasts(ALPHA))
     }
 
     /// The ratio of failed requests that was observed.
@@ -235,6 +256,10 @@ impl Level {
 
     fn upper(&self, alpha: f64) -> f64 {
         kl_upper(self.failed / self.cluster, self.requests / self.cluster, alpha)
+    }
+
+    fn lower(&self, alpha: f64) -> f64 {
+        kl_lower(self.failed / self.cluster, self.requests / self.cluster, alpha)
     }
 }
 
@@ -361,10 +386,10 @@ impl Runs {
         runs
     }
 
-    /// Whether it follows itself more often than chance would have it.
-    fn lasts(&self) -> bool {
+    /// Whether it follows itself more often than chance would have it, save with the probability `alpha`.
+    fn lasts(&self, alpha: f64) -> bool {
         let [steps, there, all] = [self.looks - self.number, self.there, self.all].map(f64::from);
-        kl_lower(steps, there, ALPHA_LOCAL) > there / all.max(1.0)
+        kl_lower(steps, there, alpha) > there / all.max(1.0)
     }
 
     /// How long one of those to come in the `evaluated` time may last, save with a probability of [`ALPHA`], if they go on as in the
@@ -377,15 +402,15 @@ impl Runs {
     pub(crate) fn next_at_most(&self, span: &Span, evaluated: SignedDuration) -> SignedDuration {
         let longest = i32::try_from(self.longest).unwrap_or(i32::MAX).saturating_mul(Self::FACTOR);
         let least = span.every.saturating_mul(longest);
-        if !self.lasts() {
+        if !self.lasts(ALPHA_LOCAL) {
             return least;
         }
         let every = span.every.as_secs_f64();
         let history = span.to.duration_since(span.from).as_secs_f64().max(evaluated.as_secs_f64());
         let number = f64::from(self.number);
         let expected = (number + 1.0) * evaluated.as_secs_f64() / history;
-        let sum = f64::from(self.looks - self.number) * every + Self::PRIOR * Self::PRIOR_LENGTH.min(span.every).as_secs_f64();
-        let limit = sum * ((expected / ALPHA).max(1.0).powf(1.0 / (number + Self::PRIOR)) - 1.0);
+        let sum = (f64::from(self.looks) - 1.5 * number) * every + Self::PRIOR * Self::PRIOR_LENGTH.min(span.every).as_secs_f64();
+        let limit = every + sum * ((expected / ALPHA).max(1.0).powf(1.0 / (number + Self::PRIOR)) - 1.0);
         let limit = SignedDuration::try_from_secs_f64(limit).unwrap_or(SignedDuration::MAX);
         limit.max(least)
     }

@@ -65,13 +65,16 @@ pub enum Task {
 /// Fastest cadence: more often than ten times a second nothing is learned.
 const FASTEST: SignedDuration = SignedDuration::from_millis(100);
 
-/// What has to be in progress for one service.
+/// While something is suspect, signals are read at least this often (DECISION 2.5): what is weighed stays the same, it only comes sooner.
+const SUSPECT_EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What has to be in progress for one service, of which something may be suspect ([`crate::evidence::Evidence::is_suspect`]).
 #[must_use]
-pub fn of_service(state: &State, policy: &Service) -> Vec<Task> {
+pub fn of_service(state: &State, policy: &Service, suspect: bool) -> Vec<Task> {
     let nothing_known = ServiceState::default();
     let service = state.service(&policy.name).unwrap_or(&nothing_known);
     let mut tasks = vec![Task::Watch { service: policy.name.clone() }];
-    tasks.extend(reads(service, policy));
+    tasks.extend(reads(service, policy, suspect));
     tasks.extend(histories(service, policy));
     tasks.extend(apply(state, service, policy));
     tasks
@@ -79,7 +82,7 @@ pub fn of_service(state: &State, policy: &Service) -> Vec<Task> {
 
 /// Signals are read in the window and while a rollback is open; those without a history of their own always, because what the daemon
 /// itself remembers is their only baseline. While a rollback waits for its proof, probes are read five times as often.
-fn reads(service: &ServiceState, policy: &Service) -> Vec<Task> {
+fn reads(service: &ServiceState, policy: &Service, suspect: bool) -> Vec<Task> {
     let open = service.open_rollback();
     let attentive = open.is_some() || service.current().is_some_and(|current| current.status.in_window());
     let verifying = open.is_some_and(|rollback| matches!(rollback.phase, Phase::Verifying { .. }));
@@ -88,6 +91,7 @@ fn reads(service: &ServiceState, policy: &Service) -> Vec<Task> {
         .map(|(name, signal)| {
             let hasty = verifying && signal.kind == SignalKind::Probe;
             let every = if hasty { (signal.every / 5).max(FASTEST) } else { signal.every };
+            let every = if suspect { every.min(SUSPECT_EVERY) } else { every };
             Task::Read { service: policy.name.clone(), signal: name.clone(), every }
         })
         .collect()

@@ -398,7 +398,7 @@ impl World {
     }
 
     fn carry_out(&mut self, of: &ServiceName) {
-        for task in task::of_service(&self.state, &self.policies[of]) {
+        for task in task::of_service(&self.state, &self.policies[of], false) {
             if let Task::Apply { plan, effect, expires } = task
                 && self.now < expires
                 && let Some(outcome) = self.places.get_mut(of).expect("a place").apply(&effect, self.now)

@@ -16,6 +16,32 @@ pub(crate) struct Interval {
     pub(crate) covered: SignedDuration,
     /// Requests and failed ones.
     pub(crate) counts: Counts,
+    /// Those of the replicas that still ran the version before, at the same time.
+    pub(crate) beside: Counts,
+}
+
+/// What was counted in one look: at what the interval is about, and beside it, at replicas of the version before. Both in order of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted<'a> {
+    pub(crate) own: &'a [Increment],
+    pub(crate) beside: &'a [Increment],
+}
+
+impl<'a> Counted<'a> {
+    /// All of one kind.
+    pub(crate) fn own(own: &'a [Increment]) -> Self {
+        Self { own, beside: &[] }
+    }
+
+    /// In order of time; of the same moment, what is its own first.
+    fn in_order(self) -> impl Iterator<Item = (bool, &'a Increment)> {
+        let (mut own, mut beside) = (self.own.iter().peekable(), self.beside.iter().peekable());
+        std::iter::from_fn(move || match (own.peek(), beside.peek()) {
+            (Some(mine), Some(other)) if mine.at > other.at => beside.next().map(|one| (false, one)),
+            (Some(_), _) => own.next().map(|one| (true, one)),
+            (None, _) => beside.next().map(|one| (false, one)),
+        })
+    }
 }
 
 impl Interval {
@@ -45,8 +71,12 @@ pub(crate) struct Grouping {
 struct Open {
     from: Timestamp,
     at: Timestamp,
-    counts: Counts,
+    /// Nothing where all of it is beside.
+    own: Option<Counts>,
+    beside: Counts,
 }
+
+const NOTHING: Counts = Counts { count: 0.0, failed: 0.0 };
 
 impl Grouping {
     /// Groups what begins at `since` or later.
@@ -54,48 +84,49 @@ impl Grouping {
         Self { every, since, ended: None, open: None }
     }
 
-    /// Takes in the increments of one look, in order of time, and gives each interval that ended.
-    pub(crate) fn take(&mut self, increments: &[Increment], mut ended: impl FnMut(Interval)) {
-        let Some(newest) = increments.last().map(|increment| increment.at) else { return };
+    /// Takes in what was counted in one look, and gives each interval that ended. Time in which only others counted is no interval.
+    pub(crate) fn take(&mut self, counted: Counted<'_>, mut ended: impl FnMut(Interval)) {
+        let newest = counted.own.last().into_iter().chain(counted.beside.last()).map(|increment| increment.at).max();
+        let Some(newest) = newest else { return };
         let looks_ago = |at: Timestamp| newest.duration_since(at).as_nanos() / self.every.as_nanos().max(1);
         let mut group = None;
-        for increment in increments.iter().filter(|increment| increment.from >= self.since) {
+        for (is_own, increment) in counted.in_order().filter(|(_, increment)| increment.from >= self.since) {
             if Some(increment.at) <= self.ended {
-                self.open = Some(Self::add(self.open, increment));
+                self.open = Some(Self::add(self.open, increment, is_own));
                 continue;
             }
-            let own = looks_ago(increment.at);
-            if group.is_some_and(|group| group != own)
+            let look = looks_ago(increment.at);
+            if group.is_some_and(|group| group != look)
                 && let Some(open) = self.open.take()
             {
-                ended(Self::end(&mut self.ended, self.every, open));
+                Self::end(&mut self.ended, self.every, open).into_iter().for_each(&mut ended);
             }
-            group = Some(own);
-            self.open = Some(Self::add(self.open, increment));
+            group = Some(look);
+            self.open = Some(Self::add(self.open, increment, is_own));
         }
         if let Some(open) = self.open
-            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(2) >= self.every)
+            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(4) >= self.every.saturating_mul(3))
         {
             self.open = None;
-            ended(Self::end(&mut self.ended, self.every, open));
+            Self::end(&mut self.ended, self.every, open).into_iter().for_each(ended);
         }
     }
 
-    fn add(open: Option<Open>, increment: &Increment) -> Open {
+    fn add(open: Option<Open>, increment: &Increment, is_own: bool) -> Open {
         let Increment { from, at, requests, failed, .. } = *increment;
-        let Some(open) = open else { return Open { from, at, counts: Counts { count: requests, failed } } };
-        Open {
-            from: open.from.min(from),
-            at: open.at.max(at),
-            counts: Counts { count: open.counts.count + requests, failed: open.counts.failed + failed },
-        }
+        let mut open = open.unwrap_or(Open { from, at, own: None, beside: NOTHING });
+        (open.from, open.at) = (open.from.min(from), open.at.max(at));
+        let counts = if is_own { open.own.get_or_insert(NOTHING) } else { &mut open.beside };
+        counts.count += requests;
+        counts.failed += failed;
+        open
     }
 
-    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open) -> Interval {
+    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open) -> Option<Interval> {
         let since = ended.unwrap_or(open.from);
         *ended = Some(open.at);
         let covered = open.at.duration_since(since).clamp(SignedDuration::ZERO, every);
-        Interval { from: open.from, at: open.at, covered, counts: open.counts }
+        Some(Interval { from: open.from, at: open.at, covered, counts: open.own?, beside: open.beside })
     }
 }
 
@@ -113,7 +144,7 @@ mod tests {
 
     fn grouped(grouping: &mut Grouping, increments: &[Increment]) -> Vec<(i64, i64, f64)> {
         let mut intervals = Vec::new();
-        grouping.take(increments, |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
+        grouping.take(Counted::own(increments), |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
         intervals
     }
 
@@ -144,7 +175,8 @@ mod tests {
         let mut grouping = grouping();
         grouped(&mut grouping, &[increment(0, 15, 1.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(15, 20, 1.0)]), []);
-        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), [(25, 10, 2.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), []);
+        assert_eq!(grouped(&mut grouping, &[increment(25, 30, 1.0)]), [(30, 15, 3.0)]);
     }
 
     #[test]
@@ -153,6 +185,19 @@ mod tests {
         grouped(&mut grouping, &[increment(45, 60, 1.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(5, 20, 2.0), increment(60, 75, 1.0)]), [(75, 15, 3.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(20, 35, 2.0)]), []);
+    }
+
+    #[test]
+    fn what_runs_beside_is_counted_beside_and_makes_no_interval_alone() {
+        let mut grouping = grouping();
+        let mut intervals = Vec::new();
+        let mut take = |own: &[Increment], beside: &[Increment]| {
+            grouping.take(Counted { own, beside }, |one| intervals.push((one.at.as_second(), one.counts.count, one.beside.count)));
+        };
+        take(&[], &[increment(0, 15, 9.0)]);
+        take(&[increment(18, 30, 2.0)], &[increment(15, 29, 7.0)]);
+        take(&[increment(30, 45, 3.0)], &[]);
+        assert_eq!(intervals, [(30, 2.0, 7.0), (45, 3.0, 0.0)]);
     }
 
     #[test]

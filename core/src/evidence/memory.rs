@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Excluded;
-use super::interval::{Grouping, Interval};
+use super::interval::{Counted, Grouping, Interval};
 use super::latency::Latencies;
 use super::query::Answers;
 use super::rounds::{Round, Rounds};
 use super::sight::Sight;
+use super::{Excluded, routes};
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
 use crate::counter::{Counter, Increment};
 use crate::observation::{Missing, Scrape};
@@ -122,7 +122,7 @@ impl Intervals {
 
     fn remember(&mut self, service: &Service, increments: &[Increment], at: Timestamp) {
         let Self { grouping, newest, .. } = self;
-        grouping.take(increments, |interval| newest.push_back(interval));
+        grouping.take(Counted::own(increments), |interval| newest.push_back(interval));
         let oldest = at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
         while newest.len() > Self::MOST || newest.front().is_some_and(|interval| interval.at < oldest) {
             newest.pop_front();
@@ -142,8 +142,9 @@ pub(crate) fn baseline_of_history(
     let increments = Counter::new(policy.every).take(history, start);
     let before: Vec<Increment> = increments.into_iter().filter(|one| counts(&span, excluded, one.from, one.at)).collect();
     let mut intervals = Vec::new();
-    Grouping::new(policy.every, Timestamp::MIN).take(&before, |interval| intervals.push(interval));
-    Baseline::Errors(ErrorsBaseline::of(&intervals, span))
+    Grouping::new(policy.every, Timestamp::MIN).take(Counted::own(&before), |interval| intervals.push(interval));
+    let routes = routes::baselines(policy, history, &span, excluded);
+    Baseline::Errors(ErrorsBaseline { routes, ..ErrorsBaseline::of(&intervals, span) })
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
@@ -152,6 +153,6 @@ fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
 }
 
 /// Whether what was between two moments is history: inside the span, and outside everything that is excluded.
-fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
+pub(crate) fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
     from >= span.from && to <= span.to && !excluded.iter().any(|(begin, end)| to >= *begin && from <= *end)
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::combination::{Source, Tier, Voice};
 use super::lens::{Restarts, SUSPECT};
 use super::rounds::Round;
 use super::trailing::Onset;
@@ -81,6 +82,11 @@ impl OutageLens {
         }
     }
 
+    /// ln E of it, as a voice in its class.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice { tier: Tier::Outage, source: Source::Probe, log_evidence: self.evidence.log_evidence() }
+    }
+
     /// The last time at which the odds against the deployment were high.
     pub(crate) fn suspect_at(&self) -> Option<Timestamp> {
         self.suspect_at
@@ -137,7 +143,7 @@ impl OutageLens {
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
-            expected_delay: None,
+            expected_delay: Some(self.every.saturating_mul(rounds)),
             ambient: None,
         }
     }

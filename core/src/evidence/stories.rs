@@ -235,6 +235,8 @@ fn inconclusive(state: &FindingState) -> Option<&Inconclusive> {
     }
 }
 
+mod comparison;
+
 mod probes {
     use super::*;
 

@@ -426,7 +426,7 @@ proptest! {
         for (name, service) in &state.services {
             let mut policy = world::policy(name.as_str());
             policy.dry_run = dry_run;
-            for task in task::of_service(&state, &policy) {
+            for task in task::of_service(&state, &policy, false) {
                 let Task::Apply { plan, .. } = task else { continue };
                 let rollback = service.rollback.as_ref().expect("an effect has a rollback");
                 prop_assert_eq!((rollback.id, &rollback.phase), (plan, &Phase::Planned));
