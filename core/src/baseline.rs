@@ -118,7 +118,7 @@ pub struct BadIntervals {
     pub intervals: u32,
     /// How long they lasted.
     #[serde(default)]
-    pub runs: Runs,
+    pub lasted: Runs,
     /// The upper limit on their share in the worst of the hour before the deployment and the half hour that began one and seven days before
     /// it; 0 when they say nothing.
     #[serde(default)]
@@ -138,16 +138,16 @@ pub struct ProbeBaseline {
     pub all_failed: u32,
     /// How long they lasted; rounds of which nothing can be said are counted among them.
     #[serde(default)]
-    pub runs_all_failed: Runs,
+    pub outages_lasted: Runs,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
     /// The upper limit on their share, 0 to 1; 1 when nothing is known.
     pub upper: f64,
     /// The sum over all rounds of the share of failing targets.
     pub failing: f64,
-    /// How long at least a quarter of the targets failed.
+    /// How long it lasted when at least a quarter of the targets failed.
     #[serde(default)]
-    pub runs_failing: Runs,
+    pub failing_lasted: Runs,
     /// The cluster size of failing shares, at least 1.
     pub failing_cluster: f64,
     /// The upper limit on the mean failing share, 0 to 1; 1 when nothing is known.
@@ -202,13 +202,13 @@ impl ErrorsBaseline {
     /// of all above, for what is worse may last longer.
     pub(crate) fn next_bad_at_most(&self, above: f64, evaluated: SignedDuration) -> SignedDuration {
         let own = self.bad(above).map_or(0.0, |bad| bad.above);
-        let limits = self.bad.iter().filter(|bad| bad.above >= own).map(|bad| bad.runs.next_at_most(&self.span, evaluated));
+        let limits = self.bad.iter().filter(|bad| bad.above >= own).map(|bad| bad.lasted.next_at_most(&self.span, evaluated));
         limits.fold(SignedDuration::ZERO, SignedDuration::max)
     }
 
     /// Whether it was bad for a while now and then, by whatever level.
     pub(crate) fn has_bursts(&self) -> bool {
-        self.bad.iter().any(|bad| bad.above >= BURST && bad.runs.lasts(ALPHA))
+        self.bad.iter().any(|bad| bad.above >= BURST && bad.lasted.lasts(ALPHA))
     }
 
     /// The ratio of failed requests that was observed.
@@ -232,7 +232,7 @@ impl BadIntervals {
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            runs: Runs::of(all.iter().map(|interval| interval.is_bad(above))),
+            lasted: Runs::of(all.iter().map(|interval| interval.is_bad(above))),
             local_upper: local.iter().map(of_stretch).fold(0.0, f64::max),
             cluster,
         }
@@ -323,11 +323,11 @@ impl ProbeBaseline {
         Self {
             rounds: count(rounds.len()),
             all_failed,
-            runs_all_failed: Runs::of(rounds.iter().map(|round| round.all_failed != Some(false))),
+            outages_lasted: Runs::of(rounds.iter().map(|round| round.all_failed != Some(false))),
             cluster,
             upper: kl_upper(f64::from(all_failed) / cluster, f64::from(looked) / cluster, ALPHA),
             failing,
-            runs_failing: Runs::of(rounds.iter().map(|round| round.failing >= 0.25)),
+            failing_lasted: Runs::of(rounds.iter().map(|round| round.failing >= 0.25)),
             failing_cluster,
             failing_upper: kl_upper(failing / failing_cluster, f64::from(count(rounds.len())) / failing_cluster, ALPHA),
             span,
@@ -371,7 +371,7 @@ impl Runs {
     const PRIOR_LENGTH: SignedDuration = SignedDuration::from_secs(15);
 
     /// How much longer than the longest known one the next may be at least (DECISION 2.2, gate 4).
-    const FACTOR: i32 = 2;
+    const FACTOR: u32 = 2;
 
     fn of(there: impl Iterator<Item = bool>) -> Self {
         let (mut runs, mut run) = (Self::default(), 0_u32);
@@ -393,26 +393,27 @@ impl Runs {
     }
 
     /// How long one of those to come in the `evaluated` time may last, save with a probability of [`ALPHA`], if they go on as in the
-    /// history; zero if there were none.
+    /// history; in whole looks, and zero if there were none.
     ///
     /// If lengths are exponential and n of them were T together, the next one exceeds L with probability (1 + L / T)^-n, whatever their
-    /// mean (Lawless and Fredette 2005: an exact prediction limit; a little knowledge of bursts in general is added to n and T). What
-    /// counts of a run of k looks are the k - 1 steps between them, for it was there that long for certain. Lengths may have a heavier
-    /// tail, so that it is never less than twice the longest known.
+    /// mean (Lawless and Fredette 2005: an exact prediction limit; a little knowledge of bursts in general is added to n and T). What is
+    /// left after the second look is exponential too, which spares us what nobody saw: when it began, and the single looks. Lengths may
+    /// have a heavier tail, so that it is never less than twice the longest known.
     pub(crate) fn next_at_most(&self, span: &Span, evaluated: SignedDuration) -> SignedDuration {
-        let longest = i32::try_from(self.longest).unwrap_or(i32::MAX).saturating_mul(Self::FACTOR);
-        let least = span.every.saturating_mul(longest);
-        if !self.lasts(ALPHA_LOCAL) {
-            return least;
-        }
-        let every = span.every.as_secs_f64();
-        let history = span.to.duration_since(span.from).as_secs_f64().max(evaluated.as_secs_f64());
-        let number = f64::from(self.number);
-        let expected = (number + 1.0) * evaluated.as_secs_f64() / history;
-        let sum = (f64::from(self.looks) - 1.5 * number) * every + Self::PRIOR * Self::PRIOR_LENGTH.min(span.every).as_secs_f64();
-        let limit = every + sum * ((expected / ALPHA).max(1.0).powf(1.0 / (number + Self::PRIOR)) - 1.0);
-        let limit = SignedDuration::try_from_secs_f64(limit).unwrap_or(SignedDuration::MAX);
-        limit.max(least)
+        let least = self.longest.saturating_mul(Self::FACTOR);
+        let looks =
+            if self.lasts(ALPHA_LOCAL) { self.looks_of_next(span.every.as_secs_f64(), evaluated.as_secs_f64()).max(least) } else { least };
+        span.every.saturating_mul(i32::try_from(looks).unwrap_or(i32::MAX))
+    }
+
+    fn looks_of_next(&self, every: f64, evaluated: f64) -> u32 {
+        let [number, looks, all] = [self.number, self.looks, self.all].map(f64::from);
+        let expected = (number + 1.0) * evaluated / f64::max(all * every, evaluated);
+        let after_the_second = (looks - 1.5 * number) * every + Self::PRIOR * Self::PRIOR_LENGTH.as_secs_f64().min(every);
+        let limit = after_the_second * ((expected / ALPHA).max(1.0).powf(1.0 / (number + Self::PRIOR)) - 1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and every hold has a bound")]
+        let looks = (limit / every.max(0.1)).round() as u32;
+        looks.saturating_add(1)
     }
 }
 

@@ -198,7 +198,7 @@ impl RatioLens {
 
     /// A lens on the failing share of probes.
     pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
-        let next = baseline.runs_failing.next_at_most(&baseline.span, restarts.evaluated());
+        let next = baseline.failing_lasted.next_at_most(&baseline.span, restarts.evaluated());
         Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, next, restarts)
     }
 

@@ -43,10 +43,10 @@ pub(crate) struct OutageLens {
 impl OutageLens {
     /// A lens that fires after `hold` rounds at the earliest.
     pub(crate) fn new(baseline: &ProbeBaseline, hold: u32, every: SignedDuration, restarts: Restarts) -> Self {
-        let next = baseline.runs_all_failed.next_at_most(&baseline.span, restarts.evaluated());
+        let next = baseline.outages_lasted.next_at_most(&baseline.span, restarts.evaluated());
         let rounds = next.as_secs_f64() / every.as_secs_f64().max(0.1);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is cut to a few rounds below")]
-        let learned = (rounds.ceil() as u32).saturating_add(1);
+        let learned = (rounds.round() as u32).saturating_add(1);
         Self {
             every,
             restarts,
