@@ -77,7 +77,7 @@ pub struct Span {
     pub source: String,
     /// The time from one look to the next.
     pub every: SignedDuration,
-    /// The begin of the history; not earlier than asked for.
+    /// The begin of what is known of it; not earlier than asked for.
     pub from: Timestamp,
     /// The end of it: the start of the deployment.
     pub to: Timestamp,
@@ -173,6 +173,7 @@ impl ErrorsBaseline {
             .map(|(from, to)| between(intervals, from, to))
             .filter(|stretch| !stretch.is_empty() && stretch.len() < intervals.len())
             .collect();
+        // A stretch that is not worse than the whole says nothing of its own: few requests, or none, would make a large limit.
         let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > upper);
         upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(upper, f64::max);
         Self {
@@ -186,6 +187,14 @@ impl ErrorsBaseline {
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
             span,
         }
+    }
+
+    /// The same, where a stretch of another day is known too. It raises the limit if it was worse, and says nothing else.
+    pub(crate) fn and_local(mut self, stretch: &[Interval]) -> Self {
+        if sums(stretch).0 > 0.0 {
+            self.upper = self.upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
+        }
+        self
     }
 
     /// How often the service was at least as bad as `above`.

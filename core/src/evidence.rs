@@ -17,6 +17,7 @@ mod window;
 mod proof;
 mod latency;
 mod query;
+pub mod foresight;
 mod control;
 mod routes;
 mod combination;
@@ -34,6 +35,7 @@ use crate::baseline::Baseline;
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
 use crate::observation::{Answered, Histogram, Missing, Reading, Scrape, Workload};
+use crate::past::Past;
 use crate::plan::PlanId;
 use crate::service::{Role, Service, SignalKind, SignalName, SignalPolicy};
 use crate::severity::Impact;
@@ -342,15 +344,15 @@ impl Evidence {
         start: Timestamp,
         excluded: &[Excluded],
     ) -> Baseline {
-        let unknown = || SignalPolicy {
-            kind: SignalKind::Errors,
-            role: Role::Own,
-            every: SignedDuration::from_secs(15),
-            has_history: true,
-            source: signal.to_string(),
-        };
-        let policy = service.signals.get(signal).cloned().unwrap_or_else(unknown);
+        let policy = policy_of(service, signal);
         memory::baseline_of_history(service, &policy, history, start, excluded)
+    }
+
+    /// A baseline from what is known of the signal's past before `start`: of the configured history, and of the half hours that began a day
+    /// and a week before. A signal that the service doesn't have knows nothing.
+    #[must_use]
+    pub fn baseline_of_past(service: &Service, signal: &SignalName, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
+        memory::baseline_of_past(service, &policy_of(service, signal), past, start, excluded)
     }
 
     /// The deployment whose window is being weighed.
@@ -624,4 +626,16 @@ impl Evidence {
         });
         signals.chain(platform).filter(|blind| now.duration_since(blind.since) > after).collect()
     }
+}
+
+/// The policy of a signal; one that the service doesn't have is as any other.
+fn policy_of(service: &Service, signal: &SignalName) -> SignalPolicy {
+    let unknown = || SignalPolicy {
+        kind: SignalKind::Errors,
+        role: Role::Own,
+        every: SignedDuration::from_secs(15),
+        has_history: true,
+        source: signal.to_string(),
+    };
+    service.signals.get(signal).cloned().unwrap_or_else(unknown)
 }

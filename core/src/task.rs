@@ -11,6 +11,7 @@ use crate::notice::Notice;
 use crate::plan::{Cause, Effect, Phase, PlanId};
 use crate::service::{Service, ServiceName, SignalKind, SignalName};
 use crate::severity::Severity;
+use crate::words;
 
 /// Something that has to be in progress.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub enum Task {
         from: Timestamp,
         /// Until then, when something else was still deployed.
         to: Timestamp,
+        /// The time from one sample to the next.
+        every: SignedDuration,
     },
     /// Carry out the effect of a plan, until its outcome is known.
     Apply {
@@ -104,12 +107,13 @@ fn histories(service: &ServiceState, policy: &Service) -> Vec<Task> {
     let inherits = current.rollback_of().is_some();
     lacking
         .filter(|_| !inherits)
-        .map(|(name, _)| Task::ReadHistory {
+        .map(|(name, signal)| Task::ReadHistory {
             service: policy.name.clone(),
             deployment: current.id,
             signal: name.clone(),
             from,
             to: current.not_before,
+            every: signal.every,
         })
         .collect()
 }
@@ -132,7 +136,10 @@ fn effect(state: &State, service: &ServiceState, rollback: &Rollback) -> Effect 
     known_bad.retain(|version| *version != plan.from.id);
     known_bad.push(plan.from.id.clone());
     let reason = match &plan.cause {
-        Cause::Verdict(verdict) => format!("{} {} seen by {}", verdict.severity, verdict.impact, verdict.signal),
+        Cause::Verdict(verdict) => {
+            let by = words::declared_by(verdict).map_or_else(|| format!("seen by {}", verdict.signal), |by| format!("declared by {by}"));
+            format!("{} {} {by}", verdict.severity, verdict.impact)
+        }
         Cause::Operator { by, reason } => format!("asked for by {by}: {reason}"),
     };
     Effect {

@@ -4,13 +4,14 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::declaration;
 use crate::entry::{Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
 use crate::plan::{Cause, Outcome, Phase};
 use crate::service::{Service, ServiceName};
-use crate::severity::{Response, Severity};
+use crate::severity::{Choice, Impact, Response, Severity};
 use crate::verdict::{Finding, FindingState, Gate, Verdict};
 use crate::version::Version;
 use crate::words;
@@ -53,10 +54,42 @@ pub struct ServiceView {
     pub hold: Option<HoldView>,
     /// Sources that give nothing: signal and why.
     pub blind: Vec<(String, String)>,
+    /// What operators are asked about it.
+    #[serde(default)]
+    pub question: Option<QuestionView>,
+    /// What somebody says is wrong with it.
+    #[serde(default)]
+    pub declared: Vec<DeclaredView>,
     /// One line that says how things are.
     pub summary: String,
     /// What every check says now; empty outside a window.
     pub findings: Vec<FindingView>,
+}
+
+/// What operators are asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionView {
+    /// About which impact.
+    pub impact: Impact,
+    /// An answer is waited for until then.
+    pub until: Timestamp,
+    /// What is done after that.
+    pub otherwise: Choice,
+    /// In words.
+    pub words: String,
+}
+
+/// What somebody says is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredView {
+    /// What.
+    pub impact: Impact,
+    /// Who: a person's account, or `alert NAME`.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// A pause.
@@ -201,11 +234,10 @@ pub fn status(state: &State, services: Vec<ServiceView>, notices_waiting: usize,
 /// One service.
 #[must_use]
 pub fn service(sight: Sight<'_>) -> ServiceView {
-    let Sight { state, policy, evidence, now, .. } = sight;
+    let Sight { state, policy, .. } = sight;
     let nothing_known = ServiceState::default();
     let known = state.service(&policy.name).unwrap_or(&nothing_known);
     let current = known.current();
-    let in_window = current.is_some_and(|current| current.status.in_window());
     ServiceView {
         service: policy.name.clone(),
         environment: policy.environment.clone(),
@@ -215,9 +247,30 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
         rollback: known.open_rollback().map(|open| rollback(state, open)),
         hold: known.hold.as_ref().map(hold),
         blind: known.blind.iter().map(|(signal, (missing, _))| (signal.to_string(), missing.to_string())).collect(),
+        question: current.and_then(question),
+        declared: current.map(declared).unwrap_or_default(),
         summary: summary(sight, known),
-        findings: if in_window { evidence.findings(policy, now).into_iter().map(finding).collect() } else { Vec::new() },
+        findings: current.map(|current| live_findings(sight, current)).unwrap_or_default().into_iter().map(finding).collect(),
     }
+}
+
+/// What the checks say now, as long as the window is open, and what is declared.
+fn live_findings(sight: Sight<'_>, deployment: &Deployment) -> Vec<Finding> {
+    let watched = deployment.status.in_window() && sight.evidence.watched() == Some(deployment.id);
+    let weighed = if watched { sight.evidence.findings(sight.policy, sight.now) } else { Vec::new() };
+    let declared = if deployment.status.may_be_bad() { declaration::findings(deployment) } else { Vec::new() };
+    weighed.into_iter().chain(declared).collect()
+}
+
+fn question(deployment: &Deployment) -> Option<QuestionView> {
+    let (asked, (_, verdict)) = (deployment.question.as_ref()?, deployment.verdict.as_ref()?);
+    let words = format!("{} {}: {}", verdict.severity, verdict.impact, words::question(asked));
+    Some(QuestionView { impact: verdict.impact, until: asked.until, otherwise: asked.otherwise, words })
+}
+
+fn declared(deployment: &Deployment) -> Vec<DeclaredView> {
+    let open = deployment.declared.iter().filter(|declared| declared.is_open()).map(|declared| &declared.declaration);
+    open.map(|said| DeclaredView { impact: said.impact, by: said.by.to_string(), reason: said.reason.clone(), since: said.since }).collect()
 }
 
 /// The history of one service, newest first.
@@ -230,17 +283,15 @@ pub fn history(state: &State, policy: &Service, limit: usize) -> Vec<DeploymentV
 /// Why something was done about a deployment (the newest unless said), or was not. None when there is no such deployment.
 #[must_use]
 pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView> {
-    let Sight { state, policy, evidence, now, .. } = sight;
+    let Sight { state, policy, now, .. } = sight;
     let known = state.service(&policy.name)?;
     let explained = match id {
         Some(id) => known.deployments.get(&id)?,
         None => interesting(known)?,
     };
-    let live = explained.status.in_window() && evidence.watched() == Some(explained.id);
     let findings = match &explained.verdict {
         Some((_, verdict)) => verdict.findings.clone(),
-        None if live => evidence.findings(policy, now),
-        None => Vec::new(),
+        None => live_findings(sight, explained),
     };
     let signals = policy.signals.iter().map(|(name, signal)| {
         let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
@@ -270,7 +321,9 @@ fn hold(hold: &Hold) -> HoldView {
     HoldView { by: hold.by.to_string(), reason: hold.reason.clone(), since: hold.since, until: hold.until }
 }
 
-fn finding(finding: Finding) -> FindingView {
+/// A finding as it is shown.
+#[must_use]
+pub fn finding(finding: Finding) -> FindingView {
     let numbers = finding.numbers.as_ref().filter(|_| words::is_suspect(&finding));
     let gate = numbers.and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
     let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
@@ -309,11 +362,15 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
         (Status::RolledBack, _) => {
             let rollback = known.rollback_from(row.id);
             let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, Cause::Operator { .. }));
+            let approved = row.answered.as_ref().is_some_and(|answered| answered.choice == Choice::RollBack);
+            if asked && approved {
+                return verdict.map_or_else(|| "approved".to_owned(), |verdict| format!("{verdict}, approved"));
+            }
             verdict.filter(|_| !asked).unwrap_or_else(|| "an operator asked for it".to_owned())
         }
-        (Status::Deployed, _) => "passed its window".to_owned(),
+        (Status::Deployed, _) if verdict.is_none() => "passed its window".to_owned(),
         (Status::Superseded, _) => "another deployment arrived".to_owned(),
-        (Status::Deploying | Status::Watching | Status::Failed, _) => match (&row.refusal, verdict) {
+        (Status::Deploying | Status::Watching | Status::Failed | Status::Deployed, _) => match (&row.refusal, verdict) {
             (Some(refusal), Some(verdict)) => format!("{verdict}; not rolled back: {}", refusal.name()),
             (None, Some(verdict)) => verdict,
             (_, None) if row.extended.is_some() => "watched on: nothing proves it good or bad".to_owned(),
@@ -348,7 +405,12 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
         (Some((_, verdict)), Some(refusal)) if current.status != Status::RolledBack => {
             return format!("{} {}, not rolled back: {}", verdict.severity, verdict.impact, refusal.name());
         }
-        (Some((_, verdict)), None) if current.status.in_window() => return format!("{} {}", verdict.severity, verdict.impact),
+        (Some((_, verdict)), None) if current.question.is_some() => {
+            return format!("{} {}: your decision is wanted", verdict.severity, verdict.impact);
+        }
+        (Some((_, verdict)), None) if current.status.in_window() || current.is_declared() && current.status == Status::Deployed => {
+            return format!("{} {}", verdict.severity, verdict.impact);
+        }
         _ => {}
     }
     match current.status {
@@ -402,7 +464,15 @@ fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deploymen
         }
         (Response::RollBack, None) if explained.status.in_window() => "A rollback is about to be planned.".to_owned(),
         (Response::RollBack, None) => format!("It was not rolled back by itself ({}).", words::status(explained.status)),
-        (response, _) => format!("It was not rolled back: the matrix says {} for this impact.", words::response(response)),
+        (Response::Ask, refusal) => match (&explained.question, &explained.answered, refusal) {
+            (Some(question), ..) => format!("The matrix says ask an operator: {}.", words::question(question)),
+            (None, Some(answered), Some(refusal)) => {
+                format!("An operator was asked: {}. It was not rolled back: {}.", words::answered(answered), words::refusal(refusal))
+            }
+            (None, Some(answered), None) => format!("An operator was asked: {}.", words::answered(answered)),
+            (None, None, _) => "The matrix says ask an operator, and nobody answered while it mattered.".to_owned(),
+        },
+        (Response::Notify, _) => "It was not rolled back: the matrix says notify only for this impact.".to_owned(),
     };
     vec![found, done]
 }
@@ -436,7 +506,7 @@ fn answer_without_verdict(sight: Sight<'_>, known: &ServiceState, explained: &De
 
 /// What the checks of a deployment in its window say, when none of them has failed.
 fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
-    let findings = sight.evidence.findings(sight.policy, sight.now);
+    let findings = live_findings(sight, explained);
     if findings.is_empty() {
         return "nothing was looked at yet".to_owned();
     }
@@ -464,9 +534,17 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
     if explained.seen.duration_since(explained.started) >= SignedDuration::from_secs(1) {
         timeline.push((explained.seen, "it was seen".to_owned()));
     }
+    for said in &explained.declared {
+        let declaration = &said.declaration;
+        timeline.push((said.at, format!("{} said: {} ({})", declaration.by, declaration.impact, declaration.reason)));
+        timeline.extend(said.ended.as_ref().map(|(at, by)| (*at, format!("over, by the word of {by}: {}", declaration.impact))));
+    }
     if let Some((at, verdict)) = &explained.verdict {
         timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
         timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
+    }
+    if let Some(answered) = &explained.answered {
+        timeline.push((answered.at, format!("answered: {}", words::answered(answered))));
     }
     if let Some(rollback) = known.rollback_from(explained.id) {
         timeline.push((rollback.planned, format!("rollback to {} planned", rollback.plan.to)));

@@ -4,14 +4,15 @@
 use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
 
 use crate::baseline::Baseline;
-use crate::entry::{Mark, MarkReason};
+use crate::declaration::{Answered, Question, alert_of};
+use crate::entry::{Actor, Mark, MarkReason};
 use crate::evidence::Lack;
 use crate::guard::Refusal;
 use crate::lifecycle::{Rollback, Status};
 use crate::observation::Trouble;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
 use crate::service::SignalName;
-use crate::severity::Response;
+use crate::severity::{Choice, Response};
 use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Numbers, Verdict};
 use crate::version::ChangeKind;
 
@@ -174,6 +175,7 @@ pub fn inconclusive(why: &Inconclusive) -> String {
             format!("it was so bad before the deployment (up to {} must be taken for granted) that this can't be told", percent(*tolerance))
         }
         Inconclusive::NotLooked => "not looked yet".to_owned(),
+        Inconclusive::BeganBefore { since } => format!("it began before this deployment, at {}, so it is not its doing", time(*since)),
     }
 }
 
@@ -192,7 +194,11 @@ pub fn lack(lack: &Lack) -> String {
             let counted = counted(signal, *count);
             format!("{signal}: {counted} prove too little (odds {}, needed {})", odds(*log_evidence), odds(*log_threshold))
         }
-        Lack::Suspect(signal) => format!("{signal} is not well"),
+        Lack::Suspect(signal) => match alert_of(signal) {
+            Some(alert) => format!("alert {alert} still fires"),
+            None if signal.0 == "declared" => "somebody says that something is wrong".to_owned(),
+            None => format!("{signal} is not well"),
+        },
         Lack::Rollout => "the rollout is not complete, or not yet for long enough".to_owned(),
     }
 }
@@ -207,8 +213,57 @@ fn counted(signal: &SignalName, count: f64) -> String {
 /// What the judge found.
 #[must_use]
 pub fn verdict(verdict: &Verdict) -> String {
-    let reason = verdict.decisive().map_or_else(|| verdict.impact.to_string(), finding);
+    let decisive = verdict.decisive();
+    if let Some(FindingState::Failing(declared @ Failure::Declared { .. })) = decisive.map(|decisive| &decisive.state) {
+        return format!("{} {}, {}", verdict.severity, verdict.impact, failure(declared, None));
+    }
+    let reason = decisive.map_or_else(|| verdict.impact.to_string(), finding);
     format!("{} {}, seen by {}: {reason}", verdict.severity, verdict.impact, verdict.signal)
+}
+
+/// Who says that the impact is there, where it was not seen but declared.
+#[must_use]
+pub fn declared_by(verdict: &Verdict) -> Option<&str> {
+    match &verdict.decisive()?.state {
+        FindingState::Failing(Failure::Declared { by, .. }) => Some(by),
+        FindingState::Passing | FindingState::Failing(_) | FindingState::Inconclusive(_) => None,
+    }
+}
+
+/// Whom a person has to ask whether it is over, as no signal sees it.
+#[must_use]
+pub fn word_of_a_person(cause: &Cause) -> Option<(&Verdict, &str)> {
+    let Cause::Verdict(verdict) = cause else { return None };
+    declared_by(verdict).filter(|_| alert_of(&verdict.signal).is_none()).map(|by| (verdict, by))
+}
+
+/// What is waited for, and what comes after.
+#[must_use]
+pub fn question(question: &Question) -> String {
+    let otherwise = match question.otherwise {
+        Choice::Keep => "it stays",
+        Choice::RollBack => "it is rolled back if it is still so",
+    };
+    format!("an answer is waited for until {}, then {otherwise}", time(question.until))
+}
+
+/// What was answered.
+#[must_use]
+pub fn answered(answered: &Answered) -> String {
+    let choice = choice(answered.choice);
+    match answered.by {
+        Actor::Daemon => format!("{}, so {choice}", answered.reason),
+        Actor::Operator(_) | Actor::Alert(_) => format!("{} says that {choice}: {}", answered.by, answered.reason),
+    }
+}
+
+/// An answer.
+#[must_use]
+pub const fn choice(choice: Choice) -> &'static str {
+    match choice {
+        Choice::Keep => "it stays",
+        Choice::RollBack => "it goes back",
+    }
 }
 
 /// What the matrix answers.
@@ -241,6 +296,10 @@ pub fn refusal(refusal: &Refusal) -> String {
             format!("what runs was gone back to (from deployment {of}), and a rollback is never rolled back by itself")
         }
         Refusal::Migration { change: kind } => format!("the deployment carries {}, which code can't go back over", change(*kind)),
+        Refusal::LittleHistory { signal, known } => format!(
+            "only {} of {signal} is known from before, and what is broken may always be at this hour; with a day of it, it would have been rolled back",
+            duration(*known)
+        ),
         Refusal::Held { by, reason } => format!("{by} paused automatic rollbacks: {reason}"),
         Refusal::RateLimited { count, limit, of, until } => {
             format!("there were {count} automatic rollbacks {of} already (limit {limit}); the next one is allowed at {}", time(*until))
@@ -280,7 +339,13 @@ pub fn ending(rollback: &Rollback) -> Option<String> {
         (Outcome::Recovered, _) if matches!(rollback.plan.cause, Cause::Operator { .. }) => {
             format!("{to} is rolled out, and the service is well")
         }
-        (Outcome::Recovered, _) => format!("going back to {to} helped: it is rolled out, and what had failed is well again"),
+        (Outcome::Recovered, _) => match word_of_a_person(&rollback.plan.cause) {
+            Some((verdict, by)) => format!(
+                "{to} is rolled out, and what is watched is well; but {} was declared by {by}, and nothing here sees it: a person has to look whether it is over",
+                verdict.impact
+            ),
+            None => format!("going back to {to} helped: it is rolled out, and what had failed is well again"),
+        },
         (Outcome::DidNotHelp { lacks }, Some(recovered)) => format!(
             "going back to {to} seemed to help, but {} later it came back ({})",
             duration(ended.duration_since(recovered)),
@@ -391,15 +456,16 @@ pub fn mark_reason(reason: &MarkReason) -> String {
 #[must_use]
 pub fn baseline(baseline: &Baseline) -> String {
     match baseline {
-        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen, so nothing can be called worse".to_owned(),
         Baseline::Probe(probe) if probe.rounds == 0 => "not probed".to_owned(),
         Baseline::Errors(errors) => format!(
-            "{:.0} of {:.0} requests failed in {}, so at most {}",
+            "{:.0} of {:.0} requests failed in {}, so at most {}{}",
             // The sum of nothing is -0.
             errors.failed.abs(),
             errors.requests.abs(),
             duration(errors.span.every.saturating_mul(i32::try_from(errors.intervals).unwrap_or(i32::MAX))),
-            percent(errors.upper)
+            percent(errors.upper),
+            if errors.knows_a_day { "" } else { "; less than a day is known, so a decision takes longer" }
         ),
         Baseline::Latency(latency) => format!("{:.0} requests timed", latency.requests.abs()),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),

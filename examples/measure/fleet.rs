@@ -21,6 +21,7 @@ use rollbackd::platform::{Applied, Platform, Report};
 use rollbackd::signal::Signal;
 use rollbackd::signal::http::{Access, Clients};
 use rollbackd::signal::probe::{Probe, Settings};
+use rollbackd_core::alert::Rules;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::notice::Notice;
 use rollbackd_core::observation::{
@@ -166,6 +167,7 @@ fn setup(policies: Vec<Service>, windows: Windows, server: Option<&str>) -> anyh
         policies: policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect(),
         limits: Limits::default(),
         routes: BTreeMap::from([("oncall".to_owned(), Route { severities: BTreeSet::new() })]),
+        alerts: Rules::default(),
         adapters,
     })
 }
@@ -233,8 +235,8 @@ impl Signal for MadeUpProbe {
         Reading::Probe(ProbeRound { targets: vec![(self.0.clone(), outcome)] })
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 }
 
@@ -248,10 +250,10 @@ impl Signal for MadeUpErrors {
     }
 
     /// As slow as a real server, and no more than four at a time as in the real adapter.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        let _seat = self.0.acquire().await.map_err(|_| Missing::NoHistory)?;
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        let _seat = self.0.acquire().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok(scrape(from, to))
+        Reading::Scrape(scrape(from, to))
     }
 }
 

@@ -10,7 +10,7 @@ use rollbackd_core::entry::Mark;
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::severity::Severity;
-use rollbackd_core::view::{DeploymentView, RollbackView, ServiceView, StatusView};
+use rollbackd_core::view::{DeclaredView, DeploymentView, RollbackView, ServiceView, StatusView};
 use rollbackd_core::words;
 
 use super::client::Client;
@@ -91,7 +91,7 @@ fn is_in_need(service: &ServiceView) -> bool {
         let severe = deployment.severity.is_some_and(|severity| severity <= Severity::P2) && deployment.status.in_window();
         severe || matches!(deployment.status, Status::Failed)
     });
-    bad || service.rollback.is_some()
+    bad || service.rollback.is_some() || service.question.is_some()
 }
 
 /// `5m of 30m`, while the window is open.
@@ -128,6 +128,13 @@ fn service_sections(service: &ServiceView, now: Timestamp, page: &mut Page) {
     if let Some(rollback) = &service.rollback {
         section(page, AnsiColor::Yellow, "ROLLBACK", format_args!("{name}: {}", rollback_line(rollback, now)));
     }
+    for declared in &service.declared {
+        section(page, AnsiColor::Red, "DECLARED", format_args!("{name}: {}", declared_line(declared, now)));
+    }
+    if let Some(question) = &service.question {
+        let how = format_args!("rollbackd approve {name}, or rollbackd reject {name}");
+        section(page, AnsiColor::Red, "ASKED", format_args!("{name}: {} ({how})", question.words));
+    }
     if let Some(hold) = &service.hold {
         section(page, AnsiColor::Yellow, "PAUSED", format_args!("{name}, {}", text::hold(hold, now)));
     }
@@ -139,6 +146,11 @@ fn service_sections(service: &ServiceView, now: Timestamp, page: &mut Page) {
 fn section(page: &mut Page, color: AnsiColor, label: &str, says: impl Display) {
     let label = text::paint(color.on_default().bold(), format_args!("{label:<9}"));
     page.line(format_args!("{label} {says}"));
+}
+
+/// What somebody said, in a line.
+fn declared_line(declared: &DeclaredView, now: Timestamp) -> String {
+    format!("{}, by {}, since {}: {}", declared.impact, declared.by, text::when(declared.since, now), declared.reason)
 }
 
 /// A rollback in a line.
@@ -178,6 +190,15 @@ fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
     );
     if let Some(rollback) = &service.rollback {
         page.fact("rollback", rollback_line(rollback, now));
+    }
+    for declared in &service.declared {
+        page.fact("declared", declared_line(declared, now));
+    }
+    if let Some(question) = &service.question {
+        page.fact(
+            "asked",
+            format_args!("{} (rollbackd approve {name}, or rollbackd reject {name})", question.words, name = service.service),
+        );
     }
     if let Some(hold) = &service.hold {
         page.fact("paused", text::hold(hold, now));

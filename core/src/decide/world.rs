@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{EffectOutcome, decide, decide_fleet, effect_over};
+use crate::alert::{self, Alert, Heard, Rules};
 use crate::command::{self, Answer, Command, Desk};
 use crate::entry::{Actor, Entry, Record};
 use crate::evidence::Evidence;
@@ -458,6 +459,17 @@ impl World {
             self.turn(of);
         }
         answer
+    }
+
+    /// Alerts are delivered.
+    pub(crate) fn deliver(&mut self, rules: &Rules, alerts: &[Alert]) -> Vec<Heard> {
+        let (entries, heard) = alert::hear(&self.state, &self.policies, rules, alerts, self.now);
+        self.write(entries);
+        let names: Vec<_> = self.policies.keys().cloned().collect();
+        for of in &names {
+            self.turn(of);
+        }
+        heard
     }
 
     pub(crate) fn roll_back(&mut self, to: Option<&str>) -> Answer {

@@ -379,6 +379,11 @@ impl RatioLens {
         }
     }
 
+    /// From an onset at the level of the class to a decision, at so many requests a second; `None` where it is never decided.
+    pub(crate) fn foreseen_delay(&self, rate: f64, log_threshold: f64) -> Option<SignedDuration> {
+        self.expected_delay(rate, SignedDuration::from_secs(1), log_threshold).filter(|_| self.testable())
+    }
+
     /// From an onset at the level of the class, at the traffic so far.
     fn expected_delay(&self, requests: f64, watched: SignedDuration, log_threshold: f64) -> Option<SignedDuration> {
         let expectation = Expectation {

@@ -1,7 +1,5 @@
 //! What is remembered of one signal, watched or not: its counters, and its own history for the next baseline.
 
-use std::collections::VecDeque;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::interval::{Counted, Grouping, Interval};
@@ -13,6 +11,7 @@ use super::{Excluded, routes};
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
 use crate::counter::{Counter, Increment};
 use crate::observation::{Missing, Scrape};
+use crate::past::Past;
 use crate::service::{Service, SignalKind, SignalPolicy};
 
 /// The memory of one signal.
@@ -42,7 +41,7 @@ pub(crate) enum History {
 pub(crate) struct Intervals {
     counter: Counter,
     grouping: Grouping,
-    newest: VecDeque<Interval>,
+    past: Past,
 }
 
 impl Memory {
@@ -52,7 +51,7 @@ impl Memory {
             SignalKind::Errors => History::Errors(Box::new(Intervals {
                 counter: Counter::new(policy.every),
                 grouping: Grouping::new(policy.every, Timestamp::MIN),
-                newest: VecDeque::new(),
+                past: Past::new(policy.every),
             })),
             SignalKind::Probe => History::Probe(Rounds::default()),
             SignalKind::Latency => History::Latency(Latencies::new(policy.every)),
@@ -75,11 +74,7 @@ impl Memory {
     pub(crate) fn baseline(&self, service: &Service, policy: &SignalPolicy, start: Timestamp, excluded: &[Excluded]) -> Baseline {
         let span = span(service, policy, start);
         match &self.history {
-            History::Errors(intervals) => {
-                let kept: Vec<Interval> =
-                    intervals.newest.iter().filter(|one| counts(&span, excluded, one.from, one.at)).copied().collect();
-                Baseline::Errors(ErrorsBaseline::of(&kept, span))
-            }
+            History::Errors(intervals) => baseline_of_intervals(&intervals.past, span, excluded),
             History::Probe(rounds) => {
                 let kept: Vec<Round> = rounds.iter().filter(|round| counts(&span, excluded, round.at, round.at)).collect();
                 Baseline::Probe(ProbeBaseline::of(&kept, span))
@@ -91,8 +86,8 @@ impl Memory {
 }
 
 impl Intervals {
-    /// Half a day at 30-second steps, a quarter of one at 15: 68 KiB.
-    const MOST: usize = 1440;
+    /// A day at 15-second steps takes about 35 KiB, a shorter time at shorter ones. A thousand services stay below 48 MiB.
+    const MOST_BYTES: usize = 48 * 1024;
 
     /// However fast the looks follow each other, a look itself may take as long as this.
     const FRESH: SignedDuration = SignedDuration::from_secs(2);
@@ -121,12 +116,9 @@ impl Intervals {
     }
 
     fn remember(&mut self, service: &Service, increments: &[Increment], at: Timestamp) {
-        let Self { grouping, newest, .. } = self;
-        grouping.take(Counted::own(increments), |interval| newest.push_back(interval));
-        let oldest = at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
-        while newest.len() > Self::MOST || newest.front().is_some_and(|interval| interval.at < oldest) {
-            newest.pop_front();
-        }
+        let Self { grouping, past, .. } = self;
+        grouping.take(Counted::own(increments), |interval| past.push(interval));
+        past.shorten(at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN), Self::MOST_BYTES);
     }
 }
 
@@ -144,7 +136,39 @@ pub(crate) fn baseline_of_history(
     let mut intervals = Vec::new();
     Grouping::new(policy.every, Timestamp::MIN).take(Counted::own(&before), |interval| intervals.push(interval));
     let routes = routes::baselines(policy, history, &span, excluded);
+    let span = Span { from: intervals.first().map_or(span.to, Interval::begin).max(span.from), ..span };
     Baseline::Errors(ErrorsBaseline { routes, ..ErrorsBaseline::of(&intervals, span) })
+}
+
+/// The baseline of what is known of the past, be it fetched or remembered.
+pub(crate) fn baseline_of_past(service: &Service, policy: &SignalPolicy, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
+    let span = span(service, policy, start);
+    match policy.kind {
+        SignalKind::Errors => baseline_of_intervals(past, span, excluded),
+        SignalKind::Probe | SignalKind::Latency | SignalKind::Query { .. } => {
+            Memory::new(policy).baseline(service, policy, start, excluded)
+        }
+    }
+}
+
+fn baseline_of_intervals(past: &Past, span: Span, excluded: &[Excluded]) -> Baseline {
+    let mut routes: Vec<_> =
+        past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), &span, excluded))).collect();
+    routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
+    routes.truncate(routes::BUSIEST);
+    let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();
+    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), &span, excluded) })
+}
+
+fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {
+    let inside = |span: &Span| -> Vec<Interval> { all.iter().filter(|one| counts(span, excluded, one.from, one.at)).copied().collect() };
+    let kept = inside(span);
+    // A half hour that the history doesn't reach back to says how it is at this time of the day or week, and nothing else.
+    let before = Past::half_hours(span.to).into_iter().filter(|(_, to)| *to < span.from);
+    let others: Vec<_> = before.map(|(from, to)| inside(&Span { from, to, ..span.clone() })).collect();
+    let known_from = kept.first().map_or(span.to, Interval::begin).max(span.from);
+    let baseline = ErrorsBaseline::of(&kept, Span { from: known_from, ..span.clone() });
+    others.iter().fold(baseline, |baseline, half_hour| baseline.and_local(half_hour))
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
