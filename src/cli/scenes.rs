@@ -433,7 +433,7 @@ fn json_says_the_same_under_names_that_stay() {
         (&"errors".into(), &"errors: error ratio".into(), &"suspect".into())
     );
     assert_eq!((&judged["severity"], &judged["response"], &judged["within"]), (&"P1".into(), &"roll_back".into(), &"PT15M".into()));
-    assert_eq!(judged["evidence"]["certainty"], "could_be_chance");
+    assert_eq!(judged["evidence"]["certainty"], "suspicious");
     assert!(judged["evidence"]["log10_odds"].as_f64() < judged["evidence"]["log10_needed"].as_f64(), "{judged:#}");
     assert_eq!((&judged["outlook"]["level"]["level"], &judged["outlook"]["level"]["lasting"]), (&0.5.into(), &"PT1M".into()));
     let warning = &json["warnings"][0];
