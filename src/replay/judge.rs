@@ -91,12 +91,16 @@ impl Judge {
     #[must_use]
     pub fn new(policies: impl IntoIterator<Item = Service>, limits: Limits, world: World) -> Self {
         let judged = |policy: Service| {
-            let with_history = policy.signals.iter().filter(|(_, signal)| signal.has_history && matches!(signal.kind, SignalKind::Errors | SignalKind::Latency));
+            let with_history = policy
+                .signals
+                .iter()
+                .filter(|(_, signal)| signal.has_history && matches!(signal.kind, SignalKind::Errors | SignalKind::Latency));
             let past = with_history.map(|(name, signal)| (name.clone(), Kept::new(signal.kind, signal.every))).collect();
             (policy.name.clone(), Judged { evidence: Evidence::new(&policy), past, left: None, policy })
         };
         let services = policies.into_iter().map(judged).collect();
-        let mut judge = Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new(), last_words: BTreeMap::new() };
+        let mut judge =
+            Self { world, watch_on: true, limits, state: State::default(), services, records: Vec::new(), last_words: BTreeMap::new() };
         judge.write(vec![Entry::LedgerBegun { ledger: "replay".to_owned() }], Timestamp::MIN);
         judge
     }
@@ -318,7 +322,11 @@ fn is_superseded(service: &ServiceState, evidence: &Evidence) -> bool {
 fn ends_window(entry: &Entry) -> bool {
     matches!(
         entry,
-        Entry::WindowPassed { .. } | Entry::WindowExtended { .. } | Entry::WindowFailed { .. } | Entry::Superseded { .. } | Entry::RollbackPlanned { .. }
+        Entry::WindowPassed { .. }
+            | Entry::WindowExtended { .. }
+            | Entry::WindowFailed { .. }
+            | Entry::Superseded { .. }
+            | Entry::RollbackPlanned { .. }
     )
 }
 
@@ -372,9 +380,7 @@ impl Kept {
     fn new(kind: SignalKind, every: SignedDuration) -> Self {
         let fresh = match kind {
             SignalKind::Latency => Fresh::Histograms(Vec::new()),
-            SignalKind::Errors | SignalKind::Probe | SignalKind::Query { .. } => {
-                Fresh::Counters { total: Vec::new(), failed: Vec::new() }
-            }
+            SignalKind::Errors | SignalKind::Probe | SignalKind::Query { .. } => Fresh::Counters { total: Vec::new(), failed: Vec::new() },
         };
         Self { every, past: Past::new(every), fresh, next: None, oldest: None }
     }
@@ -513,7 +519,9 @@ fn span(reading: &Reading) -> Option<(Timestamp, Timestamp)> {
         series.iter().filter_map(ends).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
     match reading {
-        Reading::Scrape(scrape) => [of(&scrape.total), of(&scrape.failed)].into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))),
+        Reading::Scrape(scrape) => {
+            [of(&scrape.total), of(&scrape.failed)].into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        }
         Reading::Histograms(histograms) => of(histograms),
         Reading::Probe(_) | Reading::Answer(_) | Reading::Missing(_) => None,
     }

@@ -381,7 +381,11 @@ fn time(text: &[u8]) -> Option<Time> {
         return None;
     }
     #[expect(clippy::cast_possible_truncation, reason = "it is below 10^15, or 10^11 before it is made a thousand times as large")]
-    Some(if time.abs() >= MILLISECONDS_FROM { Time::Milliseconds(time.round() as i64) } else { Time::Seconds((time * 1000.0).round() as i64) })
+    Some(if time.abs() >= MILLISECONDS_FROM {
+        Time::Milliseconds(time.round() as i64)
+    } else {
+        Time::Seconds((time * 1000.0).round() as i64)
+    })
 }
 
 #[cfg(test)]

@@ -98,8 +98,10 @@ fn run_part(run: &Run) -> RunPart<'_> {
 
 fn part(judgement: &Judgement) -> Part<'_> {
     let after = judgement.decided.map(|at| at.duration_since(judgement.started));
-    let decided = judgement.decided.zip(after).map(|(at, after)| format!("{}, {} after the deployment", words::time(at), words::duration(after)));
-    let drawing = |(signal, points): (&rollbackd_core::service::SignalName, &Vec<Point>)| (signal.to_string(), drawing(judgement, &signal.0, points));
+    let decided =
+        judgement.decided.zip(after).map(|(at, after)| format!("{}, {} after the deployment", words::time(at), words::duration(after)));
+    let drawing =
+        |(signal, points): (&rollbackd_core::service::SignalName, &Vec<Point>)| (signal.to_string(), drawing(judgement, &signal.0, points));
     Part {
         judgement,
         style: match judgement.decision {
@@ -130,8 +132,10 @@ fn drawing(judgement: &Judgement, signal: &str, points: &[Point]) -> String {
     marks.extend(judgement.decided.map(|at| Mark { at, name: "decided", words: "decided" }));
     let is_within = points.last().is_some_and(|last| last.at >= judgement.window_ends.as_millisecond());
     marks.extend(is_within.then_some(Mark { at: judgement.window_ends, name: "window", words: "window ends" }));
-    let findings: Vec<&Finding> = judgement.findings.iter().map(|view| &view.finding).filter(|finding| finding.signal.0 == signal).collect();
-    let failing = findings.iter().find(|finding| matches!(finding.state, FindingState::Failing(_)) && Some(finding.impact) == judgement.impact);
+    let findings: Vec<&Finding> =
+        judgement.findings.iter().map(|view| &view.finding).filter(|finding| finding.signal.0 == signal).collect();
+    let failing =
+        findings.iter().find(|finding| matches!(finding.state, FindingState::Failing(_)) && Some(finding.impact) == judgement.impact);
     let with_numbers = |finding: &&&Finding| finding.numbers.is_some();
     let told = failing.or_else(|| findings.iter().filter(with_numbers).next_back());
     let shares = told.and_then(|finding| finding.numbers.as_ref()).filter(|numbers| numbers.measure == Measure::Share);

@@ -184,7 +184,8 @@ impl Summary {
             (self.left_alone, "left alone"),
             (self.inconclusive, "inconclusive"),
         ];
-        let parts: Vec<String> = counted.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+        let parts: Vec<String> =
+            counted.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
         let plural = if self.deployments == 1 { "" } else { "s" };
         let colon = if parts.is_empty() { "" } else { ": " };
         format!("{} deployment{plural}{colon}{}", self.deployments, parts.join(", "))
@@ -319,18 +320,18 @@ pub fn recorded(records: &[Record]) -> BTreeMap<(ServiceName, Timestamp), Record
     of_deployment.values().filter_map(recorded).collect()
 }
 
-fn judgement(
-    policy: &Service,
-    records: &[&Record],
-    last_words: Option<&LastWords>,
-    samples_end: Option<Timestamp>,
-) -> Option<Judgement> {
+fn judgement(policy: &Service, records: &[&Record], last_words: Option<&LastWords>, samples_end: Option<Timestamp>) -> Option<Judgement> {
     let Entry::DeploymentSeen { service, version, started, .. } = &records.first()?.entry else { return None };
     let course = Course::of(records);
     let window_ends = started.saturating_add(policy.window).unwrap_or(Timestamp::MAX);
     let verdict = course.verdict();
     let last = last_words.map(|(_, findings)| findings.as_slice()).unwrap_or_default();
-    let findings: Vec<Finding> = verdict.map_or(last, |(_, verdict)| &verdict.findings).iter().filter(|finding| finding.signal != SignalName::platform()).cloned().collect();
+    let findings: Vec<Finding> = verdict
+        .map_or(last, |(_, verdict)| &verdict.findings)
+        .iter()
+        .filter(|finding| finding.signal != SignalName::platform())
+        .cloned()
+        .collect();
     let decided = course.decision();
     let decision = decided.map_or_else(|| without_verdict(&findings), |(decision, _)| decision);
     let said = verdict.map_or_else(|| last_words.map_or(*started, |(at, _)| *at), |(at, _)| at);

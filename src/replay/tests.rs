@@ -1,8 +1,7 @@
 //! Stories of replays: recorded samples in, judgements out; and a daemon whose ledger is replayed.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,10 +19,9 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::daemon::{self, Daemon};
-use crate::executor::Adapters;
+use crate::executor::Adapters as Everything;
 use crate::ledger::memory::Memory;
 use crate::platform::{Applied, Platform, Report as Look};
-use crate::signal::Signal;
 
 /// 2026-11-18 10:26:40 UTC.
 const START: i64 = 1_794_997_600;
@@ -74,7 +72,8 @@ struct Tape {
 const HOUR: i64 = 3600;
 
 /// Three hours, and what was deployed after two of them fails badly.
-const BAD: Tape = Tape { step: 15, seconds: 3 * HOUR, labels: r#"job="shop",instance="a""#, ratio: |second| if second > 2 * HOUR { 0.6 } else { 0.005 } };
+const BAD: Tape =
+    Tape { step: 15, seconds: 3 * HOUR, labels: r#"job="shop",instance="a""#, ratio: |second| if second > 2 * HOUR { 0.6 } else { 0.005 } };
 
 impl Tape {
     fn series(&self) -> [Vec<String>; 2] {
@@ -87,7 +86,9 @@ impl Tape {
             failed += bad;
             well += requests - bad;
             let labels = self.labels;
-            let line = |code: &str, value: i64| format!("requests_total{{service=\"checkout\",{labels},code=\"{code}\"}} {value} {}", START + second);
+            let line = |code: &str, value: i64| {
+                format!("requests_total{{service=\"checkout\",{labels},code=\"{code}\"}} {value} {}", START + second)
+            };
             lines[0].push(line("200", well));
             lines[1].push(line("503", failed));
         }
@@ -131,7 +132,10 @@ fn a_bad_deployment_would_have_been_rolled_back_and_the_healthy_one_before_is_le
     let report = replayed(deployed(&[HOUR, 2 * HOUR]), &BAD.by_series());
     assert_eq!(told(&report), ["LeftAlone Passed", "RollBack 180"]);
     let [_, bad] = &report.run.deployments[..] else { panic!("there are two") };
-    assert_eq!((bad.severity, bad.impact), (Some(rollbackd_core::severity::Severity::P1), Some(rollbackd_core::severity::Impact::ErrorRatio)));
+    assert_eq!(
+        (bad.severity, bad.impact),
+        (Some(rollbackd_core::severity::Severity::P1), Some(rollbackd_core::severity::Impact::ErrorRatio))
+    );
     assert!(bad.onset.is_some_and(|onset| (at(2 * HOUR)..=at(2 * HOUR + 75)).contains(&onset)), "{:?}", bad.onset);
     assert!(bad.why.contains("60 % failing"), "{}", bad.why);
     assert_eq!(report.run.summary.words(), "2 deployments: 1 would have been rolled back, 1 left alone");
@@ -153,9 +157,37 @@ fn in_which_order_the_samples_stand_does_not_matter_nor_that_some_stand_there_tw
 }
 
 #[test]
+fn what_is_not_looked_at_because_nothing_was_deployed_changes_nothing() {
+    let tape =
+        Tape { seconds: 30 * 24 * HOUR, step: 300, ratio: |second| if second % (7 * 24 * HOUR) < HOUR { 0.3 } else { 0.005 }, ..BAD };
+    let text = tape.by_series();
+    let starts = [8, 9, 21, 22, 29].map(|day| day * 24 * HOUR + 1800);
+    let seldom = replayed(deployed(&starts), &text);
+    // Nothing has that label, but something could.
+    let always = replayed(Request { version_label: Some("release".to_owned()), services: [checkout()].into(), ..deployed(&starts) }, &text);
+    let data = |report: &Report| serde_json::to_value(&report.run).expect("it is data");
+    assert_eq!(data(&seldom), data(&always));
+    assert_eq!(seldom.run.summary.deployments, 5);
+}
+
+#[test]
+fn labels_may_stand_in_any_order() {
+    let turned = |line: &str| line.replace(r#"service="checkout",job="shop","#, r#"job="shop",service="checkout","#);
+    let text: Vec<String> =
+        BAD.by_time().lines().enumerate().map(|(number, line)| if number % 4 < 2 { turned(line) } else { line.to_owned() }).collect();
+    let report = replayed(deployed(&[HOUR, 2 * HOUR]), &format!("{}\n", text.join("\n")));
+    assert_eq!(told(&report), ["LeftAlone Passed", "RollBack 180"]);
+    assert_eq!(report.samples.series, 2);
+}
+
+#[test]
 fn milliseconds_and_other_services_change_nothing() {
-    let text = BAD.by_series().lines().map(|line| if line.starts_with('#') { line.to_owned() } else { format!("{line}000") }).collect::<Vec<_>>();
-    let text = format!("{}\nother_total{{service=\"checkout\"}} 5 1\nrequests_total{{service=\"search\",code=\"500\"}} 5 1794997600000\n", text.join("\n"));
+    let text =
+        BAD.by_series().lines().map(|line| if line.starts_with('#') { line.to_owned() } else { format!("{line}000") }).collect::<Vec<_>>();
+    let text = format!(
+        "{}\nother_total{{service=\"checkout\"}} 5 1\nrequests_total{{service=\"search\",code=\"500\"}} 5 1794997600000\n",
+        text.join("\n")
+    );
     assert_eq!(told(&replayed(deployed(&[2 * HOUR]), &text)), ["RollBack 180"]);
 }
 
@@ -203,7 +235,10 @@ fn samples_that_are_no_counts_decide_nothing() {
         let _ = writeln!(broken, "{}", words.join(" "));
     }
     let report = replayed(deployed(&[HOUR, 2 * HOUR]), &broken);
-    assert_eq!(report.run.deployments.iter().map(|judgement| judgement.decision).collect::<Vec<_>>(), [Decision::LeftAlone, Decision::RollBack]);
+    assert_eq!(
+        report.run.deployments.iter().map(|judgement| judgement.decision).collect::<Vec<_>>(),
+        [Decision::LeftAlone, Decision::RollBack]
+    );
     assert!(report.samples.oddities.not_counts > 100);
 }
 
@@ -212,7 +247,11 @@ fn more_series_than_the_daemon_takes_are_no_evidence() {
     let mut text = String::new();
     for second in (0..2 * HOUR).step_by(60) {
         for series in 0..1_100 {
-            let _ = writeln!(text, "requests_total{{service=\"checkout\",instance=\"a\",user=\"{series}\",code=\"500\"}} {second} {}", START + second);
+            let _ = writeln!(
+                text,
+                "requests_total{{service=\"checkout\",instance=\"a\",user=\"{series}\",code=\"500\"}} {second} {}",
+                START + second
+            );
         }
     }
     let report = replayed(deployed(&[HOUR]), &text);
@@ -225,7 +264,11 @@ fn pod(text: &mut String, version: &str, from: i64, to: i64, ratio: f64) {
     let (mut well, mut failed) = (0.0, 0.0);
     for second in (from..to).step_by(15) {
         for (code, value) in [("200", well), ("500", failed)] {
-            let _ = writeln!(text, "requests_total{{service=\"checkout\",job=\"shop\",instance=\"{version}\",version=\"{version}\",code=\"{code}\"}} {value} {}", START + second);
+            let _ = writeln!(
+                text,
+                "requests_total{{service=\"checkout\",job=\"shop\",instance=\"{version}\",version=\"{version}\",code=\"{code}\"}} {value} {}",
+                START + second
+            );
         }
         well += 150.0 * (1.0 - ratio);
         failed += 150.0 * ratio;
@@ -241,7 +284,8 @@ fn a_new_value_of_the_version_label_is_a_deployment_and_an_old_one_that_comes_ba
     pod(&mut text, "v3", 4 * HOUR - 60, 5 * HOUR, 0.004);
     let request = Request { version_label: Some("version".to_owned()), ..Request::default() };
     let report = replayed(request, &text);
-    let versions: Vec<_> = report.run.deployments.iter().map(|judgement| (judgement.version.as_str(), judgement.started, judgement.decision)).collect();
+    let versions: Vec<_> =
+        report.run.deployments.iter().map(|judgement| (judgement.version.as_str(), judgement.started, judgement.decision)).collect();
     assert_eq!(
         versions,
         [
@@ -340,7 +384,8 @@ impl Shop {
                 place.samples.push(Sample { at: *at, value });
             }
         }
-        let of = |wanted: bool| series.iter().filter(|((_, is_failed), _)| *is_failed == wanted).map(|(_, series)| series.clone()).collect();
+        let of =
+            |wanted: bool| series.iter().filter(|((_, is_failed), _)| *is_failed == wanted).map(|(_, series)| series.clone()).collect();
         Scrape { total: of(false), failed: of(true) }
     }
 
@@ -351,7 +396,8 @@ impl Shop {
             let at = format!("{}.{:03}", at.as_second(), at.subsec_millisecond());
             let _ = writeln!(text, "requests_total{{{labels},code=\"200\"}} {} {at}", total - failed);
             let _ = writeln!(text, "requests_total{{{labels},code=\"500\"}} {failed} {at}");
-            let _ = writeln!(text, "process_start_time_seconds{{job=\"shop\",instance=\"{version}@{started}\"}} {} {at}", started.as_second());
+            let _ =
+                writeln!(text, "process_start_time_seconds{{job=\"shop\",instance=\"{version}@{started}\"}} {} {at}", started.as_second());
         }
         text + "# EOF\n"
     }
@@ -429,12 +475,18 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
     let shop = Shop::open(Clock::begin(wall, None));
     let policy = config.services[&checkout()].policy.clone();
     let eyes = Eyes(shop.clone());
-    let adapters = Adapters {
+    let adapters = Everything {
         platforms: BTreeMap::from([(checkout(), Arc::new(eyes.clone()) as Arc<dyn Platform>)]),
         signals: policy.signals.keys().map(|signal| ((checkout(), signal.clone()), Arc::new(eyes.clone()) as Arc<dyn Signal>)).collect(),
-        ..Adapters::default()
+        ..Everything::default()
     };
-    let setup = daemon::Setup { policies: BTreeMap::from([(checkout(), policy)]), limits: Limits::default(), routes: BTreeMap::new(), alerts: Default::default(), adapters };
+    let setup = daemon::Setup {
+        policies: BTreeMap::from([(checkout(), policy)]),
+        limits: Limits::default(),
+        routes: BTreeMap::new(),
+        alerts: Default::default(),
+        adapters,
+    };
     let ledger = Memory::new();
     let (daemon, _handle) = Daemon::open(Box::new(ledger.clone()), wall, "replayed", setup).expect("an empty ledger can be opened");
     let end = CancellationToken::new();

@@ -19,14 +19,14 @@ use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers
 pub(crate) const SUSPECT: f64 = 20.0;
 
 /// A learned hold is at most this long.
-const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The limit on the frequency of bad intervals is widened by this factor, and never below the floor.
-const BAD_FACTOR: f64 = 1.5;
-const BAD_FLOOR: f64 = 0.05;
+pub(super) const BAD_FACTOR: f64 = 1.5;
+pub(super) const BAD_FLOOR: f64 = 0.05;
 
 /// From this frequency on, bad intervals are nothing unusual and say nothing.
-const BAD_USUAL: f64 = 0.5;
+pub(super) const BAD_USUAL: f64 = 0.5;
 
 /// A quarter of the hold in which fewer failures are expected than this can't contradict.
 const CONTRADICTION: f64 = 3.0;
@@ -117,6 +117,11 @@ impl Restarts {
     /// Restarts over `evaluated` time in steps of `every`. When a window is extended, each further stretch of that length spends its own alpha.
     pub(crate) fn new(evaluated: SignedDuration, every: SignedDuration) -> Self {
         Self { every, spread: evaluated.saturating_sub(every).max(every) }
+    }
+
+    /// The time from one look to the next.
+    pub(crate) fn every(&self) -> SignedDuration {
+        self.every
     }
 
     /// The weight of a restart in a step that covers so much time.
