@@ -484,7 +484,7 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
         policies: BTreeMap::from([(checkout(), policy)]),
         limits: Limits::default(),
         routes: BTreeMap::new(),
-        alerts: Default::default(),
+        alerts: rollbackd_core::alert::Rules::default(),
         adapters,
     };
     let ledger = Memory::new();
