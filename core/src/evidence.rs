@@ -541,13 +541,12 @@ impl Evidence {
         let (mut lacks, mut proofs, mut rounds) = (self.suspects(service, window, now), Vec::new(), Vec::new());
         for (name, signal) in &window.signals {
             match signal {
-                SignalWindow::Errors(_) if probes_suffice => {}
+                SignalWindow::Errors(_) | SignalWindow::Latency(_) if probes_suffice => {}
                 SignalWindow::Errors(errors) => match self.proof_of_errors(service, name, errors, now) {
                     Ok(log_evidence) => proofs.push(log_evidence),
                     Err(lack) => lacks.push(lack),
                 },
                 SignalWindow::Query(_) | SignalWindow::Control(_) => {}
-                SignalWindow::Latency(_) if probes_suffice => {}
                 SignalWindow::Latency(latency) => match latency.wellness(name) {
                     None => {}
                     Some(Ok(log_evidence)) => proofs.push(log_evidence),

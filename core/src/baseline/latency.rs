@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Span, between, count, covered, local_stretches, runs, trial, worst};
+use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Span, between, count, covered, local_stretches, trial, worst};
 use crate::evidence::interval::Interval;
 use crate::statistics::dispersion::{Counts, PRIOR, SCALES, dispersion};
 use crate::statistics::kl_upper::kl_upper;
@@ -159,6 +159,28 @@ impl SlowIntervals {
     }
 }
 
+/// The length of the longest run, and how many there are.
+fn runs(bad: impl Iterator<Item = bool>) -> (u32, u32) {
+    let (mut longest, mut run, mut runs) = (0_u32, 0_u32, 0_u32);
+    for bad in bad {
+        run = if bad { run.saturating_add(1) } else { 0 };
+        runs = runs.saturating_add(u32::from(run == 1));
+        longest = longest.max(run);
+    }
+    (longest, runs)
+}
+
+/// Of how many runs the longest has to be known until twice its length is long.
+const MANY_RUNS: u32 = 40;
+
+impl SlowIntervals {
+    /// How long a stretch of slow intervals may last that comes by itself, in intervals. If lengths are exponential, the longest of n is
+    /// exceeded twofold with probability 2/((n+1)(n+2)) and threefold with 6/((n+1)(n+2)(n+3)): of a dozen that is 1 % and 0.2 %.
+    pub(crate) fn next_at_most(&self) -> u32 {
+        self.longest.saturating_mul(if self.runs >= MANY_RUNS { 2 } else { 3 })
+    }
+}
+
 /// How many of the requests of a stretch were slow, and how much they cluster.
 struct Level {
     total: Counts,
@@ -196,7 +218,7 @@ fn blocks(every: SignedDuration) -> &'static [usize] {
 /// minutes of the half hours that began one and seven days before it. What comes again each day may be shorter than half an hour.
 fn local_mean(intervals: &[Interval<Timing>], span: &Span) -> f64 {
     let just_now = between(intervals, span.to.checked_sub(BLOCK).unwrap_or(Timestamp::MIN), span.to);
-    let means = local_stretches(intervals, span).chain([just_now]).flat_map(|stretch| {
+    let means = local_stretches(intervals, span).chain([just_now]).filter_map(|stretch| {
         let slowest = if is_before(stretch, span) { slowest_block(stretch) } else { None };
         slowest.or_else(|| sum(stretch).mean())
     });

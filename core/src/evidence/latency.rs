@@ -227,7 +227,9 @@ impl LatencyWindow {
         let Stage::Waiting(waiting) = &mut self.stage else { return };
         let lens = LatencyLens::new(baseline, self.restarts);
         let mut weighing = Weighing { slow: baseline.slow, trailing: Trailing::new(lens.hold()), lens };
-        std::mem::take(waiting).iter().for_each(|interval| weighing.push(interval));
+        for interval in std::mem::take(waiting) {
+            weighing.push(&interval);
+        }
         self.stage = Stage::Weighing(Box::new(weighing));
     }
 

@@ -335,7 +335,7 @@ mod baselines {
         assert!(baseline(24, &past, &[]).upper > 0.02);
         let calm = baseline(24, &past, &[(at(-7300), at(-3500))]);
         assert!(calm.upper < 0.001 && calm.failed.abs() < 1.0, "{calm:?}");
-        assert!(calm.bad.iter().all(|bad| bad.longest == 0));
+        assert!(calm.bad.iter().all(|bad| bad.lasted.longest == 0));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pace;
-use crate::baseline::{LatencyBaseline, hold_factor};
+use crate::baseline::LatencyBaseline;
 use crate::evidence::interval::Interval;
 use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LONGEST_HOLD, Restarts, SUSPECT};
 use crate::evidence::trailing::{Onset, Trailing};
@@ -71,7 +71,7 @@ impl LatencyLens {
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
-        let longest = baseline.bad.longest.saturating_mul(hold_factor(baseline.bad.runs));
+        let longest = baseline.bad.next_at_most();
         let learned = every.saturating_mul(i32::try_from(longest.saturating_add(1)).unwrap_or(i32::MAX)).min(LONGEST_HOLD);
         Self {
             restarts,
