@@ -67,7 +67,7 @@ pub struct Point {
     pub at: i64,
     /// Requests.
     pub requests: f64,
-    /// Failed ones; of durations their sum in their own unit.
+    /// Failed ones; of durations their sum in seconds.
     pub failed: f64,
 }
 
@@ -648,7 +648,9 @@ impl Heard {
         if course {
             let difference =
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
-            self.steps.add(kind, at, self.every, difference);
+            // In seconds, whatever the histogram has.
+            let unit = if matches!(kind, SlotKind::Part(Part::Sum, _)) { self.family.as_ref().map_or(1.0, Family::unit) } else { 1.0 };
+            self.steps.add(kind, at, self.every, unit * difference);
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);
