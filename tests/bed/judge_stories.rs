@@ -152,6 +152,36 @@ async fn a_rollback_that_does_not_help_stops_there_and_says_so() {
     assert!(explained.contains("did not help"), "{explained}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the bed: run tests/run"]
+async fn a_version_that_damages_data_by_the_operators_own_question_is_rolled_back() {
+    let mut world = World::new("question", "deployment").await;
+    begin(&world, "web", &[]);
+    let cart = format!("http://{}/cart", world.address());
+    world.traffic_on(&cart, 10);
+    world.start_prometheus();
+    world.configure(
+        r#"
+[services.web.impacts.lost_carts]
+prometheus = "main"
+query = 'sum(increase(http_requests_total{job="pods",route="/cart",code="500"}[5s])) > 0'
+impact = "data_corruption"
+every = "1s"
+"#,
+    );
+    world.start_daemon();
+    world.mark_good();
+
+    world.deploy("shop:cart");
+    world.wait_for_notice("all_clear");
+
+    assert_eq!(world.wanted_image(), "shop:good");
+    world.assert_heard_once(&["detected", "rolling_back", "recovered", "all_clear"]);
+    let detected = world.notice("detected");
+    assert_eq!(detected["severity"], "P0", "{detected}");
+    assert!(detected.to_string().contains("lost_carts"), "it names the question: {detected}");
+}
+
 /// A workload of this name with two replicas of `shop:good` and its Service, rolled out.
 fn begin(world: &World, app: &str, environment: &[(&str, &str)]) {
     let labels = json!({"app": app});
