@@ -1006,7 +1006,8 @@ fn check_as_json_is_one_flat_object_whether_the_file_is_good_or_not() {
     let ran = Ran::new(rollbackd(&["check", &wrong, "--output", "json"]).output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));
     let json = ran.json();
-    let mut expected = vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "valid"];
+    let mut expected =
+        vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "unseen", "valid"];
     assert_eq!(fields(&json), expected);
     assert_eq!((&json["valid"], &json["exit_code"], &json["omitted"]), (&json!(false), &json!(2), &json!(0)));
     let error = json["diagnostics"].as_array().unwrap().iter().find(|diagnostic| diagnostic["level"] == "error").unwrap();

@@ -518,7 +518,13 @@ pub fn baseline(baseline: &Baseline) -> String {
             percent(errors.upper),
             if errors.knows_a_day { "" } else { "; less than a day is known, so a decision takes longer" }
         ),
-        Baseline::Latency(latency) => format!("{:.0} requests timed", latency.requests.abs()),
+        Baseline::Latency(latency) if latency.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Latency(latency) => format!(
+            "mean {} over {:.0} requests; slow for at most {} in one piece",
+            seconds(latency.mean),
+            latency.requests.abs(),
+            duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.longest).unwrap_or(i32::MAX)))
+        ),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),
         Baseline::Probe(probe) => format!(
             "all targets failed in {} of {} round{} in {}",

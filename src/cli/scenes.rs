@@ -97,7 +97,7 @@ fn history(upper: f64, requests: f64, cluster: f64) -> ErrorsBaseline {
         cluster,
         upper,
         knows_a_day: true,
-        bad: vec![BadIntervals { above: 0.0, intervals: 6, longest: 0, runs: 0, cluster: 1.0 }],
+        bad: vec![BadIntervals { above: 0.0, intervals: 6, lasted: Default::default(), local_upper: 0.0, cluster: 1.0 }],
         routes: BTreeMap::new(),
     }
 }
@@ -433,7 +433,7 @@ fn json_says_the_same_under_names_that_stay() {
         (&"errors".into(), &"errors: error ratio".into(), &"suspect".into())
     );
     assert_eq!((&judged["severity"], &judged["response"], &judged["within"]), (&"P1".into(), &"roll_back".into(), &"PT15M".into()));
-    assert_eq!(judged["evidence"]["certainty"], "could_be_chance");
+    assert_eq!(judged["evidence"]["certainty"], "suspicious");
     assert!(judged["evidence"]["log10_odds"].as_f64() < judged["evidence"]["log10_needed"].as_f64(), "{judged:#}");
     assert_eq!((&judged["outlook"]["level"]["level"], &judged["outlook"]["level"]["lasting"]), (&0.5.into(), &"PT1M".into()));
     let warning = &json["warnings"][0];

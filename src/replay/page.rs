@@ -137,7 +137,7 @@ fn drawing(judgement: &Judgement, signal: &str, points: &[Point]) -> String {
     let failing =
         findings.iter().find(|finding| matches!(finding.state, FindingState::Failing(_)) && Some(finding.impact) == judgement.impact);
     let with_numbers = |finding: &&&Finding| finding.numbers.is_some();
-    let told = failing.or_else(|| findings.iter().filter(with_numbers).next_back());
+    let told = failing.or_else(|| findings.iter().rfind(with_numbers));
     let shares = told.and_then(|finding| finding.numbers.as_ref()).filter(|numbers| numbers.measure == Measure::Share);
     let levels = shares.map_or_else(Vec::new, |numbers| {
         vec![

@@ -1,8 +1,7 @@
 //! Stories of replays: recorded samples in, judgements out; and a daemon whose ledger is replayed.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,10 +19,9 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::daemon::{self, Daemon};
-use crate::executor::Adapters;
+use crate::executor::Adapters as Everything;
 use crate::ledger::memory::Memory;
 use crate::platform::{Applied, Platform, Report as Look};
-use crate::signal::Signal;
 
 /// 2026-11-18 10:26:40 UTC.
 const START: i64 = 1_794_997_600;
@@ -156,6 +154,30 @@ fn in_which_order_the_samples_stand_does_not_matter_nor_that_some_stand_there_tw
     let mixed = replayed(request(), &format!("{}\n# EOF\n", doubled.join("\n")));
     assert_eq!(serde_json::to_value(&mixed.run).expect("it is data"), expected);
     assert!(mixed.samples.oddities.out_of_order > 1000 && mixed.samples.notes.iter().any(|note| note.contains("put in order")));
+}
+
+#[test]
+fn what_is_not_looked_at_because_nothing_was_deployed_changes_nothing() {
+    let tape =
+        Tape { seconds: 30 * 24 * HOUR, step: 300, ratio: |second| if second % (7 * 24 * HOUR) < HOUR { 0.3 } else { 0.005 }, ..BAD };
+    let text = tape.by_series();
+    let starts = [8, 9, 21, 22, 29].map(|day| day * 24 * HOUR + 1800);
+    let seldom = replayed(deployed(&starts), &text);
+    // Nothing has that label, but something could.
+    let always = replayed(Request { version_label: Some("release".to_owned()), services: [checkout()].into(), ..deployed(&starts) }, &text);
+    let data = |report: &Report| serde_json::to_value(&report.run).expect("it is data");
+    assert_eq!(data(&seldom), data(&always));
+    assert_eq!(seldom.run.summary.deployments, 5);
+}
+
+#[test]
+fn labels_may_stand_in_any_order() {
+    let turned = |line: &str| line.replace(r#"service="checkout",job="shop","#, r#"job="shop",service="checkout","#);
+    let text: Vec<String> =
+        BAD.by_time().lines().enumerate().map(|(number, line)| if number % 4 < 2 { turned(line) } else { line.to_owned() }).collect();
+    let report = replayed(deployed(&[HOUR, 2 * HOUR]), &format!("{}\n", text.join("\n")));
+    assert_eq!(told(&report), ["LeftAlone Passed", "RollBack 180"]);
+    assert_eq!(report.samples.series, 2);
 }
 
 #[test]
@@ -453,16 +475,16 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
     let shop = Shop::open(Clock::begin(wall, None));
     let policy = config.services[&checkout()].policy.clone();
     let eyes = Eyes(shop.clone());
-    let adapters = Adapters {
+    let adapters = Everything {
         platforms: BTreeMap::from([(checkout(), Arc::new(eyes.clone()) as Arc<dyn Platform>)]),
         signals: policy.signals.keys().map(|signal| ((checkout(), signal.clone()), Arc::new(eyes.clone()) as Arc<dyn Signal>)).collect(),
-        ..Adapters::default()
+        ..Everything::default()
     };
     let setup = daemon::Setup {
         policies: BTreeMap::from([(checkout(), policy)]),
         limits: Limits::default(),
         routes: BTreeMap::new(),
-        alerts: Default::default(),
+        alerts: rollbackd_core::alert::Rules::default(),
         adapters,
     };
     let ledger = Memory::new();

@@ -1,7 +1,7 @@
 //! Chance that repeats: one stream of random numbers for each deployment.
 
 use rand::{RngExt, SeedableRng};
-use rand_distr::{Binomial, Distribution, Exp, Gamma, Poisson};
+use rand_distr::{Binomial, Distribution, Exp, Gamma, Poisson, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
 /// A stream of random numbers.
@@ -47,6 +47,11 @@ impl Chance {
         let trials = count as u64;
         #[expect(clippy::cast_precision_loss, reason = "a count of requests in one interval")]
         Binomial::new(trials, probability).map_or(0.0, |binomial| binomial.sample(&mut self.0) as f64)
+    }
+
+    /// From the standard normal distribution.
+    pub fn normal(&mut self) -> f64 {
+        StandardNormal.sample(&mut self.0)
     }
 
     /// A factor with mean 1 and this variance.

@@ -18,6 +18,7 @@
 
 mod chance;
 mod families;
+mod latency;
 mod report;
 mod trial;
 
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
         }
     };
     let begun = Instant::now();
-    let families: Vec<Family> = families::all().into_iter().filter(|family| family.name.starts_with(&arguments.only)).collect();
+    let families: Vec<Family> =
+        families::all().into_iter().chain(latency::families()).filter(|family| family.name.starts_with(&arguments.only)).collect();
     let mut rows = Vec::new();
     for family in families {
         let row = Row::of(&family, &play(&family, &arguments));

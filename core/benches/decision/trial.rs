@@ -13,6 +13,7 @@ use rollbackd_core::severity::{Matrix, Response, Severity};
 use rollbackd_core::version::{Version, VersionId};
 
 use crate::chance::Chance;
+use crate::latency::{self, Slowness};
 
 /// A stretch of time with an error ratio of its own.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,8 @@ pub struct Day {
     pub onset: f64,
     /// What probes see, if there are any: whether a round fails, at a time.
     pub probe: Option<Box<dyn Fn(f64) -> bool>>,
+    /// How long requests take, if that is what is looked at.
+    pub latency: Option<Slowness>,
 }
 
 impl Day {
@@ -69,6 +72,7 @@ impl Day {
             nonsense: 0.0,
             onset: 0.0,
             probe: None,
+            latency: None,
         }
     }
 }
@@ -82,9 +86,10 @@ pub struct Outcome {
 
 const START: i64 = 1_800_000_000;
 /// The window.
-const WINDOW: f64 = 30.0 * 60.0;
+pub const WINDOW: f64 = 30.0 * 60.0;
 
-fn at(second: f64) -> Timestamp {
+/// So many seconds from the deployment on.
+pub fn at(second: f64) -> Timestamp {
     let offset = SignedDuration::try_from_secs_f64(second).expect("a time of a day");
     Timestamp::from_second(START).expect("a time in range") + offset
 }
@@ -101,9 +106,13 @@ fn service(day: &Day) -> Service {
     let every = SignedDuration::try_from_secs_f64(day.every).expect("a cadence");
     let policy = |kind, every, has_history| SignalPolicy { kind, role: Role::Own, every, has_history, source: "the benchmark".to_owned() };
     let mut signals = BTreeMap::new();
-    match day.probe {
-        Some(_) => signals.insert(health(), policy(SignalKind::Probe, every, false)),
-        None => signals.insert(errors(), policy(SignalKind::Errors, every, true)),
+    match (&day.probe, &day.latency) {
+        (Some(_), _) => signals.insert(health(), policy(SignalKind::Probe, every, false)),
+        (None, Some(_)) => {
+            let (name, policy) = latency::signal(|kind| policy(kind, every, true));
+            signals.insert(name, policy)
+        }
+        (None, None) => signals.insert(errors(), policy(SignalKind::Errors, every, true)),
     };
     let mut matrix = Matrix::default();
     // The bar is on all that could be done automatically.
@@ -129,10 +138,14 @@ fn service(day: &Day) -> Service {
 pub fn run(day: &Day, chance: &mut Chance) -> Outcome {
     let service = service(day);
     let mut evidence = Evidence::new(&service);
+    if let Some(slowness) = &day.latency {
+        return latency::run(day, slowness, &service, &mut evidence, chance);
+    }
     if day.probe.is_some() { probes(day, &service, &mut evidence) } else { counters(day, &service, &mut evidence, chance) }
 }
 
-fn verdict(service: &Service, evidence: &Evidence, now: f64, onset: f64) -> Option<(Severity, f64)> {
+/// What calls for a rollback now, and how long after the onset that is.
+pub fn verdict(service: &Service, evidence: &Evidence, now: f64, onset: f64) -> Option<(Severity, f64)> {
     let verdict = evidence.verdict(service, at(now))?;
     (verdict.response == Response::RollBack).then_some((verdict.severity, now - onset))
 }
@@ -199,15 +212,59 @@ fn counters(day: &Day, service: &Service, evidence: &mut Evidence, chance: &mut 
         };
         evidence.observe(service, &errors(), &reading, at(second));
         if let Some(fired) = verdict(service, evidence, second, day.onset) {
+            if std::env::var("EXPLAIN").is_ok() && day.onset == 0.0 {
+                for f in evidence.findings(service, at(second)) {
+                    if let Some(n) = f.numbers {
+                        eprintln!(
+                            "FIRED {second} rps {:.2} {:?} q {:.4} now {:?} {}/{} logE {:.1} hold {} wait {:?} onset {:?}",
+                            (day.load)(0.0),
+                            f.impact,
+                            n.tolerance,
+                            n.now,
+                            n.failed,
+                            n.count,
+                            n.log_evidence,
+                            n.hold.as_secs(),
+                            n.waits_for,
+                            n.onset.map(|o| o.duration_since(at(0.0)).as_secs())
+                        );
+                    }
+                }
+                for b in day.bursts.iter().filter(|b| b.until > 0.0 || b.from < -86400.0 + 3600.0) {
+                    eprintln!("   burst {:.0}..{:.0} {:.2}", b.from, b.until, b.ratio);
+                }
+                let mut l: Vec<f64> = day.bursts.iter().filter(|b| b.until < 0.0).map(|b| b.until - b.from).collect();
+                l.sort_by(f64::total_cmp);
+                eprintln!("   known lengths {:?}", l.iter().rev().take(5).collect::<Vec<_>>());
+            }
             return Outcome { fired: Some(fired) };
         }
         second += day.every;
+    }
+    if std::env::var("EXPLAIN").is_ok() {
+        for f in evidence.findings(service, at(second)) {
+            if let Some(n) = f.numbers {
+                eprintln!(
+                    "QUIET rps {:.2} {:?} q {:.4} now {:?} {}/{} logE {:.1} hold {} wait {:?} onset {:?}",
+                    (day.load)(0.0),
+                    f.impact,
+                    n.tolerance,
+                    n.now,
+                    n.failed,
+                    n.count,
+                    n.log_evidence,
+                    n.hold.as_secs(),
+                    n.waits_for,
+                    n.onset.map(|o| o.duration_since(at(0.0)).as_secs())
+                );
+            }
+        }
     }
     Outcome { fired: None }
 }
 
 /// The new version is up at once, and answers the platform's own check: what comes then is the judge's.
-fn deploy(service: &Service, evidence: &mut Evidence) {
+pub fn deploy(service: &Service, evidence: &mut Evidence) {
     let workload = |version: &str| Workload {
         version: Version { id: VersionId(version.to_owned()), name: format!("shop:{version}") },
         artifact: None,

@@ -187,7 +187,7 @@ mod what_counts_as_history {
 
     fn longest_outage(world: &World) -> u32 {
         match world.current().baselines.get(&ready()) {
-            Some(Baseline::Probe(probe)) => probe.longest_all_failed,
+            Some(Baseline::Probe(probe)) => probe.outages_lasted.longest,
             other => panic!("no baseline of probes: {other:?}"),
         }
     }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::combination::{Source, Tier, Voice};
 use super::interval::Interval;
 use super::trailing::{Held, Onset, Trailing};
-use crate::baseline::{ErrorsBaseline, ProbeBaseline, hold_factor};
+use crate::baseline::{ErrorsBaseline, ProbeBaseline};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
@@ -18,17 +18,21 @@ use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers
 /// Odds of 1 : 20 against a deployment make it suspect.
 pub(crate) const SUSPECT: f64 = 20.0;
 
+/// From one look to the next, if nobody says otherwise.
+const USUAL_LOOKS: SignedDuration = SignedDuration::from_secs(15);
+
 /// A learned hold is at most this long.
-const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The limit on the frequency of bad intervals is widened by this factor, and never below the floor.
-const BAD_FACTOR: f64 = 1.5;
-const BAD_FLOOR: f64 = 0.05;
+pub(super) const BAD_FACTOR: f64 = 1.5;
+pub(super) const BAD_FLOOR: f64 = 0.05;
 
 /// From this frequency on, bad intervals are nothing unusual and say nothing.
-const BAD_USUAL: f64 = 0.5;
+pub(super) const BAD_USUAL: f64 = 0.5;
 
-/// A quarter of the hold in which fewer failures are expected than this can't contradict.
+/// A quarter of the hold in which fewer failures are expected than this can't contradict: without any it would be a chance of exp(-3). Of
+/// more pieces than four each has to be so much less likely.
 const CONTRADICTION: f64 = 3.0;
 
 /// A route on which more than this share fails is a broken feature, if at least so many requests were made since the onset.
@@ -89,10 +93,16 @@ impl Class {
         Self { impact: Impact::ErrorRatio, severity, floor: severity / 4.0, drift: 0.3 * severity, testable_below: 0.9 * severity, hold }
     }
 
-    /// Whoever has seen a whole day need not wait as long to tell a burst from a fault.
+    /// Whoever has seen a whole day without a burst need not wait as long to tell one from a fault.
     fn well_known(self) -> Self {
         let hold = if self.impact == Impact::FeatureBroken { self.hold } else { self.hold / 2 };
         Self { hold, ..self }
+    }
+
+    /// How much of the first and of the last interval was bad can't be told. The holds are meant for looks of 15 s; where they are longer, the
+    /// difference comes on top.
+    fn hold_of_looks(&self, every: SignedDuration) -> SignedDuration {
+        self.hold.saturating_add(every.saturating_sub(USUAL_LOOKS).max(SignedDuration::ZERO))
     }
 
     /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
@@ -117,6 +127,16 @@ impl Restarts {
     /// Restarts over `evaluated` time in steps of `every`. When a window is extended, each further stretch of that length spends its own alpha.
     pub(crate) fn new(evaluated: SignedDuration, every: SignedDuration) -> Self {
         Self { every, spread: evaluated.saturating_sub(every).max(every) }
+    }
+
+    /// The time from one look to the next.
+    pub(crate) fn every(&self) -> SignedDuration {
+        self.every
+    }
+
+    /// The time that is evaluated.
+    pub(crate) fn evaluated(&self) -> SignedDuration {
+        self.spread.saturating_add(self.every)
     }
 
     /// The weight of a restart in a step that covers so much time.
@@ -158,35 +178,33 @@ struct BadIntervalsLens {
 impl RatioLens {
     /// A lens on request counters.
     pub(crate) fn of_errors(class: Class, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
-        let class = if baseline.knows_a_day { class.well_known() } else { class };
+        let calm = baseline.knows_a_day && !baseline.has_bursts();
+        let class = if calm { class.well_known() } else { class };
         let tolerance = class.tolerance(baseline.upper);
         let above = class.bad_above(tolerance);
         let bad = baseline.bad(above);
         let bad_intervals = bad.and_then(|bad| {
-            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR);
+            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR).max(bad.local_upper);
             let evidence = Mixture::new(ONE_SAMPLE);
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
-        let longest = baseline.span.every.saturating_mul(longest(bad.map_or(0, |bad| bad.longest.saturating_mul(hold_factor(bad.runs)))));
-        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, longest, restarts)
+        let next = baseline.next_bad_at_most(above, restarts.evaluated());
+        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, next, restarts)
     }
 
     /// A lens on the request counters of one route: a feature that fails for more than half of those who use it.
     pub(crate) fn of_route(service: &Service, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
         let hold = service.decision.hold_p2;
         let class = Class { impact: Impact::FeatureBroken, ..Class::error_ratio(ROUTE_BROKEN, hold) };
-        let bad = baseline.bad(class.bad_above(class.tolerance(baseline.upper)));
-        let runs = bad.map_or(0, |bad| bad.longest.saturating_mul(hold_factor(bad.runs)));
-        let longest = baseline.span.every.saturating_mul(longest(runs));
-        let lens = Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, None, longest, restarts);
+        let next = baseline.next_bad_at_most(class.bad_above(class.tolerance(baseline.upper)), restarts.evaluated());
+        let lens = Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, None, next, restarts);
         Self { least_requests: LEAST_REQUESTS, ..lens }
     }
 
     /// A lens on the failing share of probes.
     pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
-        let longest =
-            baseline.span.every.saturating_mul(longest(baseline.longest_failing.saturating_mul(hold_factor(baseline.runs_failing))));
-        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, longest, restarts)
+        let next = baseline.failing_lasted.next_at_most(&baseline.span, restarts.evaluated());
+        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, next, restarts)
     }
 
     fn new(
@@ -195,10 +213,10 @@ impl RatioLens {
         observed: f64,
         cluster: f64,
         bad_intervals: Option<BadIntervalsLens>,
-        longest: SignedDuration,
+        next: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = longest.saturating_add(restarts.every).min(LONGEST_HOLD);
+        let learned = next.saturating_add(restarts.every).min(LONGEST_HOLD);
         Self {
             class,
             restarts,
@@ -206,7 +224,7 @@ impl RatioLens {
             observed,
             tolerance: class.tolerance(upper),
             cluster,
-            hold: class.hold.max(learned).max(restarts.every.saturating_mul(2)),
+            hold: class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2)),
             requests: Mixture::new(ONE_SAMPLE),
             above_floor: None,
             bad_intervals,
@@ -385,25 +403,26 @@ impl RatioLens {
         SignedDuration::try_from_secs_f64(expectation.delay()?).ok()
     }
 
-    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts, nor what came last: where a quarter has too little
+    /// The pooled ratio of the hold is bad enough, and no piece of it contradicts, nor what came last: where a piece has too little
     /// traffic to contradict, a burst that is over would be taken for something that lasts.
-    fn persists(&self, Held { total, quarters, beside }: &Held) -> bool {
+    fn persists(&self, Held { total, pieces, beside }: &Held) -> bool {
         let severity = self.class.severity;
         let worse_than_beside = if beside.count > 0.0 { WORSE * beside.failed / beside.count } else { 0.0 };
         let least = severity.max(self.tolerance).max(worse_than_beside);
-        let mut newest = *quarters;
-        for age in 1..newest.len() {
-            newest[age] =
-                Counts { count: newest[age - 1].count + quarters[age].count, failed: newest[age - 1].failed + quarters[age].failed };
+        if total.count <= 0.0 || total.failed < least * total.count {
+            return false;
         }
-        let contradicts = |quarter: &Counts| quarter.count * severity >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
-        total.count > 0.0 && total.failed >= least * total.count && !quarters.iter().chain(&newest[..3]).any(contradicts)
+        // What lasts shows in every piece as it shows in all of them together.
+        let shows = severity.max(total.failed / total.count);
+        #[expect(clippy::cast_precision_loss, reason = "at most a few dozen")]
+        let expected = CONTRADICTION + (pieces.len() as f64 / 4.0).ln();
+        let contradicts = |piece: &Counts| piece.count * shows >= expected && piece.failed < severity / 2.0 * piece.count;
+        let mut newest = Counts { count: 0.0, failed: 0.0 };
+        !pieces.iter().any(|piece| {
+            newest = Counts { count: newest.count + piece.count, failed: newest.failed + piece.failed };
+            contradicts(piece) || contradicts(&newest)
+        })
     }
-}
-
-/// A number of intervals as a factor on their length.
-fn longest(intervals: u32) -> i32 {
-    i32::try_from(intervals).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::combination::{Source, Tier, Voice};
 use super::lens::{Restarts, SUSPECT};
 use super::rounds::Round;
 use super::trailing::Onset;
-use crate::baseline::{ProbeBaseline, hold_factor};
+use crate::baseline::ProbeBaseline;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
@@ -43,7 +43,10 @@ pub(crate) struct OutageLens {
 impl OutageLens {
     /// A lens that fires after `hold` rounds at the earliest.
     pub(crate) fn new(baseline: &ProbeBaseline, hold: u32, every: SignedDuration, restarts: Restarts) -> Self {
-        let learned = baseline.longest_all_failed.saturating_mul(hold_factor(baseline.runs_all_failed)).saturating_add(1);
+        let next = baseline.outages_lasted.next_at_most(&baseline.span, restarts.evaluated());
+        let rounds = next.as_secs_f64() / every.as_secs_f64().max(0.1);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is cut to a few rounds below")]
+        let learned = (rounds.round() as u32).saturating_add(1);
         Self {
             every,
             restarts,
