@@ -366,7 +366,7 @@ fn durations(step: i64, seconds: i64, slow_from: i64, factor: f64) -> String {
         let at = START + second;
         let labels = "service=\"checkout\",job=\"shop\",instance=\"a\"";
         for (count, bound) in counts.iter().zip(bounds) {
-            if second % 3000 != 0 || bound < 0.06 || bound > 0.15 {
+            if second % 3000 != 0 || !(0.06..0.15).contains(&bound) {
                 let _ = writeln!(text, "duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count} {at}");
             }
         }
