@@ -259,6 +259,30 @@ fn more_series_than_the_daemon_takes_are_no_evidence() {
     assert!(report.run.deployments[0].why.contains("more than 1000 series"), "{}", report.run.deployments[0].why);
 }
 
+#[test]
+fn what_a_young_process_counted_before_its_first_scrape_counts_where_it_says_when_it_began() {
+    // After the deployment no pod lives for longer than one scrape.
+    let well = Tape { seconds: 2 * HOUR + 15, ..BAD }.by_series();
+    for began in [None, Some("process_start_time_seconds"), Some("requests_created")] {
+        let mut text = well.replace("# EOF\n", "");
+        for second in (2 * HOUR + 15..3 * HOUR).step_by(15) {
+            let at = START + second;
+            let pod = format!("job=\"shop\",instance=\"pod-{second}\"");
+            for (code, value) in [("200", 40), ("500", 110)] {
+                let _ = writeln!(text, "requests_total{{service=\"checkout\",{pod},code=\"{code}\"}} {value} {at}");
+                if began == Some("requests_created") {
+                    let _ = writeln!(text, "requests_created{{service=\"checkout\",{pod},code=\"{code}\"}} {} {at}", at - 10);
+                }
+            }
+            if began == Some("process_start_time_seconds") {
+                let _ = writeln!(text, "process_start_time_seconds{{{pod}}} {} {at}", at - 10);
+            }
+        }
+        let decision = replayed(deployed(&[2 * HOUR]), &text).run.deployments[0].decision;
+        assert_eq!(decision == Decision::RollBack, began.is_some(), "{began:?}: {decision:?}");
+    }
+}
+
 /// The lines of one version's pod from one moment to another.
 fn pod(text: &mut String, version: &str, from: i64, to: i64, ratio: f64) {
     let (mut well, mut failed) = (0.0, 0.0);
@@ -342,7 +366,7 @@ fn durations(step: i64, seconds: i64, slow_from: i64, factor: f64) -> String {
         let at = START + second;
         let labels = "service=\"checkout\",job=\"shop\",instance=\"a\"";
         for (count, bound) in counts.iter().zip(bounds) {
-            if second % 3000 != 0 || (bound - 0.1_f64).abs() > 1e-9 {
+            if second % 3000 != 0 || !(0.06..0.15).contains(&bound) {
                 let _ = writeln!(text, "duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count} {at}");
             }
         }
