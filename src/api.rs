@@ -24,6 +24,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rollbackd_core::command::{Answer, Command};
 use rollbackd_core::entry::Actor;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -79,7 +80,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// How long a whole connection may take; each carries one request.
 const CONNECTION_LIMIT: Duration = Duration::from_secs(20);
 /// How long open connections may hold up the end.
-const END_LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(1);
 /// How often it is looked whether the socket still has its name: one `lstat`.
 const NAME_LOOK: Duration = Duration::from_secs(2);
 
@@ -238,19 +239,23 @@ async fn connection(stream: UnixStream, place: OwnedSemaphorePermit, handle: Han
             return;
         }
     };
-    let service = TowerToHyperService::new(router(Desk { handle, actor }));
+    converse(stream, router(Desk { handle, actor })).await;
+    drop(place);
+}
+
+/// Speaks HTTP/1.1 over one connection: one request, with a limit on everything but its body.
+pub(crate) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(BODY_LIMIT)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match timeout(CONNECTION_LIMIT, served).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection on the local socket broke"),
-        Err(_) => tracing::debug!("a connection on the local socket took too long"),
+        Ok(Err(error)) => tracing::debug!(%error, "a connection broke"),
+        Err(_) => tracing::debug!("a connection took too long"),
     }
-    drop(place);
 }
 
 /// The daemon, and who speaks to it.
@@ -301,14 +306,19 @@ async fn livez(State(desk): State<Desk>) -> Response {
 
 const fn status(answer: &Answer) -> StatusCode {
     match answer {
-        Answer::Status(_) | Answer::History(_) | Answer::Explanation(_) | Answer::Planned { .. } | Answer::Done(_) => StatusCode::OK,
+        Answer::Status(_)
+        | Answer::History(_)
+        | Answer::Explanation(_)
+        | Answer::Planned { .. }
+        | Answer::Declared { .. }
+        | Answer::Done(_) => StatusCode::OK,
         Answer::Refused { .. } => StatusCode::CONFLICT,
         Answer::Unknown(_) => StatusCode::NOT_FOUND,
         Answer::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
-fn error(status: StatusCode, words: &str) -> Response {
+pub(crate) fn error(status: StatusCode, words: &str) -> Response {
     (status, Json(serde_json::json!({ "error": words }))).into_response()
 }
 
@@ -321,7 +331,7 @@ fn objection(command: &Command) -> Option<String> {
         Command::Rollback { to, reason, .. } => {
             [("reason", reason.as_str())].into_iter().chain(to.iter().map(|text| ("version", text.as_str()))).collect()
         }
-        Command::Hold { reason, .. } => vec![("reason", reason)],
+        Command::Hold { reason, .. } | Command::Declare { reason, .. } | Command::Answer { reason, .. } => vec![("reason", reason)],
         Command::Mark { version, reason, .. } => vec![("version", version), ("reason", reason)],
     };
     let (name, _) = texts.into_iter().find(|(_, text)| text.len() > TEXT_LIMIT)?;

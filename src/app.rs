@@ -16,6 +16,7 @@ use crate::api::Listening;
 use crate::config::{self, Config, Environment, GuardedService, NotifierSettings, PlatformSettings, SignalSettings};
 use crate::daemon::{Daemon, Handle, Setup};
 use crate::executor::Adapters;
+use crate::history::Store;
 use crate::ledger::sqlite::{self, Sqlite};
 use crate::ledger::{Ledger, LedgerError};
 use crate::notify::Notifier;
@@ -30,7 +31,9 @@ use crate::signal::http::Clients;
 use crate::signal::metrics::Metrics;
 use crate::signal::probe::Probe;
 use crate::signal::prometheus::Prometheus;
-use crate::{shutdown, systemd};
+use crate::signal::prometheus::histograms::Histograms;
+use crate::signal::prometheus::query::Query;
+use crate::{alerts, shutdown, systemd};
 
 /// How long everything may take to end after SIGTERM. Nothing half done depends on it: what is cut off is carried on at the next start.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -44,12 +47,22 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
     let setup = setup(&config).await?;
     // Before the ledger, so that who is refused for it leaves nothing behind.
     let socket = socket(&config.daemon).await?;
+    let alerts = match &config.api {
+        Some(settings) => Some(alerts::Listening::open(settings).await?),
+        None => None,
+    };
     let ledger = ledger(&config)?;
     let services = setup.policies.len();
     let (daemon, handle) = Daemon::open(ledger, Timestamp::now(), &name(), setup)?;
 
     let socket = tokio::spawn(socket.serve(handle.clone(), shutdown.clone()));
-    let reloads = tokio::spawn(reload_on_request(path, environment, handle, reload));
+    let alerts = alerts.map(|listening| {
+        if let Ok(address) = listening.address() {
+            tracing::info!(%address, "listening for alerts: POST /v1/alerts");
+        }
+        tokio::spawn(listening.serve(handle.clone(), shutdown.clone()))
+    });
+    let reloads = tokio::spawn(reload_on_request(path, environment, config.api, handle, reload));
 
     tracing::info!(services, version = env!("CARGO_PKG_VERSION"), "ready");
     systemd::ready(&format!("guarding {services} services"));
@@ -59,6 +72,9 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
     shutdown.cancel();
     reloads.abort();
     let _ = tokio::time::timeout(LAST_WORDS, socket).await;
+    if let Some(alerts) = alerts {
+        let _ = tokio::time::timeout(LAST_WORDS, alerts).await;
+    }
     Ok(ended?)
 }
 
@@ -90,11 +106,20 @@ fn name() -> String {
 }
 
 /// Goes on with the configuration as it is in the file now, at each SIGHUP. A wrong one changes nothing.
-async fn reload_on_request(path: PathBuf, environment: Environment, handle: Handle, mut requests: mpsc::Receiver<()>) {
+async fn reload_on_request(
+    path: PathBuf,
+    environment: Environment,
+    api: Option<alerts::Settings>,
+    handle: Handle,
+    mut requests: mpsc::Receiver<()>,
+) {
     while requests.recv().await.is_some() {
         systemd::reloading();
         match reloaded(&path, &environment).await {
-            Ok(setup) => {
+            Ok((setup, new_api)) => {
+                if new_api != api {
+                    tracing::warn!("[api] was changed; that takes effect at the next start");
+                }
                 let services = setup.policies.len();
                 if !handle.reload(setup).await {
                     return;
@@ -110,12 +135,13 @@ async fn reload_on_request(path: PathBuf, environment: Environment, handle: Hand
     }
 }
 
-async fn reloaded(path: &Path, environment: &Environment) -> Result<Setup, String> {
+async fn reloaded(path: &Path, environment: &Environment) -> Result<(Setup, Option<alerts::Settings>), String> {
     let config = config::load(path, environment).map_err(|diagnostics| {
         diagnostics.log();
         diagnostics.summary()
     })?;
-    setup(&config).await.map_err(|error| format!("{error:#}"))
+    let setup = setup(&config).await.map_err(|error| format!("{error:#}"))?;
+    Ok((setup, config.api))
 }
 
 /// Makes every adapter that the configuration asks for.
@@ -167,7 +193,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> anyhow::Result<Setup> {
     let clients = Arc::new(Clients::default());
-    let mut adapters = Adapters::default();
+    let mut adapters = Adapters { store: Store::in_directory(&config.daemon.state_directory), ..Adapters::default() };
     for (name, service) in &config.services {
         if let Some(platform) = platform(name, service, cluster, &config.daemon.state_directory) {
             adapters.platforms.insert(name.clone(), platform);
@@ -190,6 +216,7 @@ fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> a
             brake_within: config.fleet.brake_within,
             blind_after: config.daemon.blind_after,
         },
+        alerts: config.alerts.clone(),
         routes: config.destinations.iter().map(|(name, destination)| (name.clone(), route(destination))).collect(),
         adapters,
     })
@@ -216,6 +243,8 @@ fn signal_of(settings: &SignalSettings, clients: &Arc<Clients>) -> anyhow::Resul
     Ok(match settings {
         SignalSettings::Probe(settings) => Arc::new(Probe::new(settings.clone(), clients.clone())?),
         SignalSettings::Prometheus(settings) => Arc::new(Prometheus::new(settings.clone(), clients.clone())?),
+        SignalSettings::Histograms(settings) => Arc::new(Histograms::new(settings.clone(), clients.clone())?),
+        SignalSettings::Query(settings) => Arc::new(Query::new(settings.clone(), clients.clone())?),
         SignalSettings::Metrics(settings) => Arc::new(Metrics::new(settings.clone(), clients.clone())?),
     })
 }
@@ -230,6 +259,8 @@ fn notifier(settings: &NotifierSettings) -> anyhow::Result<Arc<dyn Notifier>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::history::{self, Wanted};
 
     /// What is said when a daemon is started in a directory, with its ledger and its socket there.
     async fn refusal(directory: &Path, state: &str) -> String {
@@ -276,5 +307,67 @@ mod tests {
         let listening = socket(&settings).await.unwrap();
         assert!(settings.socket.exists());
         drop(listening);
+    }
+
+    /// What a server says that it was asked and answered: queries, and bytes of their answers.
+    async fn asked(server: &str) -> (f64, f64) {
+        let text = reqwest::get(format!("{server}/metrics")).await.unwrap().text().await.unwrap();
+        let number = |name: &str| -> f64 {
+            let lines = text.lines().filter(|line| line.starts_with(name) && line.contains("\"/api/v1/query\""));
+            lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        };
+        (number("prometheus_http_response_size_bytes_count"), number("prometheus_http_response_size_bytes_sum"))
+    }
+
+    /// Wants a Prometheus with series `http_requests_total{service="svc-0",code="200",…}` of the last day in `ROLLBACKD_TEST_PROMETHEUS`, and in
+    /// `ROLLBACKD_TEST_SERVICES` how many such services there are.
+    #[tokio::test]
+    #[ignore = "measures, wants a server with a day of samples"]
+    async fn how_long_a_day_of_history_takes() {
+        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        let (server, services) = (variable("ROLLBACKD_TEST_PROMETHEUS"), variable("ROLLBACKD_TEST_SERVICES").parse::<usize>().unwrap());
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("rollbackd.toml");
+        let mut text = format!("[daemon]\nstate_directory = {:?}\n[prometheus.main]\nurl = {server:?}\n", directory.path());
+        for service in 0..services {
+            let service = format!(
+                "[services.svc-{service}]\nplatform.command = {{ current = [\"/bin/true\"], deploy = [\"/bin/true\"] }}\n\
+                 [services.svc-{service}.errors]\nprometheus = \"main\"\n\
+                 total = 'http_requests_total{{service=\"svc-{service}\"}}'\n\
+                 failed = 'http_requests_total{{service=\"svc-{service}\",code=~\"5..\"}}'\n"
+            );
+            text.push_str(&service);
+        }
+        std::fs::write(&file, text).unwrap();
+        let config = config::load(&file, &Environment::default()).unwrap_or_else(|wrong| panic!("{}", config::render(&wrong, false)));
+        for round in ["first", "second"] {
+            let adapters = setup(&config).await.unwrap().adapters;
+            let (before, began) = (asked(&server).await, std::time::Instant::now());
+            let now = Timestamp::now();
+            let gather = adapters.signals.iter().map(|((service, _), signal)| {
+                let (from, every) = (now - jiff::SignedDuration::from_hours(24), jiff::SignedDuration::from_secs(15));
+                let (wanted, store) = (Wanted { name: service.to_string(), from, to: now, every }, adapters.store.clone());
+                async move { history::gather(signal.as_ref(), &store, &wanted, Clock::begin(now, None)).await.load(&store).await }
+            });
+            let pasts = futures::future::join_all(gather).await;
+            let took = began.elapsed();
+            let (queries, bytes) = asked(&server).await;
+            let began = std::time::Instant::now();
+            for ((name, _), past) in adapters.signals.keys().zip(&pasts) {
+                let policy = &config.services[name].policy;
+                let errors = rollbackd_core::service::SignalName("errors".to_owned());
+                let baseline = rollbackd_core::evidence::Evidence::baseline_of_past(policy, &errors, past, now, &[]);
+                println!("{name}: {}", rollbackd_core::words::baseline(&baseline));
+            }
+            let judged = began.elapsed();
+            let kept = std::fs::metadata(directory.path().join("history.db")).map_or(0, |file| file.len());
+            println!(
+                "{round}: {} queries, {:.0} KiB, {took:?}, baselines {judged:?}, file {} KiB",
+                queries - before.0,
+                (bytes - before.1) / 1024.0,
+                kept / 1024
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rollbackd_core::severity::Choice;
 
 mod client;
 mod consent;
@@ -15,14 +16,20 @@ mod unknown;
 
 pub mod run;
 pub mod check;
+mod test;
 pub mod demo;
+pub mod replay;
 mod status;
 mod history;
 mod explain;
 mod deployed;
 mod rollback;
 mod hold;
+mod declare;
+mod answer;
 mod mark;
+#[cfg(test)]
+mod scenes;
 
 use crate::config::Environment;
 use client::Client;
@@ -151,7 +158,7 @@ struct Arguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 struct Common {
-    /// The configuration, for `run` and `check`.
+    /// The configuration, for `run`, `check` and `replay`.
     #[arg(long, global = true, value_name = "PATH", env = "ROLLBACKD_CONFIG", default_value = "/etc/rollbackd/rollbackd.toml")]
     config: PathBuf,
     /// The daemon's local socket.
@@ -200,9 +207,15 @@ enum Command {
     /// Validate a configuration, with every error at once.
     #[command(after_help = check::HELP)]
     Check(check::Arguments),
+    /// Test a policy with made-up series: which verdict is reached when, and why.
+    #[command(after_help = test::HELP)]
+    Test(test::Arguments),
     /// Watch a deployment go wrong and be rolled back, in a simulation on this machine.
     #[command(after_help = "Example:\n  rollbackd demo --scenario errors")]
     Demo(demo::Arguments),
+    /// What would have been done about deployments of the past, by this configuration and from recorded samples.
+    #[command(after_help = replay::HELP)]
+    Replay(replay::Arguments),
     /// How things are: all services, or one with every check.
     #[command(
         after_help = "Examples:\n  rollbackd status\n  rollbackd status checkout\n  rollbackd status --output json | jq '.services[] | select(.hold)'"
@@ -228,6 +241,19 @@ enum Command {
         after_help = "Shows the plan and its warnings, asks, and waits until the service has recovered. It passes holds, rate limits and the brake: a person decides.\n\nExamples:\n  rollbackd rollback checkout\n  rollbackd rollback checkout --to shop:v1 --reason 'wrong prices'\n  rollbackd rollback checkout --to '#12' --yes --no-wait   # what deployment 12 brought\n  rollbackd rollback checkout --dry-run"
     )]
     Rollback(rollback::Arguments),
+    /// Say that something is wrong with what runs, or that it no longer is.
+    #[command(
+        after_help = "Your word is taken as it is: the matrix says what follows, at once, also hours after the deployment. Exit code 3: it is recorded, but a guard stands in the way of the rollback.\n\nExamples:\n  rollbackd declare checkout data_corruption --reason 'orders lose their totals'\n  rollbackd declare checkout feature_broken --reason 'vouchers are refused' --dry-run\n  rollbackd declare checkout data_corruption --resolved"
+    )]
+    Declare(declare::Arguments),
+    /// Go back, after you were asked.
+    #[command(
+        after_help = "What is asked stands in `rollbackd status`, with the time until which it waits for an answer.\n\nExamples:\n  rollbackd approve checkout --reason 'vouchers are refused'\n  rollbackd approve checkout --dry-run"
+    )]
+    Approve(answer::Arguments),
+    /// Let it stay, after you were asked. What is worse is still acted on.
+    #[command(after_help = "Example:\n  rollbackd reject checkout --reason 'a fix is on its way'")]
+    Reject(answer::Arguments),
     /// Pause automatic rollbacks. Watching and notices go on.
     #[command(
         after_help = "Examples:\n  rollbackd hold checkout --for 2h --reason 'load test'\n  rollbackd hold --all --reason 'data centre move'"
@@ -286,6 +312,7 @@ fn environment() -> Environment {
         state_directory: first("STATE_DIRECTORY"),
         runtime_directory: first("RUNTIME_DIRECTORY"),
         credentials_directory: first("CREDENTIALS_DIRECTORY"),
+        without_secrets: false,
     }
 }
 
@@ -294,12 +321,17 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
     match command {
         Command::Run(arguments) => run::run(&arguments, common, screen),
         Command::Check(arguments) => check::run(&arguments, &common.config, screen),
+        Command::Test(arguments) => test::run(&arguments, screen),
         Command::Demo(arguments) => demo::run(&arguments, screen),
+        Command::Replay(arguments) => replay::run(arguments, common, screen),
         Command::Status(arguments) => wait(status::run(arguments, &client()?, screen)),
         Command::History(arguments) => wait(history::run(arguments, &client()?, screen)),
         Command::Explain(arguments) => wait(explain::run(arguments, &client()?, screen)),
         Command::Deployed(arguments) => wait(deployed::run(arguments, &client()?, screen)),
         Command::Rollback(arguments) => wait(rollback::run(arguments, &client()?, screen)),
+        Command::Declare(arguments) => wait(declare::run(arguments, &client()?, screen)),
+        Command::Approve(arguments) => wait(answer::run(arguments, Choice::RollBack, &client()?, screen)),
+        Command::Reject(arguments) => wait(answer::run(arguments, Choice::Keep, &client()?, screen)),
         Command::Hold(arguments) => wait(hold::hold(arguments, &client()?, screen)),
         Command::Resume(arguments) => wait(hold::resume(arguments, &client()?, screen)),
         Command::MarkGood(arguments) => wait(mark::run(arguments, rollbackd_core::entry::Mark::Good, &client()?, screen)),
@@ -308,7 +340,7 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
 }
 
 /// Runs a command that asks the daemon: one thread is enough.
-fn wait(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+fn wait<T>(command: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::Failed(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(command)

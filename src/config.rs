@@ -11,17 +11,22 @@ use rollbackd_core::service::{Decision, Service, ServiceName, SignalName};
 use rollbackd_core::severity::{Matrix, Severity};
 use toml::de::DeTable;
 
-use crate::{notify, platform, signal as signals};
+use rollbackd_core::alert::Rules;
+
+use crate::{alerts as listening, notify, platform, signal as signals};
 
 mod diagnostic;
 mod document;
 mod reader;
 mod value;
 mod daemon;
+mod alerts;
 mod policy;
+mod contradiction;
 mod signal;
 mod destination;
 mod service;
+pub mod policy_test;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +44,8 @@ pub struct Environment {
     pub runtime_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`.
     pub credentials_directory: Option<PathBuf>,
+    /// Whether secrets and certificates may be absent: whoever only tests a policy, in CI say, has none of them.
+    pub without_secrets: bool,
 }
 
 /// A whole, valid configuration.
@@ -46,6 +53,10 @@ pub struct Environment {
 pub struct Config {
     /// What concerns the daemon itself.
     pub daemon: Daemon,
+    /// Where alerts are listened for, if they are.
+    pub api: Option<listening::Settings>,
+    /// What alerts stand for.
+    pub alerts: Rules,
     /// Limits over all services.
     pub fleet: Fleet,
     /// How the cluster is reached; only looked at when a service runs on Kubernetes.
@@ -105,9 +116,13 @@ pub enum PlatformSettings {
 pub enum SignalSettings {
     /// By probing.
     Probe(signals::probe::Settings),
-    /// From a Prometheus server.
+    /// Counters from a Prometheus server.
     Prometheus(signals::prometheus::Settings),
-    /// From the service's own metrics endpoint.
+    /// Histograms from a Prometheus server.
+    Histograms(signals::prometheus::histograms::Settings),
+    /// A question of the operator's own to a Prometheus server.
+    Query(signals::prometheus::query::Settings),
+    /// Counters or histograms from the service's own metrics endpoint.
     Metrics(signals::metrics::Settings),
 }
 
@@ -144,18 +159,8 @@ const READINGS: usize = 6;
 /// # Errors
 /// With everything that is wrong, errors and warnings, in order of place.
 pub fn load(path: &Path, environment: &Environment) -> Result<Config, Diagnostics> {
-    let file = path.display().to_string();
-    let bytes = read(path).map_err(|error| {
-        let message = format!("cannot read the configuration {file}: {error}");
-        Diagnostics::of_file(&file, message, Some("name another file with --config"))
-    })?;
-    if bytes.len() as u64 > LONGEST_FILE {
-        return Err(too_long(&file));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, &file, environment),
-        Err(error) => Err(not_utf8(&file, error.as_bytes(), error.utf8_error().valid_up_to(), environment)),
-    }
+    let text = text(path, "configuration", environment)?;
+    parse(&text, &path.display().to_string(), environment)
 }
 
 /// The same for a text; `file` is what it is called in messages, and where relative paths begin. It reads the files that the text points
@@ -164,6 +169,25 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Config, Diagnostic
 /// # Errors
 /// With everything that is wrong, errors and warnings, in order of place.
 pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Config, Diagnostics> {
+    let (config, warnings) = tables(text, file, environment, |root| whole(root, environment))?;
+    Ok(Config { warnings, ..config })
+}
+
+/// The text of a file; `what` it is, for messages.
+fn text(path: &Path, what: &str, environment: &Environment) -> Result<String, Diagnostics> {
+    let file = path.display().to_string();
+    let bytes = read(path).map_err(|error| {
+        let message = format!("cannot read the {what} {file}: {error}");
+        Diagnostics::of_file(&file, message, (what == "configuration").then_some("name another file with --config"))
+    })?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(too_long(&file));
+    }
+    String::from_utf8(bytes).map_err(|error| not_utf8(&file, error.as_bytes(), error.utf8_error().valid_up_to(), environment))
+}
+
+/// What `whole` makes of the tables of a text, and the warnings.
+fn tables<T>(text: &str, file: &str, environment: &Environment, whole: impl Fn(Table<'_>) -> T) -> Result<(T, Diagnostics), Diagnostics> {
     if text.len() as u64 > LONGEST_FILE {
         return Err(too_long(file));
     }
@@ -174,29 +198,33 @@ pub fn parse(text: &str, file: &str, environment: &Environment) -> Result<Config
         return Err(document.into_diagnostics());
     }
     let syntax_errors = document.problems();
-    let mut config = whole(Table::root(&document, root.get_ref()), environment);
+    let mut read = whole(Table::root(&document, root.get_ref()));
     for _ in 1..READINGS {
         if !document.correct(root.get_mut(), syntax_errors) {
             break;
         }
-        config = whole(Table::root(&document, root.get_ref()), environment);
+        read = whole(Table::root(&document, root.get_ref()));
     }
     if syntax_errors > 0 {
         document.forget_consequences(syntax_errors);
     }
     let diagnostics = document.into_diagnostics();
-    if diagnostics.count(Level::Error) > 0 { Err(diagnostics) } else { Ok(Config { warnings: diagnostics, ..config }) }
+    if diagnostics.count(Level::Error) > 0 { Err(diagnostics) } else { Ok((read, diagnostics)) }
 }
 
 /// The whole file. What it gives is only of use when nothing was reported as an error.
 fn whole(root: Table<'_>, environment: &Environment) -> Config {
     let daemon = daemon::daemon(root.table("daemon"), environment);
+    let api_table = root.table("api");
+    let listens = api_table.is_some();
+    let api = alerts::api(api_table);
+    let alerts = alerts::alerts(&root, listens);
     let fleet = daemon::fleet(root.table("fleet"));
     let kubernetes = daemon::kubernetes(root.table("kubernetes"));
     let mut common = service::Common { matrix: Matrix::default(), decision: Decision::default(), servers: signal::servers(&root) };
     policy::edit_matrix(&mut common.matrix, root.table("matrix"));
     policy::edit_decision(&mut common.decision, root.table("decision"));
-    policy::check_holds(&root, &common.matrix, &common.decision);
+    contradiction::of_settings(&root, &common.matrix, &common.decision);
     let destinations = destination::destinations(&root);
     if root.optional("notify").is_none_or(|value| value.is_empty_table()) {
         let problem = Problem::lack(0..0, "nobody is told of anything: there is no `notify`");
@@ -204,7 +232,7 @@ fn whole(root: Table<'_>, environment: &Environment) -> Config {
     }
     let services = service::services(&root, &common);
     root.finish();
-    Config { daemon, fleet, kubernetes, services, destinations, warnings: Diagnostics::default() }
+    Config { daemon, api, alerts, fleet, kubernetes, services, destinations, warnings: Diagnostics::default() }
 }
 
 fn too_long(file: &str) -> Diagnostics {

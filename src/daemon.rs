@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rollbackd_core::alert::{self, Alert, Heard, Rules};
 use rollbackd_core::command::{self, Answer, Command, Desk};
 use rollbackd_core::decide;
 use rollbackd_core::entry::{Actor, Entry, Record};
@@ -36,6 +37,8 @@ pub struct Setup {
     pub limits: Limits,
     /// Which notices go where.
     pub routes: BTreeMap<String, Route>,
+    /// What alerts stand for.
+    pub alerts: Rules,
     /// Everything that touches the world.
     pub adapters: Adapters,
 }
@@ -44,6 +47,7 @@ pub struct Setup {
 #[derive(Debug)]
 enum Request {
     Command { command: Box<Command>, by: Actor, reply: oneshot::Sender<Answer> },
+    Alerts { alerts: Vec<Alert>, reply: oneshot::Sender<Result<Vec<Heard>, String>> },
     Reload { setup: Box<Setup>, reply: oneshot::Sender<()> },
 }
 
@@ -56,6 +60,13 @@ impl Handle {
     pub async fn ask(&self, command: Command, by: Actor) -> Option<Answer> {
         let (reply, answer) = oneshot::channel();
         self.0.send(Request::Command { command: Box::new(command), by, reply }).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Delivers alerts, and waits for what becomes of each; or why they could not be recorded. None when the daemon has ended.
+    pub async fn hear(&self, alerts: Vec<Alert>) -> Option<Result<Vec<Heard>, String>> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Request::Alerts { alerts, reply }).await.ok()?;
         answer.await.ok()
     }
 
@@ -91,6 +102,8 @@ pub struct Daemon {
     /// What tasks that end by themselves brought while the ledger could not be written. They don't come again, so it is seen again at each
     /// tick. Bounded: each such task brings one thing, and stays on its list until that is written.
     unwritten: Vec<Seen>,
+    /// The services that are read more often because something is suspect.
+    suspects: BTreeSet<ServiceName>,
     troubles: Troubles,
 }
 
@@ -99,6 +112,7 @@ struct Configured {
     policies: BTreeMap<ServiceName, Service>,
     limits: Limits,
     routes: BTreeMap<String, Route>,
+    alerts: Rules,
 }
 
 /// What is wrong with the daemon itself.
@@ -129,9 +143,21 @@ impl Daemon {
         let (request_sender, requests) = mpsc::channel(REQUESTS_WAITING);
         let executor = Executor::new(setup.adapters, clock, seen_sender);
         let evidence = setup.policies.iter().map(|(name, policy)| (name.clone(), Evidence::new(policy))).collect();
-        let setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        let setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes, alerts: setup.alerts };
         let troubles = Troubles::default();
-        let mut daemon = Self { state, setup, evidence, ledger, clock, executor, seen, requests, unwritten: Vec::new(), troubles };
+        let mut daemon = Self {
+            state,
+            setup,
+            evidence,
+            ledger,
+            clock,
+            executor,
+            seen,
+            requests,
+            unwritten: Vec::new(),
+            suspects: BTreeSet::new(),
+            troubles,
+        };
         if daemon.state.seq == 0 {
             daemon.append(vec![Entry::LedgerBegun { ledger: name.to_owned() }])?;
         }
@@ -182,9 +208,9 @@ impl Daemon {
             Seen::Reading(service, signal, reading) => {
                 self.observe(&service, |evidence, policy| evidence.observe(policy, &signal, &reading, now));
             }
-            Seen::History(ref service, deployment, ref signal, ref history) => {
+            Seen::History(ref service, deployment, ref signal, ref past, _) => {
                 let Some(policy) = self.setup.policies.get(service) else { return };
-                let entries = decide::history_read(&self.state, policy, deployment, signal, history);
+                let entries = decide::history_read(&self.state, policy, deployment, signal, past);
                 self.write_and_turn(&service.clone(), entries, seen);
             }
             Seen::Effect(ref service, plan, ref outcome) => {
@@ -266,7 +292,7 @@ impl Daemon {
             }
             changed = true;
         }
-        if changed {
+        if changed || self.is_suspect(service) != self.suspects.contains(service) {
             self.set_tasks(service);
         }
     }
@@ -337,8 +363,18 @@ impl Daemon {
 
     fn set_tasks_of(&mut self, service: &ServiceName) {
         if let Some(policy) = self.setup.policies.get(service) {
-            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy), self.pending(service));
+            let suspect = self.is_suspect(service);
+            if suspect {
+                self.suspects.insert(service.clone())
+            } else {
+                self.suspects.remove(service)
+            };
+            self.executor.set(List::Service(service.clone()), task::of_service(&self.state, policy, suspect), self.pending(service));
         }
+    }
+
+    fn is_suspect(&self, service: &ServiceName) -> bool {
+        self.evidence.get(service).is_some_and(|evidence| evidence.is_suspect(self.clock.now()))
     }
 
     /// The plan whose effect may be under way.
@@ -357,11 +393,31 @@ impl Daemon {
                 let answer = self.answer(*command, &by);
                 let _ = reply.send(answer);
             }
+            Request::Alerts { alerts, reply } => {
+                let heard = self.hear(&alerts);
+                let _ = reply.send(heard);
+            }
             Request::Reload { setup, reply } => {
                 self.reload(*setup);
                 let _ = reply.send(());
             }
         }
+    }
+
+    fn hear(&mut self, alerts: &[Alert]) -> Result<Vec<Heard>, String> {
+        let (entries, heard) = alert::hear(&self.state, &self.setup.policies, &self.setup.alerts, alerts, self.clock.now());
+        if entries.is_empty() {
+            return Ok(heard);
+        }
+        let services: BTreeSet<ServiceName> = entries.iter().filter_map(Entry::service).cloned().collect();
+        if !self.write(entries) {
+            return Err(self.troubles.words().join("; "));
+        }
+        for service in &services {
+            self.set_tasks(service);
+            self.turn(service);
+        }
+        Ok(heard)
     }
 
     fn answer(&mut self, command: Command, by: &Actor) -> Answer {
@@ -394,7 +450,7 @@ impl Daemon {
             self.evidence.entry(name.clone()).or_insert_with(|| Evidence::new(policy));
         }
         self.executor.replace(setup.adapters);
-        self.setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes };
+        self.setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes, alerts: setup.alerts };
         self.troubles.broken.clear();
         if let Err(error) = self.know_destinations() {
             tracing::error!(error = %journal::chain(&error), "the new destinations can't be recorded; they get no notices yet");

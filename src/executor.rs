@@ -14,15 +14,17 @@ use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::decide::EffectOutcome;
 use rollbackd_core::entry::DeploymentId;
 use rollbackd_core::notice::Notice;
-use rollbackd_core::observation::{Reading, Scrape};
+use rollbackd_core::observation::Reading;
+use rollbackd_core::past::Past;
 use rollbackd_core::plan::{Effect, PlanId};
 use rollbackd_core::service::{ServiceName, SignalName};
 use rollbackd_core::task::Task;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
 use crate::clock::Clock;
+use crate::history::{self, Store, Wanted};
 use crate::notify::{Notifier, NotifyError};
 use crate::platform::{Applied, Platform, Report};
 use crate::signal::Signal;
@@ -36,6 +38,8 @@ pub struct Adapters {
     pub signals: BTreeMap<(ServiceName, SignalName), Arc<dyn Signal>>,
     /// One for each destination.
     pub notifiers: BTreeMap<String, Arc<dyn Notifier>>,
+    /// Where the past of signals is kept; in memory unless it is said where.
+    pub store: Store,
 }
 
 impl fmt::Debug for Adapters {
@@ -45,6 +49,7 @@ impl fmt::Debug for Adapters {
             .field("platforms", &self.platforms.keys())
             .field("signals", &self.signals.keys())
             .field("notifiers", &self.notifiers.keys())
+            .field("store", &self.store)
             .finish()
     }
 }
@@ -56,8 +61,9 @@ pub enum Seen {
     Workload(ServiceName, Report),
     /// A look at a signal.
     Reading(ServiceName, SignalName, Reading),
-    /// What a source knows of the time before a deployment.
-    History(ServiceName, DeploymentId, SignalName, Scrape),
+    /// What is known of the time before a deployment. It may be large, so that only [`PASTS_AT_ONCE`] of them are in memory: the next one
+    /// has its turn when this one is dropped.
+    History(ServiceName, DeploymentId, SignalName, Box<Past>, Turn),
     /// What became of an effect.
     Effect(ServiceName, PlanId, EffectOutcome),
     /// A notice arrived.
@@ -65,6 +71,9 @@ pub enum Seen {
     /// A notice never will; why.
     Abandoned(u64, String, String),
 }
+
+/// Given back when the last copy is dropped.
+pub type Turn = Arc<OwnedSemaphorePermit>;
 
 /// Which list of tasks is meant: each service has one, and the notices have one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,11 +88,15 @@ pub enum List {
 /// file descriptors from the ledger and the cluster.
 const LOOKS_AT_ONCE: usize = 256;
 
+/// So many pasts are in memory at once: a week at 15-second steps is a quarter of a MiB.
+const PASTS_AT_ONCE: usize = 8;
+
 /// Carries out tasks.
 #[derive(Debug)]
 pub struct Executor {
     adapters: Adapters,
     looks: Arc<Semaphore>,
+    pasts: Arc<Semaphore>,
     clock: Clock,
     seen: mpsc::Sender<Seen>,
     running: BTreeMap<List, Vec<Running>>,
@@ -135,7 +148,8 @@ impl Executor {
     /// Nothing is in progress yet. What is seen goes to `seen`.
     #[must_use]
     pub fn new(adapters: Adapters, clock: Clock, seen: mpsc::Sender<Seen>) -> Self {
-        Self { adapters, looks: Arc::new(Semaphore::new(LOOKS_AT_ONCE)), clock, seen, running: BTreeMap::new() }
+        let (looks, pasts) = (Arc::new(Semaphore::new(LOOKS_AT_ONCE)), Arc::new(Semaphore::new(PASTS_AT_ONCE)));
+        Self { adapters, looks, pasts, clock, seen, running: BTreeMap::new() }
     }
 
     /// Sees to it that exactly `wanted` is in progress on a list. The effect of the plan that is `pending` is not cut off: where it is not
@@ -190,11 +204,16 @@ impl Executor {
                 let looks = self.looks.clone();
                 tokio::spawn(read(Looker { signal: adapter, looks, clock }, service, signal, every, seen))
             }
-            Task::ReadHistory { service, deployment, signal, from, to } => {
+            Task::ReadHistory { service, deployment, signal, from, to, every } => {
                 let adapter = self.adapters.signals.get(&(service.clone(), signal.clone()))?.clone();
+                let (store, pasts) = (self.adapters.store.clone(), self.pasts.clone());
                 tokio::spawn(async move {
-                    let scrape = read_history(adapter.as_ref(), &service, &signal, from, to).await;
-                    let _ = seen.send(Seen::History(service, deployment, signal, scrape)).await;
+                    let wanted = Wanted { name: format!("{service} {signal}"), from, to, every };
+                    let gathered = history::gather(adapter.as_ref(), &store, &wanted, clock).await;
+                    // Nobody closes it.
+                    let Ok(turn) = pasts.acquire_owned().await else { return };
+                    let past = Box::new(gathered.load(&store).await);
+                    let _ = seen.send(Seen::History(service, deployment, signal, past, Arc::new(turn))).await;
                 })
             }
             Task::Apply { plan, effect, expires } => {
@@ -270,21 +289,6 @@ fn spread(service: &ServiceName, signal: &SignalName, every: Duration) -> Durati
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let share = u32::try_from(hash % 1000).unwrap_or(0);
     every / 2 + every / 2 * share / 1000
-}
-
-/// Asks until there is an answer: at once, then after 1, 2, 4, … up to 60 s.
-async fn read_history(signal: &dyn Signal, service: &ServiceName, name: &SignalName, from: Timestamp, to: Timestamp) -> Scrape {
-    let mut pause = Duration::from_secs(1);
-    loop {
-        match signal.history(from, to).await {
-            Ok(history) => return history,
-            Err(missing) => {
-                tracing::warn!(%service, signal = %name, %missing, "the time before the deployment can't be read, will try again");
-            }
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_mins(1));
-    }
 }
 
 /// Tries until the outcome is known or the plan has expired: each attempt reads before it writes, so that a lost answer is found and never

@@ -1,8 +1,10 @@
 //! Where evidence comes from. One adapter value reads one signal of one service.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rollbackd_core::observation::{Missing, ProbeOutcome, ProbeRound, Reading, Scrape};
+use rollbackd_core::observation::{Answered, ProbeOutcome, ProbeRound, Reading, Scrape};
 
 pub mod http;
 pub mod probe;
@@ -10,8 +12,10 @@ pub mod selector;
 pub mod prometheus;
 pub mod metrics;
 pub mod exposition;
+pub mod histogram;
 mod rest;
 mod series;
+pub(crate) use series::canonical;
 
 /// A source of readings.
 ///
@@ -24,25 +28,34 @@ pub trait Signal: Send + Sync {
     /// Looks once. `now` is the caller's time.
     async fn read(&self, now: Timestamp) -> Reading;
 
-    /// Raw samples of the past, where the source keeps them.
-    ///
-    /// # Errors
-    /// With the reason why there are none.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing>;
+    /// One piece of the past in the source's own time, where the source keeps it: the raw samples from `from` to `to`, of all series that
+    /// there were, or the reason why there are none. A piece in which nothing was counted is empty and not missing; one that is too
+    /// large is asked for in shorter ones.
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading;
+
+    /// What its past is known by, so that it need not be fetched twice: equal for signals that ask the same source for the same series, and
+    /// free of secrets. `None` where the source keeps none.
+    fn past_id(&self) -> Option<String> {
+        None
+    }
 
     /// Tries the source for `check --connect`, and says in words what is there.
     ///
     /// # Errors
     /// With what is wrong, in words.
     async fn check(&self, now: Timestamp) -> Result<String, String> {
-        match self.read(now).await {
-            Reading::Probe(round) => check_round(&round),
-            Reading::Scrape(scrape) => Ok(format!("{} series of all requests, {} of failed ones", scrape.total.len(), scrape.failed.len())),
-            Reading::Histograms(histograms) => Ok(format!("{} histograms", histograms.len())),
-            Reading::Answer(answer) if answer.is_empty() => Ok("nothing is the matter".to_owned()),
-            Reading::Answer(answer) => Ok(format!("it has an answer now, of {} lines", answer.len())),
-            Reading::Missing(missing) => Err(missing.to_string()),
-        }
+        checked(&self.read(now).await)
+    }
+}
+
+/// A reading in the words of a check.
+fn checked(reading: &Reading) -> Result<String, String> {
+    match reading {
+        Reading::Probe(round) => check_round(round),
+        Reading::Scrape(scrape) => Ok(check_scrape(scrape)),
+        Reading::Histograms(histograms) => Ok(histogram::described(histograms)),
+        Reading::Answer(answer) => Ok(check_answer(answer)),
+        Reading::Missing(missing) => Err(missing.to_string()),
     }
 }
 
@@ -54,6 +67,29 @@ fn check_round(round: &ProbeRound) -> Result<String, String> {
     };
     let wrong: Vec<_> = round.targets.iter().filter_map(words).collect();
     if wrong.is_empty() { Ok(format!("{} targets pass", round.targets.len())) } else { Err(wrong.join("; ")) }
+}
+
+fn check_scrape(scrape: &Scrape) -> String {
+    let routes: BTreeSet<&str> = scrape.total.iter().filter_map(|series| series.route.as_deref()).collect();
+    let counted = format!("{} series of all requests, {} of failed ones", scrape.total.len(), scrape.failed.len());
+    if routes.is_empty() { counted } else { format!("{counted}, {}", some(routes.len(), "route")) }
+}
+
+fn check_answer(answer: &[Answered]) -> String {
+    match answer {
+        [] => "the query has no answer now".to_owned(),
+        [first, ..] => format!(
+            "the query has an answer now, {}, such as {} = {}: what is there before a deployment already is not held against it",
+            some(answer.len(), "line"),
+            first.id,
+            first.value
+        ),
+    }
+}
+
+/// `1 route`, `8 routes`.
+fn some(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

@@ -15,15 +15,18 @@ use rollbackd::api::Listening;
 use rollbackd::daemon::{Daemon, Setup};
 use rollbackd::executor::Adapters;
 use rollbackd::ledger::{Ledger, LedgerError};
+use rollbackd_core::alert::Rules;
 use rollbackd_core::command::{Answer, Command as Asked};
 use rollbackd_core::entry::{Entry, Mark, Record, Scope};
 use rollbackd_core::guard::Limits;
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::service::{ServiceName, SignalName};
-use rollbackd_core::severity::{Impact, Severity};
+use rollbackd_core::severity::{Choice, Impact, Response, Severity};
 use rollbackd_core::verdict::{Failure, Finding, FindingState, Inconclusive, Numbers};
 use rollbackd_core::version::{ChangeKind, Version, VersionId};
-use rollbackd_core::view::{DeploymentView, ExplainView, FindingView, HoldView, RollbackView, ServiceView, StatusView};
+use rollbackd_core::view::{
+    DeclaredView, DeploymentView, ExplainView, FindingView, HoldView, QuestionView, RollbackView, ServiceView, StatusView,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -130,6 +133,15 @@ impl Ran {
     }
 }
 
+/// What a command has to say besides its answer.
+#[track_caller]
+fn complains(ran: &Ran, code: i32, stderr: &[&str]) {
+    assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
+    for expected in stderr {
+        assert!(ran.stderr.contains(expected), "{expected:?} is not in:\n{}", ran.stderr);
+    }
+}
+
 fn at(text: &str) -> Timestamp {
     format!("2026-11-21T{text}Z").parse().unwrap()
 }
@@ -162,7 +174,8 @@ fn deployment(number: u64, version_name: &str, status: Status) -> DeploymentView
 
 fn finding(state: FindingState, numbers: Option<Numbers>, words: &str, waits_for: Option<&str>) -> FindingView {
     let finding = Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state, numbers };
-    FindingView { finding, words: words.to_owned(), waits_for: waits_for.map(ToOwned::to_owned) }
+    // What a daemon says that is older than the program that asks it.
+    FindingView { finding, words: words.to_owned(), waits_for: waits_for.map(ToOwned::to_owned), judged: None }
 }
 
 fn numbers() -> Numbers {
@@ -195,7 +208,11 @@ fn service() -> ServiceView {
         rollback: None,
         hold: None,
         blind: Vec::new(),
+        question: None,
+        declared: Vec::new(),
         summary: "watched for 5m of 30m".to_owned(),
+        headline: String::new(),
+        warnings: Vec::new(),
         findings: vec![
             finding(FindingState::Failing(Failure::Evidence), Some(numbers()), "62 % failing", None),
             finding(FindingState::Inconclusive(Inconclusive::NoTraffic), None, "no traffic, so nothing can be said", None),
@@ -317,14 +334,17 @@ fn status_of_one_service_says_what_every_check_says() {
     ran.says(
         0,
         &[
-            "checkout  production, kubernetes shop/checkout\n",
+            "checkout: watched for 5m of 30m\n  production, kubernetes shop/checkout\n",
             "version     shop:v2 (deployment 12, marked unknown)",
             "started     2026-11-21 03:00:00 UTC (5m ago)",
             "window      5m of 30m, ends 2026-11-21 03:30:00 UTC (in 25m)",
             "known good  shop:v1",
-            "failing       errors  error ratio too high  62 % failing\n",
-            "inconclusive  errors  error ratio too high  no traffic, so nothing can be said\n",
-            "passing       errors  error ratio too high  well; waits until it has persisted for 2m\n",
+            "errors: error ratio  failing       1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  -\n",
+            "errors: error ratio  inconclusive  -       -          -     -         -           traffic\n",
+            "errors: error ratio  passing       -       -          -     -         -           -\n",
+            "errors: error ratio  62 % failing.\n",
+            "errors: error ratio  No traffic, so nothing can be said.\n",
+            "errors: error ratio  Waits until it has persisted for 2m.\n",
         ],
     );
     assert_eq!(fake.asked(), [Asked::Status { service: Some(name("checkout")) }]);
@@ -356,7 +376,8 @@ fn a_check_that_sees_more_failing_than_is_tolerated_is_not_said_to_pass() {
         suspect.findings = vec![finding(FindingState::Passing, Some(numbers), "62 % failing; waits", Some("waits"))];
         Answer::Status(status(vec![suspect]))
     });
-    fake.run(&["status", "checkout"]).says(0, &["suspect  errors  error ratio too high  62 % failing; waits\n"]);
+    fake.run(&["status", "checkout"])
+        .says(0, &["errors: error ratio  suspect  1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  persistence\n", "62 % failing; waits.\n"]);
 }
 
 #[test]
@@ -409,11 +430,12 @@ fn explain_answers_first_and_then_shows_times_and_numbers() {
     ran.says(
         0,
         &[
-            "checkout shop:v2  production, deployment 12, rolled_back\n  shop:v2 was to be rolled back to shop:v1",
+            "shop:v2 was to be rolled back to shop:v1: P1 error ratio too high.\n  The rollback recovered.\n",
+            "  checkout, production, deployment 12, rolled_back\n",
             "2026-11-21 03:00:00 UTC (5m ago)      +0s     shop:v2 was deployed\n",
             "2026-11-21 03:02:05 UTC (2m 55s ago)  +2m 5s  found: P1 error ratio too high\n",
             "errors  prometheus main  3 of 9000 requests failed\n",
-            "failing       errors  error ratio too high  62 % failing\n",
+            "errors: error ratio  failing       1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  -\n",
         ],
     );
     let json = fake.run(&["explain", "checkout", "--output", "json"]).json();
@@ -667,8 +689,13 @@ fn the_real_daemon_pauses_and_says_who_did_it() {
     let daemon = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
-            let setup =
-                Setup { policies: BTreeMap::new(), limits: Limits::default(), routes: BTreeMap::new(), adapters: Adapters::default() };
+            let setup = Setup {
+                policies: BTreeMap::new(),
+                limits: Limits::default(),
+                routes: BTreeMap::new(),
+                alerts: Rules::default(),
+                adapters: Adapters::default(),
+            };
             let (daemon, handle) = Daemon::open(Box::<Counting>::default(), Timestamp::now(), "tester00", setup).unwrap();
             let listening = Listening::open(&at).await.unwrap();
             ready.send(()).unwrap();
@@ -979,7 +1006,8 @@ fn check_as_json_is_one_flat_object_whether_the_file_is_good_or_not() {
     let ran = Ran::new(rollbackd(&["check", &wrong, "--output", "json"]).output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));
     let json = ran.json();
-    let mut expected = vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "valid"];
+    let mut expected =
+        vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "unseen", "valid"];
     assert_eq!(fields(&json), expected);
     assert_eq!((&json["valid"], &json["exit_code"], &json["omitted"]), (&json!(false), &json!(2), &json!(0)));
     let error = json["diagnostics"].as_array().unwrap().iter().find(|diagnostic| diagnostic["level"] == "error").unwrap();
@@ -1121,4 +1149,182 @@ fn a_reader_that_has_read_enough_is_no_error() {
         let ran = Ran::new(fake.command(arguments).stdout(writer).output().unwrap());
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
     }
+}
+
+// What somebody says, and what they are asked.
+
+fn declared(guard: Option<&str>, known: bool, dry_run: bool) -> Answer {
+    let follows = match guard {
+        Some(guard) => format!("the matrix says roll back, but {guard} stands in the way: alice paused automatic rollbacks: move"),
+        None => "rolling back checkout from shop:v2 to shop:v1".to_owned(),
+    };
+    Answer::Declared {
+        service: name("checkout"),
+        impact: Impact::DataCorruption,
+        severity: Severity::P0,
+        response: Response::RollBack,
+        deployment: 12,
+        version: version("shop:v2"),
+        known,
+        dry_run,
+        to: guard.is_none().then(|| version("shop:v1")),
+        guard: guard.map(str::to_owned),
+        follows,
+    }
+}
+
+#[test]
+fn declare_says_what_follows_and_a_guard_in_the_way_has_its_exit_code() {
+    let fake = |guard: Option<&'static str>, known| {
+        Fake::new(move |command| match command {
+            Asked::Declare { dry_run, .. } => declared(guard, known, *dry_run),
+            other => panic!("{other:?}"),
+        })
+    };
+    let arguments = ["declare", "checkout", "data-corruption", "--reason", "totals", "--yes"];
+    let daemon = fake(None, false);
+    daemon
+        .run(&arguments)
+        .says(0, &["declared P0 data corruption on shop:v2 of checkout (deployment 12): rolling back checkout from shop:v2 to shop:v1"]);
+    let expected = Asked::Declare {
+        service: name("checkout"),
+        impact: Impact::DataCorruption,
+        reason: "totals".to_owned(),
+        resolved: false,
+        dry_run: false,
+    };
+    assert_eq!(daemon.asked(), [expected]);
+    fake(None, true).run(&arguments).says(0, &["P0 data corruption on shop:v2 of checkout (deployment 12) was declared already"]);
+    fake(Some("hold"), false).run(&arguments).says(3, &["but hold stands in the way: alice paused automatic rollbacks: move"]);
+    let dry = fake(None, false);
+    dry.run(&["declare", "checkout", "data_corruption", "--reason", "totals", "--dry-run"]).says(0, &["would declare P0 data corruption"]);
+    assert!(matches!(dry.asked().as_slice(), [Asked::Declare { dry_run: true, .. }]));
+}
+
+#[test]
+fn declare_without_a_reason_an_impact_or_a_terminal_declares_nothing() {
+    let fake = Fake::new(|command| panic!("{command:?}"));
+    for (arguments, expected) in [
+        (&["declare", "checkout", "data_corruption", "--yes"] as &[&str], "--reason"),
+        (&["declare", "checkout", "data_coruption", "--reason", "a", "--yes"], "did you mean data_corruption?"),
+        (&["declare", "checkout", "--reason", "a", "--yes"], "<IMPACT>"),
+        (&["declare", "checkout", "data_corruption", "--reason", " ", "--yes"], "must say something"),
+        (&["declare", "checkout", "data_corruption", "--reason", "a"], "there is no terminal to ask on"),
+        (&["approve", "checkout"], "there is no terminal to ask on"),
+        (&["reject"], "<SERVICE>"),
+    ] {
+        fake.run(arguments).stops(2, &[expected]);
+    }
+    assert_eq!(fake.asked(), []);
+}
+
+#[test]
+fn approve_plans_reject_keeps_and_where_nobody_is_asked_both_are_refused() {
+    let fake = Fake::new(|command| match command {
+        Asked::Answer { choice: Choice::RollBack, dry_run, .. } => planned(*dry_run),
+        Asked::Answer { choice: Choice::Keep, .. } => Answer::Done("shop:v2 of checkout stays".to_owned()),
+        other => panic!("{other:?}"),
+    });
+    fake.run(&["approve", "checkout", "--yes"])
+        .says(0, &["checkout: rollback from shop:v2 to shop:v1 is planned", "rollbackd status checkout"]);
+    fake.run(&["approve", "checkout", "--dry-run"])
+        .says(0, &["would roll back checkout from shop:v2 to shop:v1", "warning: shop:v1 is not"]);
+    fake.run(&["reject", "checkout", "--reason", "a fix comes", "--yes"]).says(0, &["shop:v2 of checkout stays"]);
+    let refused = || Answer::Refused { guard: "no-question".to_owned(), why: "nobody is asked about shop:v2 of checkout".to_owned() };
+    Fake::new(move |_| refused()).run(&["reject", "checkout", "--yes"]).stops(3, &["refused (no-question): nobody is asked"]);
+}
+
+#[test]
+fn status_shows_who_said_what_and_what_is_asked() {
+    let fake = Fake::new(|_| {
+        let mut asked = service();
+        asked.declared = vec![DeclaredView {
+            impact: Impact::FeatureBroken,
+            by: format!("alert {HOSTILE}"),
+            reason: "vouchers are refused".to_owned(),
+            since: at("03:02:00"),
+        }];
+        let words = "P2 single feature broken: an answer is waited for until 2026-11-21 03:32:00 UTC, then it stays".to_owned();
+        asked.question = Some(QuestionView { impact: Impact::FeatureBroken, until: at("03:32:00"), otherwise: Choice::Keep, words });
+        Answer::Status(status(vec![asked]))
+    });
+    let ran = fake.run(&["status"]);
+    ran.says(
+        0,
+        &[
+            "DECLARED  checkout: single feature broken, by alert v2",
+            "since 2026-11-21 03:02:00 UTC (3m ago): vouchers are refused",
+            "ASKED     checkout: P2 single feature broken: an answer is waited for until 2026-11-21 03:32:00 UTC, then it stays (rollbackd approve checkout, or rollbackd reject checkout)",
+        ],
+    );
+    assert!(!ran.stdout.contains('\u{1b}'), "{}", ran.stdout);
+    fake.run(&["status", "checkout"]).says(0, &["declared    single feature broken, by alert", "asked       P2 single feature broken"]);
+}
+
+// Policy tests.
+
+const POLICY_TEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/examples/kubernetes_test.toml");
+
+/// The example with something put in place of something else, beside the configuration that it names.
+fn policy_test_with(what: &str, instead: &str) -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::copy(POLICY_TEST.replace("_test", ""), directory.path().join("kubernetes.toml")).unwrap();
+    let text = std::fs::read_to_string(POLICY_TEST).unwrap();
+    assert!(text.contains(what), "{what}");
+    let file = directory.path().join("changed_test.toml");
+    std::fs::write(&file, text.replace(what, instead)).unwrap();
+    (directory, file.to_str().unwrap().to_owned())
+}
+
+fn run_alone(arguments: &[&str]) -> Ran {
+    Ran::new(rollbackd(arguments).output().unwrap())
+}
+
+#[test]
+fn the_example_of_policy_tests_passes() {
+    run_alone(&["test", POLICY_TEST]).says(0, &["Unit Testing:  ", "kubernetes_test.toml\n  SUCCESS\n"]);
+}
+
+#[test]
+fn a_policy_test_that_fails_says_what_came_instead_and_the_others_are_still_run() {
+    let (_directory, file) = policy_test_with("within = \"4m\", not_before", "within = \"150s\", not_before");
+    let ran = run_alone(&["test", &file, POLICY_TEST]);
+    ran.says(
+        1,
+        &[
+            "changed_test.toml\n  FAILED:\n    name: a release of which most requests fail",
+            "      time: 1h 2m 30s (2m 30s after the deployment), line ",
+            "        exp: error_ratio, P1, roll_back\n",
+            "        why: error_ratio came 30s later, at 1h 3m (3m after the deployment)",
+            "kubernetes_test.toml\n  SUCCESS\n",
+        ],
+    );
+    let json = run_alone(&["test", &file, "--output", "json", "--run", "most requests"]).json();
+    let test = &json["files"][0]["tests"][0];
+    assert_eq!((&json["files"][0]["outcome"], json["files"][0]["tests"].as_array().unwrap().len()), (&json!("failed"), 1));
+    assert_eq!((&test["passed"], &test["expectations"][0]["expected"]["verdict"]), (&json!(false), &json!("error_ratio")));
+    assert_eq!(test["expectations"][0]["at_seconds"], json!(3750.0));
+    assert!(test["expectations"][0]["findings"].as_array().unwrap().iter().any(|finding| finding["signal"] == "errors"));
+}
+
+#[test]
+fn policy_tests_are_picked_by_name() {
+    let (_directory, file) = policy_test_with("within = \"4m\", not_before", "within = \"150s\", not_before");
+    run_alone(&["test", &file, "--run", "feature", "--run", "^while", "-v"]).says(0, &["name: a feature", "name: while Prometheus"]);
+    complains(
+        &run_alone(&["test", &file, "--run", "nothing is called that"]),
+        2,
+        &["no test has a name that `--run` matches", "a feature that"],
+    );
+    complains(&run_alone(&["test", &file, "--run", "("]), 2, &["--run", "regex parse error"]);
+}
+
+#[test]
+fn a_file_of_policy_tests_with_errors_is_shown_with_its_lines() {
+    let (_directory, file) = policy_test_with("verdict = \"inconclusive\"", "verdict = \"inconclusiv\"");
+    complains(&run_alone(&["test", &file, POLICY_TEST]), 2, &["did you mean \"inconclusive\"?", "changed_test.toml: 1 error"]);
+    let json = run_alone(&["test", &file, "--output", "json"]).json();
+    assert_eq!(json["files"][0]["outcome"], "unreadable");
+    assert_eq!(json["files"][0]["diagnostics"][0]["diagnostics"][0]["line"].as_u64().map(|line| line > 40), Some(true));
+    complains(&run_alone(&["test", "/nowhere/x_test.toml"]), 2, &["cannot read the tests /nowhere/x_test.toml"]);
 }

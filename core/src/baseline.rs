@@ -3,6 +3,7 @@
 
 mod latency;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
@@ -32,6 +33,9 @@ const INCIDENT: SignedDuration = SignedDuration::from_mins(15);
 /// The ratios above which bad intervals are counted. A lens takes the largest that is not above its own level, which can only make it
 /// more careful. The first one stands for "something failed".
 const LEVELS: [f64; 12] = [0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 0.9];
+
+/// From this ratio on what comes now and then is a burst.
+const BURST: f64 = 0.025;
 
 /// Clusters of bad intervals are lengths of time: this long, until the history says otherwise.
 const BAD_STRETCH: SignedDuration = SignedDuration::from_secs(60);
@@ -68,7 +72,7 @@ pub struct Span {
     pub source: String,
     /// The time from one look to the next.
     pub every: SignedDuration,
-    /// The begin of the history; not earlier than asked for.
+    /// The begin of what is known of it; not earlier than asked for.
     pub from: Timestamp,
     /// The end of it: the start of the deployment.
     pub to: Timestamp,
@@ -95,6 +99,9 @@ pub struct ErrorsBaseline {
     pub knows_a_day: bool,
     /// How often the service was bad by itself, for several levels of badness.
     pub bad: Vec<BadIntervals>,
+    /// The same of its busiest routes, where the signal tells them apart.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub routes: BTreeMap<String, ErrorsBaseline>,
 }
 
 /// How often at least a certain share of an interval's requests failed.
@@ -104,11 +111,13 @@ pub struct BadIntervals {
     pub above: f64,
     /// In how many intervals.
     pub intervals: u32,
-    /// The most of them in a row.
-    pub longest: u32,
-    /// How often some came in a row.
+    /// How long they lasted.
     #[serde(default)]
-    pub runs: u32,
+    pub lasted: Runs,
+    /// The upper limit on their share in the worst of the hour before the deployment and the half hour that began one and seven days before
+    /// it; 0 when they say nothing.
+    #[serde(default)]
+    pub local_upper: f64,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
 }
@@ -122,22 +131,18 @@ pub struct ProbeBaseline {
     pub rounds: u32,
     /// Rounds in which all targets failed.
     pub all_failed: u32,
-    /// The most of them in a row.
-    pub longest_all_failed: u32,
-    /// How often some came in a row.
+    /// How long they lasted; rounds of which nothing can be said are counted among them.
     #[serde(default)]
-    pub runs_all_failed: u32,
+    pub outages_lasted: Runs,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
     /// The upper limit on their share, 0 to 1; 1 when nothing is known.
     pub upper: f64,
     /// The sum over all rounds of the share of failing targets.
     pub failing: f64,
-    /// The most rounds in a row in which at least a quarter of the targets failed.
-    pub longest_failing: u32,
-    /// How often some came in a row.
+    /// How long it lasted when at least a quarter of the targets failed.
     #[serde(default)]
-    pub runs_failing: u32,
+    pub failing_lasted: Runs,
     /// The cluster size of failing shares, at least 1.
     pub failing_cluster: f64,
     /// The upper limit on the mean failing share, 0 to 1; 1 when nothing is known.
@@ -156,9 +161,10 @@ impl ErrorsBaseline {
         let prior = BAD_STRETCH.as_secs_f64() / span.every.as_secs_f64().max(0.1);
         let (requests, failed) = sums(intervals);
         let mut upper = Level::of(&calm).upper(ALPHA);
-        for stretch in local_stretches(intervals, &span) {
-            upper = upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
-        }
+        let local: Vec<&[Interval]> = local_stretches(intervals, &span).collect();
+        // A stretch that is not worse than the whole says nothing of its own: few requests, or none, would make a large limit.
+        let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > upper);
+        upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(upper, f64::max);
         Self {
             requests,
             failed,
@@ -166,9 +172,18 @@ impl ErrorsBaseline {
             cluster: Level::of(&calm).cluster,
             upper,
             knows_a_day,
-            bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, above, prior)).collect(),
+            routes: BTreeMap::new(),
+            bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
             span,
         }
+    }
+
+    /// The same, where a stretch of another day is known too. It raises the limit if it was worse, and says nothing else.
+    pub(crate) fn and_local(mut self, stretch: &[Interval]) -> Self {
+        if sums(stretch).0 > 0.0 {
+            self.upper = self.upper.max(Level::of(stretch).upper(ALPHA_LOCAL));
+        }
+        self
     }
 
     /// How often the service was at least as bad as `above`.
@@ -181,6 +196,19 @@ impl ErrorsBaseline {
         kl_upper(f64::from(bad.intervals) / bad.cluster, f64::from(self.intervals) / bad.cluster, ALPHA)
     }
 
+    /// How long the next stretch of the `evaluated` time may last in which it is at least as bad as `above`: the longest limit of that level and
+    /// of all above, for what is worse may last longer.
+    pub(crate) fn next_bad_at_most(&self, above: f64, evaluated: SignedDuration) -> SignedDuration {
+        let own = self.bad(above).map_or(0.0, |bad| bad.above);
+        let limits = self.bad.iter().filter(|bad| bad.above >= own).map(|bad| bad.lasted.next_at_most(&self.span, evaluated));
+        limits.fold(SignedDuration::ZERO, SignedDuration::max)
+    }
+
+    /// Whether it was bad for a while now and then, by whatever level.
+    pub(crate) fn has_bursts(&self) -> bool {
+        self.bad.iter().any(|bad| bad.above >= BURST && bad.lasted.lasts(ALPHA))
+    }
+
     /// The ratio of failed requests that was observed.
     pub(crate) fn observed(&self) -> f64 {
         if self.requests > 0.0 { self.failed / self.requests } else { 0.0 }
@@ -188,15 +216,23 @@ impl ErrorsBaseline {
 }
 
 impl BadIntervals {
-    fn of(calm: &[Interval], all: &[Interval], above: f64, prior: f64) -> Self {
-        let (longest, runs) = runs(all.iter().map(|interval| interval.is_bad(above)));
+    fn of(calm: &[Interval], all: &[Interval], local: &[&[Interval]], above: f64, prior: f64) -> Self {
         let bad: Vec<Counts> = calm.iter().map(|interval| trial(interval.is_bad(above))).collect();
+        let cluster = dispersion(&bad, prior, &SCALES);
+        let intervals = bad.iter().fold(0.0, |sum, trial| sum + trial.failed);
+        let upper = kl_upper(intervals / cluster, f64::from(count(bad.len())) / cluster, ALPHA);
+        let of_stretch = |stretch: &&[Interval]| {
+            let busy = stretch.iter().filter(|interval| interval.counts.count > 0.0);
+            let (looked, bad) = busy.fold((0.0, 0.0), |(looked, bad), one| (looked + 1.0, bad + f64::from(u8::from(one.is_bad(above)))));
+            let says_otherwise = kl_lower(bad / cluster, looked / cluster, ALPHA_LOCAL) > upper;
+            if says_otherwise { kl_upper(bad / cluster, looked / cluster, ALPHA_LOCAL) } else { 0.0 }
+        };
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            longest,
-            runs,
-            cluster: dispersion(&bad, prior, &SCALES),
+            lasted: Runs::of(all.iter().map(|interval| interval.is_bad(above))),
+            local_upper: local.iter().map(of_stretch).fold(0.0, f64::max),
+            cluster,
         }
     }
 }
@@ -219,6 +255,15 @@ impl Level {
     fn upper(&self, alpha: f64) -> f64 {
         kl_upper(self.failed / self.cluster, self.requests / self.cluster, alpha)
     }
+
+    fn lower(&self, alpha: f64) -> f64 {
+        kl_lower(self.failed / self.cluster, self.requests / self.cluster, alpha)
+    }
+}
+
+/// The lower limit: that on the ratio of those that did not fail, from the other side.
+fn kl_lower(failed: f64, count: f64, level: f64) -> f64 {
+    1.0 - kl_upper(count - failed, count, level)
 }
 
 fn sums(intervals: &[Interval]) -> (f64, f64) {
@@ -286,18 +331,14 @@ impl ProbeBaseline {
         let failing: f64 = shares.iter().map(|share| share.failed).sum();
         let (cluster, failing_cluster) = (dispersion(&outages, PRIOR, &SCALES), dispersion(&shares, PRIOR, &SCALES));
         let (looked, all_failed) = (count(outages.len()), count(all_failed));
-        let (longest_all_failed, runs_all_failed) = runs(rounds.iter().map(|round| round.all_failed != Some(false)));
-        let (longest_failing, runs_failing) = runs(rounds.iter().map(|round| round.failing >= 0.25));
         Self {
             rounds: count(rounds.len()),
             all_failed,
-            longest_all_failed,
-            runs_all_failed,
+            outages_lasted: Runs::of(rounds.iter().map(|round| round.all_failed != Some(false))),
             cluster,
             upper: kl_upper(f64::from(all_failed) / cluster, f64::from(looked) / cluster, ALPHA),
             failing,
-            longest_failing,
-            runs_failing,
+            failing_lasted: Runs::of(rounds.iter().map(|round| round.failing >= 0.25)),
             failing_cluster,
             failing_upper: kl_upper(failing / failing_cluster, f64::from(count(rounds.len())) / failing_cluster, ALPHA),
             span,
@@ -319,24 +360,72 @@ fn trial(failed: bool) -> Counts {
     Counts { count: 1.0, failed: f64::from(u8::from(failed)) }
 }
 
-/// The length of the longest run, and how many there are.
-fn runs(bad: impl Iterator<Item = bool>) -> (u32, u32) {
-    let (mut longest, mut run, mut runs) = (0_u32, 0_u32, 0_u32);
-    for bad in bad {
-        run = if bad { run.saturating_add(1) } else { 0 };
-        runs = runs.saturating_add(u32::from(run == 1));
-        longest = longest.max(run);
-    }
-    (longest, runs)
+/// How long something lasted each time that it came, in looks in a row at which it was there. Single looks may be chance, and say nothing
+/// of what lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Runs {
+    /// The most looks in a row.
+    pub longest: u32,
+    /// How often it was there for at least two looks in a row.
+    pub number: u32,
+    /// Looks in those together; at least twice as many.
+    pub looks: u32,
+    /// Looks at which it was there, in runs or alone.
+    pub there: u32,
+    /// All looks.
+    pub all: u32,
 }
 
-/// Of how many runs the longest has to be known until twice its length is long.
-const MANY_RUNS: u32 = 40;
+impl Runs {
+    /// Before anything is known of a service, its bursts are taken to be like this many of [`Self::PRIOR_LENGTH`].
+    const PRIOR: f64 = 4.0;
+    const PRIOR_LENGTH: SignedDuration = SignedDuration::from_secs(15);
 
-/// How much longer than the longest known run the next one may be. If lengths are exponential, the longest of n is exceeded twofold with
-/// probability 2/((n+1)(n+2)) and threefold with 6/((n+1)(n+2)(n+3)): of a dozen runs that is 1 % and 0.2 %.
-pub(crate) const fn hold_factor(runs: u32) -> u32 {
-    if runs >= MANY_RUNS { 2 } else { 3 }
+    /// How much longer than the longest known one the next may be at least (DECISION 2.2, gate 4).
+    const FACTOR: u32 = 2;
+
+    fn of(there: impl Iterator<Item = bool>) -> Self {
+        let (mut runs, mut run) = (Self::default(), 0_u32);
+        for there in there {
+            run = if there { run.saturating_add(1) } else { 0 };
+            runs.all = runs.all.saturating_add(1);
+            runs.there = runs.there.saturating_add(u32::from(there));
+            runs.longest = runs.longest.max(run);
+            runs.number = runs.number.saturating_add(u32::from(run == 2));
+            runs.looks = runs.looks.saturating_add(if run == 2 { 2 } else { u32::from(run > 2) });
+        }
+        runs
+    }
+
+    /// Whether it follows itself more often than chance would have it, save with the probability `alpha`.
+    fn lasts(&self, alpha: f64) -> bool {
+        let [steps, there, all] = [self.looks - self.number, self.there, self.all].map(f64::from);
+        kl_lower(steps, there, alpha) > there / all.max(1.0)
+    }
+
+    /// How long one of those to come in the `evaluated` time may last, save with a probability of [`ALPHA`], if they go on as in the
+    /// history; in whole looks, and zero if there were none.
+    ///
+    /// If lengths are exponential and n of them were T together, the next one exceeds L with probability (1 + L / T)^-n, whatever their
+    /// mean (Lawless and Fredette 2005: an exact prediction limit; a little knowledge of bursts in general is added to n and T). What is
+    /// left after the second look is exponential too, which spares us what nobody saw: when it began, and the single looks. Lengths may
+    /// have a heavier tail, so that it is never less than twice the longest known.
+    pub(crate) fn next_at_most(&self, span: &Span, evaluated: SignedDuration) -> SignedDuration {
+        let least = self.longest.saturating_mul(Self::FACTOR);
+        let looks =
+            if self.lasts(ALPHA_LOCAL) { self.looks_of_next(span.every.as_secs_f64(), evaluated.as_secs_f64()).max(least) } else { least };
+        span.every.saturating_mul(i32::try_from(looks).unwrap_or(i32::MAX))
+    }
+
+    fn looks_of_next(&self, every: f64, evaluated: f64) -> u32 {
+        let [number, looks, all] = [self.number, self.looks, self.all].map(f64::from);
+        let expected = (number + 1.0) * evaluated / f64::max(all * every, evaluated);
+        let after_the_second = (looks - 1.5 * number) * every + Self::PRIOR * Self::PRIOR_LENGTH.as_secs_f64().min(every);
+        let limit = after_the_second * ((expected / ALPHA).max(1.0).powf(1.0 / (number + Self::PRIOR)) - 1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and every hold has a bound")]
+        let looks = (limit / every.max(0.1)).round() as u32;
+        looks.saturating_add(1)
+    }
 }
 
 fn count(length: usize) -> u32 {

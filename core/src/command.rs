@@ -10,12 +10,15 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::decide;
+use crate::declaration::{self, Declaration};
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope};
 use crate::evidence::Evidence;
 use crate::guard::{self, Limits, Refusal, Wish};
-use crate::lifecycle::State;
-use crate::plan::{Cause, Plan};
+use crate::lifecycle::{Deployment, State};
+use crate::plan::{Cause, Phase, Plan};
 use crate::service::{Service, ServiceName};
+use crate::severity::{Choice, Impact, Response, Severity};
 use crate::version::{ChangeKind, Version};
 use crate::view::{self, DeploymentView, ExplainView, Sight, StatusView};
 use crate::words;
@@ -79,6 +82,30 @@ pub enum Command {
         /// Of what.
         scope: Scope,
     },
+    /// Say that an impact is there, or that it is not.
+    Declare {
+        /// The service.
+        service: ServiceName,
+        /// The row of the matrix.
+        impact: Impact,
+        /// Why.
+        reason: String,
+        /// It is over, or was said in error.
+        resolved: bool,
+        /// Only say what would follow.
+        dry_run: bool,
+    },
+    /// Answer the question whether to go back.
+    Answer {
+        /// The service.
+        service: ServiceName,
+        /// The answer.
+        choice: Choice,
+        /// Why.
+        reason: String,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
     /// Mark a version.
     Mark {
         /// The service.
@@ -114,6 +141,31 @@ pub enum Answer {
         dry_run: bool,
         /// What to know about it.
         warnings: Vec<String>,
+    },
+    /// An impact is declared, or (in a dry run) would be.
+    Declared {
+        /// The service.
+        service: ServiceName,
+        /// The impact.
+        impact: Impact,
+        /// Its severity.
+        severity: Severity,
+        /// What the matrix says about it.
+        response: Response,
+        /// The number of the deployment that it is about.
+        deployment: u64,
+        /// What runs.
+        version: Version,
+        /// It was declared before, so nothing was recorded.
+        known: bool,
+        /// Nothing was changed.
+        dry_run: bool,
+        /// Where the service goes back to for it.
+        to: Option<Version>,
+        /// The guard that stands in the way of that.
+        guard: Option<String>,
+        /// What happens now, in words.
+        follows: String,
     },
     /// It is done; in words.
     Done(String),
@@ -162,6 +214,9 @@ pub fn handle(desk: Desk<'_>, command: Command, by: &Actor) -> (Vec<Entry>, Answ
         Command::Rollback { service, to, reason, dry_run } => desk.roll_back(&service, to.as_deref(), reason, dry_run, by),
         Command::Hold { scope, reason, lasting } => desk.hold(scope, reason, lasting, by),
         Command::Resume { scope } => desk.resume(scope, by),
+        Command::Declare { service, impact, reason, resolved: false, dry_run } => desk.declare(&service, impact, reason, dry_run, by),
+        Command::Declare { service, impact, resolved: true, dry_run, .. } => desk.withdraw(&service, impact, dry_run, by),
+        Command::Answer { service, choice, reason, dry_run } => desk.decide(&service, choice, &reason, dry_run, by),
         Command::Mark { service, version, mark, reason } => desk.mark(&service, &version, mark, reason, by),
     };
     result.unwrap_or_else(|answer| (Vec::new(), answer))
@@ -305,6 +360,137 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Takes down a person's word on what runs, whether its window is over or not.
+    fn declare(&self, service: &ServiceName, impact: Impact, reason: String, dry_run: bool, by: &Actor) -> Handled {
+        let policy = self.policy(service)?;
+        let current = self.current(service)?;
+        let known = declaration::open(current, impact, &None);
+        let declaration = Declaration { impact, by: by.clone(), reason, since: self.now, alert: None };
+        let entry = Entry::ImpactDeclared { service: service.clone(), deployment: current.id, declaration };
+        let entries = if known.is_some() { Vec::new() } else { vec![entry] };
+        let consequence = self.consequence(policy, current, impact, &entries);
+        let row = policy.matrix.row(impact);
+        let answer = Answer::Declared {
+            service: service.clone(),
+            impact,
+            severity: row.severity,
+            response: row.response,
+            deployment: current.id.0,
+            version: current.version.clone(),
+            known: known.is_some(),
+            dry_run,
+            to: consequence.to,
+            guard: consequence.guard,
+            follows: consequence.words,
+        };
+        Ok((if dry_run { Vec::new() } else { entries }, answer))
+    }
+
+    /// What follows from a declaration: the rules are asked as they will be once it is written.
+    fn consequence(&self, policy: &Service, current: &Deployment, impact: Impact, entries: &[Entry]) -> Consequence {
+        let Some(evidence) = self.evidence.get(&policy.name) else { return Consequence::words("nothing is known of it yet") };
+        let then = decide::foresee(self.state, policy, self.limits, evidence, entries, self.now);
+        let known = then.service(&policy.name);
+        let under_way = |state: &State| {
+            let open = state.service(&policy.name)?.open_rollback()?;
+            (open.plan.deployment == current.id).then(|| (open.id, open.plan.to.clone()))
+        };
+        if let Some((plan, to)) = under_way(&then) {
+            let already = under_way(self.state).is_some_and(|(before, _)| before == plan);
+            let words = if already {
+                format!("it is being rolled back to {to} already")
+            } else {
+                format!("rolling back {} from {} to {to}", policy.name, current.version)
+            };
+            return Consequence { words, to: Some(to), guard: None };
+        }
+        let Some(then) = known.and_then(|known| known.deployments.get(&current.id)) else {
+            return Consequence::words("nothing is known of it any more");
+        };
+        match (policy.matrix.row(impact).response, &then.refusal) {
+            (Response::RollBack, Some(refusal)) => Consequence {
+                words: format!("the matrix says roll back, but {} stands in the way: {}", refusal.name(), words::refusal(refusal)),
+                to: None,
+                guard: Some(refusal.name().to_owned()),
+            },
+            (Response::RollBack, None) => Consequence::words("the matrix says roll back; that follows as soon as the workload is seen"),
+            (Response::Ask, _) => Consequence::words(&match (&then.question, &then.answered) {
+                (Some(question), _) => {
+                    let (asked, name) = (words::question(question), &policy.name);
+                    format!("the matrix says ask: {asked} (rollbackd approve {name}, rollbackd reject {name})")
+                }
+                (None, Some(answered)) => format!("the matrix says ask, and that is answered already: {}", words::answered(answered)),
+                (None, None) => "the matrix says ask, but something worse is known already".to_owned(),
+            }),
+            (Response::Notify, _) => Consequence::words("the matrix says notify only: operators are told, and nothing is changed"),
+        }
+    }
+
+    /// Takes back every word on an impact, also those of alerts: a person looked.
+    fn withdraw(&self, service: &ServiceName, impact: Impact, dry_run: bool, by: &Actor) -> Handled {
+        self.policy(service)?;
+        self.current(service)?;
+        let known = self.state.service(service);
+        let deployments = || known.into_iter().flat_map(|known| known.deployments.values());
+        let open = deployments().flat_map(|deployment| {
+            let open = deployment.declared.iter().filter(|declared| declared.is_open() && declared.declaration.impact == impact);
+            open.map(move |declared| (deployment, declared.declaration.clone()))
+        });
+        let open: Vec<_> = open.collect();
+        let Some((deployment, _)) = open.last() else {
+            return Ok((Vec::new(), Answer::Done(format!("nobody says that there is {impact} at {service}, so nothing was withdrawn"))));
+        };
+        let rollback = known.and_then(|known| known.rollback_from(deployment.id));
+        let stays = match rollback {
+            Some(rollback) if rollback.phase == Phase::Planned => format!("; the rollback to {} goes on", rollback.plan.to),
+            Some(rollback) if rollback.applied.is_some() => format!("; {} was rolled back and stays marked bad", deployment.version),
+            _ => String::new(),
+        };
+        let would = if dry_run { "would be" } else { "is" };
+        let words = format!("{impact} of {} at {service} {would} withdrawn{stays}", deployment.version);
+        let entries = open.into_iter().map(|(deployment, declaration)| Entry::ImpactWithdrawn {
+            service: service.clone(),
+            deployment: deployment.id,
+            declaration,
+            by: by.clone(),
+            ended: self.now,
+        });
+        Ok((if dry_run { Vec::new() } else { entries.collect() }, Answer::Done(words)))
+    }
+
+    /// Answers what operators were asked. Who approves asks for the rollback; nothing is answered where that can't be planned.
+    fn decide(&self, service: &ServiceName, choice: Choice, reason: &str, dry_run: bool, by: &Actor) -> Handled {
+        self.policy(service)?;
+        let current = self.current(service)?;
+        let Some(verdict) = current.question.and(current.verdict.as_ref()).map(|(_, verdict)| verdict) else {
+            return Err(no_question(service, current));
+        };
+        let answer =
+            Entry::QuestionAnswered { service: service.clone(), deployment: current.id, choice, by: by.clone(), reason: reason.to_owned() };
+        match choice {
+            Choice::Keep => {
+                let words = format!(
+                    "{} of {service} {} in spite of {} {}; nobody is asked again about that, and what is worse is still acted on",
+                    current.version,
+                    if dry_run { "would stay" } else { "stays" },
+                    verdict.severity,
+                    verdict.impact
+                );
+                Ok((if dry_run { Vec::new() } else { vec![answer] }, Answer::Done(words)))
+            }
+            Choice::RollBack => {
+                let reason = format!("approved after {} {}: {reason}", verdict.severity, verdict.impact);
+                let (plan, planned) = self.roll_back(service, None, reason, dry_run, by)?;
+                Ok((if dry_run { Vec::new() } else { [vec![answer], plan].concat() }, planned))
+            }
+        }
+    }
+
+    fn current(&self, service: &ServiceName) -> Result<&'a Deployment, Answer> {
+        let current = self.state.service(service).and_then(|known| known.current());
+        current.ok_or_else(|| Answer::Unknown(format!("nothing was seen of {service} yet")))
+    }
+
     fn mark(&self, service: &ServiceName, asked: &str, mark: Mark, reason: String, by: &Actor) -> Handled {
         self.policy(service)?;
         let named = self.state.service(service).and_then(|known| guard::named(known, asked));
@@ -323,6 +509,28 @@ impl<'a> Desk<'a> {
 
 fn refused(refusal: &Refusal) -> Answer {
     Answer::Refused { guard: refusal.name().to_owned(), why: words::refusal(refusal) }
+}
+
+fn no_question(service: &ServiceName, current: &Deployment) -> Answer {
+    let because = match &current.answered {
+        Some(answered) => format!("it was answered already: {}", words::answered(answered)),
+        None => format!("nobody is asked about {} of {service}", current.version),
+    };
+    let why = format!("{because}; to go back all the same: rollbackd rollback {service}");
+    Answer::Refused { guard: "no-question".to_owned(), why }
+}
+
+/// What follows from a declaration.
+struct Consequence {
+    words: String,
+    to: Option<Version>,
+    guard: Option<String>,
+}
+
+impl Consequence {
+    fn words(words: &str) -> Self {
+        Self { words: words.to_owned(), to: None, guard: None }
+    }
 }
 
 /// A pipeline tells of its deployment when it is through with it: who tells within this means the one that was seen, unless that one was

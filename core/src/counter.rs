@@ -78,8 +78,17 @@ impl Counter {
 
     /// Takes in a scrape and gives what was counted since the ones before, in order of time. Samples that were seen already cost nothing.
     pub fn take(&mut self, scrape: &Scrape, now: Timestamp) -> Vec<Increment> {
+        self.take_of(scrape, now, |_| true)
+    }
+
+    /// The same of one route alone.
+    pub fn take_route(&mut self, scrape: &Scrape, route: &str, now: Timestamp) -> Vec<Increment> {
+        self.take_of(scrape, now, |series| series.route.as_deref() == Some(route))
+    }
+
+    fn take_of(&mut self, scrape: &Scrape, now: Timestamp, wanted: impl Fn(&Series) -> bool) -> Vec<Increment> {
         self.forget(now);
-        let placed = self.place(scrape, now);
+        let placed = self.place(scrape, now, wanted);
         let groups = placed.chunk_by(|a, b| (a.at, a.target) == (b.at, b.target));
         groups.filter_map(|group| self.count(group)).collect()
     }
@@ -97,12 +106,12 @@ impl Counter {
     }
 
     /// The new and believable samples in order of time, those of one scrape of one target together.
-    fn place<'a>(&mut self, scrape: &'a Scrape, now: Timestamp) -> Vec<Placed<'a>> {
+    fn place<'a>(&mut self, scrape: &'a Scrape, now: Timestamp, wanted: impl Fn(&Series) -> bool) -> Vec<Placed<'a>> {
         let latest = Targets::latest(now);
         let mut placed = Vec::new();
         let kinds =
             scrape.total.iter().map(|series| (Kind::Total, series)).chain(scrape.failed.iter().map(|series| (Kind::Failed, series)));
-        for (kind, series) in kinds {
+        for (kind, series) in kinds.filter(|(_, series)| wanted(series)) {
             let seen = self.seen(kind).get(&series.id).map(|sample| sample.at);
             for sample in series.samples.iter().filter(|sample| sample.at <= latest && Some(sample.at) > seen) {
                 if sample.value >= 0.0 && sample.value <= Self::LARGEST {

@@ -2,24 +2,28 @@
 //! so that it does not matter how often it is asked, nor whether the daemon was away meanwhile. The first rule that has something to say
 //! is heard; its entries are made durable and folded, and then all rules are asked again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::baseline::Baseline;
-use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Scope};
+use crate::declaration::{self, alert_of};
+use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Record, Scope};
 use crate::evidence::{Evidence, Excluded, Health, Lack};
 use crate::guard::{self, Limits, Refusal, Wish};
 use crate::lifecycle::{Deployment, Rollback, ServiceState, State, Status};
-use crate::observation::{Binding, Rollout, Scrape, Workload};
-use crate::plan::{Cause, Obstacle, Outcome, Phase, PlanId, Void};
+use crate::observation::{Binding, Rollout, Workload};
+use crate::past::Past;
+use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{Decision, Service, ServiceName, SignalName};
-use crate::severity::Response;
+use crate::severity::{Choice, Response};
 use crate::verdict::{Failure, Finding, FindingState, Verdict};
 use crate::words;
 
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod word_stories;
 #[cfg(test)]
 pub(crate) mod world;
 
@@ -75,6 +79,26 @@ pub fn decide_fleet(state: &State, now: Timestamp) -> Vec<Entry> {
     }
 }
 
+/// What would be known of one service at once, and of nothing else, if `entries` were written.
+#[must_use]
+pub fn foresee(state: &State, policy: &Service, limits: &Limits, evidence: &Evidence, entries: &[Entry], now: Timestamp) -> State {
+    let mut state = state.excerpt(&policy.name);
+    let write = |state: &mut State, entries: &[Entry]| {
+        for entry in entries {
+            state.apply(&Record { seq: state.seq + 1, at: now, entry: entry.clone() });
+        }
+    };
+    write(&mut state, entries);
+    // A verdict, the brake, a plan or a refusal: more never follows at once.
+    for _ in 0..4 {
+        let nothing_known = ServiceState::default();
+        let service = state.service(&policy.name).unwrap_or(&nothing_known);
+        let entries = Turn { state: &state, service, policy, limits, evidence, now }.verdict();
+        write(&mut state, &entries);
+    }
+    state
+}
+
 /// What follows from the outcome of an effect.
 #[must_use]
 pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: EffectOutcome) -> Vec<Entry> {
@@ -95,9 +119,9 @@ pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: Eff
     }
 }
 
-/// What follows from the history that a source keeps of the time before a deployment.
+/// What follows from what is known of the time before a deployment.
 #[must_use]
-pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, signal: &SignalName, history: &Scrape) -> Vec<Entry> {
+pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, signal: &SignalName, past: &Past) -> Vec<Entry> {
     let service = state.service(&policy.name);
     let Some((service, known)) = service.and_then(|service| Some((service, service.deployments.get(&deployment)?))) else {
         return Vec::new();
@@ -106,7 +130,7 @@ pub fn history_read(state: &State, policy: &Service, deployment: DeploymentId, s
         return Vec::new();
     }
     let excluded: Vec<Excluded> = service.incidents.iter().copied().collect();
-    let baseline = Evidence::baseline_of_history(policy, signal, history, known.not_before, &excluded);
+    let baseline = Evidence::baseline_of_past(policy, signal, past, known.not_before, &excluded);
     vec![Entry::BaselineTaken { service: policy.name.clone(), deployment, baselines: BTreeMap::from([(signal.clone(), baseline)]) }]
 }
 
@@ -128,15 +152,23 @@ fn attend(service: &ServiceState, policy: &Service, evidence: &mut Evidence, now
     }
     match service.open_rollback() {
         Some(Rollback { id, plan, phase: Phase::Verifying { at }, .. }) if evidence.verified() != Some(*id) => {
-            let trigger = match &plan.cause {
-                Cause::Verdict(verdict) => Some(verdict),
-                Cause::Operator { .. } => None,
-            };
-            evidence.verify(policy, *id, trigger, *at);
+            evidence.verify(policy, *id, trigger(service, plan), *at);
         }
         Some(Rollback { phase: Phase::Verifying { .. }, .. }) => {}
         _ if evidence.verified().is_some() => evidence.unverify(),
         _ => {}
+    }
+}
+
+/// What fired before a rollback: the verdict that led to it, also where a person was asked first.
+fn trigger<'a>(service: &'a ServiceState, plan: &'a Plan) -> Option<&'a Verdict> {
+    match &plan.cause {
+        Cause::Verdict(verdict) => Some(verdict),
+        Cause::Operator { .. } => {
+            let undone = service.deployments.get(&plan.deployment)?;
+            let approved = undone.answered.as_ref().is_some_and(|answered| answered.choice == Choice::RollBack);
+            undone.verdict.as_ref().map(|(_, verdict)| verdict).filter(|_| approved)
+        }
     }
 }
 
@@ -162,6 +194,12 @@ fn undone_before_it_was_seen(rollback: &Rollback, current: &Deployment, workload
     unseen && later && workload.version.id == current.version.id
 }
 
+/// Whether the answer to a question was to go back, and it is still the question.
+fn is_to_go_back(deployment: &Deployment) -> bool {
+    let asked = deployment.verdict.as_ref().is_some_and(|(_, verdict)| verdict.response == Response::Ask);
+    asked && deployment.answered.as_ref().is_some_and(|answered| answered.choice == Choice::RollBack)
+}
+
 /// One look at everything that is known of one service.
 struct Turn<'a> {
     state: &'a State,
@@ -174,13 +212,15 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn first_rule(&self) -> Vec<Entry> {
-        let rules: [fn(&Self) -> Vec<Entry>; 8] = [
+        let rules: [fn(&Self) -> Vec<Entry>; 10] = [
             Self::hold_over,
+            Self::declaration_over,
             Self::arrival,
             Self::rolled_out,
             Self::baseline,
             Self::rollback_step,
             Self::verdict,
+            Self::question_over,
             Self::window_over,
             Self::sight,
         ];
@@ -199,6 +239,23 @@ impl Turn<'_> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Nothing was heard of an alert for as long as it lasts by itself.
+    fn declaration_over(&self) -> Vec<Entry> {
+        let of = |deployment: &Deployment| {
+            let open = deployment.declared.iter().filter(|declared| declared.is_open()).map(|declared| &declared.declaration);
+            let over = open.filter_map(|open| Some((open, open.alert.as_ref()?.until))).filter(|(_, until)| self.now >= *until);
+            over.map(|(declaration, ended)| Entry::ImpactWithdrawn {
+                service: self.name(),
+                deployment: deployment.id,
+                declaration: declaration.clone(),
+                by: Actor::Daemon,
+                ended,
+            })
+            .collect::<Vec<_>>()
+        };
+        self.service.deployments.values().flat_map(of).collect()
     }
 
     /// What is deployed is not what the ledger says: a deployment arrived, by hand or by our own plan.
@@ -394,7 +451,8 @@ impl Turn<'_> {
     }
 
     fn verifying_step(&self, rollback: &Rollback, since: Timestamp) -> Vec<Entry> {
-        let lacks = self.evidence.recovery(self.policy, self.now);
+        let mut lacks = self.evidence.recovery(self.policy, self.now);
+        lacks.extend(self.still_firing(rollback));
         if lacks.is_empty() {
             return vec![self.ended(rollback, Outcome::Recovered)];
         }
@@ -412,6 +470,18 @@ impl Turn<'_> {
         }
     }
 
+    /// The alerts that a rollback was to silence. A person's word is silenced by that person, who may be asleep: it is not waited for.
+    fn still_firing(&self, rollback: &Rollback) -> Vec<Lack> {
+        let Some(verdict) = trigger(self.service, &rollback.plan).filter(|verdict| alert_of(&verdict.signal).is_some()) else {
+            return Vec::new();
+        };
+        let undone = self.service.deployments.get(&rollback.plan.deployment);
+        let declared = undone.into_iter().chain(self.service.current()).flat_map(|deployment| &deployment.declared);
+        let firing = declared.filter(|declared| declared.is_open() && declared.declaration.impact == verdict.impact);
+        let alerts = firing.map(|declared| declared.declaration.signal()).filter(|signal| alert_of(signal).is_some());
+        alerts.collect::<BTreeSet<_>>().into_iter().map(Lack::Suspect).collect()
+    }
+
     /// It stayed well long enough, or it came back: then going back was not the whole answer.
     fn recovered_step(&self, rollback: &Rollback, since: Timestamp) -> Vec<Entry> {
         if let Some(verdict) = self.relapse() {
@@ -427,7 +497,7 @@ impl Turn<'_> {
         let complete = self.present().is_some_and(|workload| workload.rollout == Rollout::Complete);
         let sees =
             self.policy.signals.keys().chain([&SignalName::platform()]).all(|signal| self.evidence.sees(self.policy, signal, self.now));
-        complete && sees && self.evidence.verdict(self.policy, self.now).is_none()
+        complete && sees && self.service.current().and_then(|current| self.judged(current)).is_none()
     }
 
     /// The verdict on what a rollback brought.
@@ -440,21 +510,56 @@ impl Turn<'_> {
         self.relapse().is_some()
     }
 
-    /// The judge found something: it is recorded, and answered as the matrix says.
+    /// What is found: by the judge as long as the window is open, and by whoever says so as long as it runs.
+    fn judged(&self, current: &Deployment) -> Option<Verdict> {
+        let in_window = current.status.in_window();
+        let weighed = in_window.then(|| self.evidence.verdict(self.policy, self.now)).flatten();
+        if !current.is_declared() {
+            return weighed;
+        }
+        let others = match &weighed {
+            Some(weighed) => weighed.findings.clone(),
+            None if in_window => self.evidence.findings(self.policy, self.now),
+            None => Vec::new(),
+        };
+        declaration::judge(self.policy, current, weighed, others, self.now)
+    }
+
+    /// Something was found: it is recorded, and answered as the matrix says.
     fn verdict(&self) -> Vec<Entry> {
-        let Some(current) = self.service.current().filter(|current| current.status.in_window()) else { return Vec::new() };
+        let may_be_bad = |current: &&Deployment| current.status.in_window() || current.is_declared() && current.status.may_be_bad();
+        let Some(current) = self.service.current().filter(may_be_bad) else { return Vec::new() };
         if matches!(self.service.rollback.as_ref().map(|rollback| &rollback.phase), Some(Phase::Applied { .. })) {
             return Vec::new();
         }
-        let Some(verdict) = self.evidence.verdict(self.policy, self.now) else { return Vec::new() };
+        let Some(verdict) = self.judged(current) else { return Vec::new() };
         if self.something_worse_is_near(&verdict) {
             return Vec::new();
         }
         let known = current.verdict.as_ref().map(|(_, known)| known);
         if known.is_none_or(|known| (verdict.response, verdict.severity) < (known.response, known.severity)) {
-            return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict }];
+            let question = declaration::question(self.policy, current, &verdict, self.now);
+            return vec![Entry::VerdictReached { service: self.name(), deployment: current.id, verdict, question }];
         }
-        if verdict.response == Response::RollBack { self.answer(current, verdict) } else { Vec::new() }
+        match verdict.response {
+            Response::RollBack => self.answer(current, verdict),
+            Response::Ask if is_to_go_back(current) => self.answer(current, verdict),
+            Response::Ask | Response::Notify => Vec::new(),
+        }
+    }
+
+    /// Nobody answered in time: what the matrix says for that case holds. To go back on it takes that it is still so.
+    fn question_over(&self) -> Vec<Entry> {
+        let Some(current) = self.service.current() else { return Vec::new() };
+        let under_way = self.service.open_rollback().is_some_and(|rollback| rollback.plan.deployment == current.id);
+        let Some(question) = current.question.filter(|question| self.now >= question.until && !under_way) else { return Vec::new() };
+        vec![Entry::QuestionAnswered {
+            service: self.name(),
+            deployment: current.id,
+            choice: question.otherwise,
+            by: Actor::Daemon,
+            reason: "nobody answered in time".to_owned(),
+        }]
     }
 
     /// Nobody is asked about something that is about to be answered without them: a worse level is reached already, and only waits for
@@ -522,21 +627,35 @@ impl Turn<'_> {
         if self.now.duration_since(current.started) < self.policy.window || self.service.open_rollback().is_some() {
             return Vec::new();
         }
+        // Who is asked about a deployment decides whether it stays.
+        if current.question.is_some() {
+            return Vec::new();
+        }
         let standing = current.verdict.as_ref().is_some_and(|(_, verdict)| verdict.response == Response::RollBack);
-        if standing {
+        if standing || is_to_go_back(current) {
             return vec![Entry::WindowFailed { service: self.name(), deployment: current.id }];
         }
         // Shortly after a start of the daemon, or of a replica, it can't be told yet.
         if self.evidence.is_settling(self.policy, self.now) {
             return Vec::new();
         }
-        match self.evidence.health(self.policy, self.now) {
+        match self.health(current) {
             Health::Proven { log_evidence } => self.passed(current, log_evidence),
             Health::Unproven(_) if current.extended.as_ref().is_some_and(|(until, _)| self.now < *until) => Vec::new(),
             Health::Unproven(lacks) => {
                 let until = self.now.saturating_add(EXTENSION).unwrap_or(Timestamp::MAX);
                 vec![Entry::WindowExtended { service: self.name(), deployment: current.id, until, lacks }]
             }
+        }
+    }
+
+    /// Whether it proved itself, and nobody says otherwise.
+    fn health(&self, current: &Deployment) -> Health {
+        let suspects: Vec<Lack> = declaration::suspects(self.policy, current).into_iter().map(Lack::Suspect).collect();
+        match self.evidence.health(self.policy, self.now) {
+            health if suspects.is_empty() => health,
+            Health::Proven { .. } => Health::Unproven(suspects),
+            Health::Unproven(lacks) => Health::Unproven(lacks.into_iter().chain(suspects).collect()),
         }
     }
 

@@ -7,11 +7,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::Baseline;
+use crate::declaration::{Declaration, Question};
 use crate::evidence::Lack;
 use crate::guard::Refusal;
 use crate::observation::{Binding, Missing};
 use crate::plan::{Outcome, Plan, PlanId};
 use crate::service::{ServiceName, SignalName};
+use crate::severity::Choice;
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
 
@@ -45,6 +47,8 @@ pub enum Actor {
     Daemon,
     /// A person, by the name of their account on the host.
     Operator(String),
+    /// An alert, by its name.
+    Alert(String),
 }
 
 impl Entry {
@@ -57,6 +61,9 @@ impl Entry {
             | Self::RolledOut { service, .. }
             | Self::BaselineTaken { service, .. }
             | Self::VerdictReached { service, .. }
+            | Self::ImpactDeclared { service, .. }
+            | Self::ImpactWithdrawn { service, .. }
+            | Self::QuestionAnswered { service, .. }
             | Self::RollbackRefused { service, .. }
             | Self::RollbackPlanned { plan: Plan { service, .. } }
             | Self::RollbackApplied { service, .. }
@@ -89,6 +96,7 @@ impl fmt::Display for Actor {
         match self {
             Self::Daemon => formatter.write_str("rollbackd"),
             Self::Operator(name) => formatter.write_str(name),
+            Self::Alert(name) => write!(formatter, "alert {name}"),
         }
     }
 }
@@ -218,6 +226,44 @@ pub enum Entry {
         deployment: DeploymentId,
         /// What it found.
         verdict: Verdict,
+        /// Operators are asked what is to be done about it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        question: Option<Question>,
+    },
+    /// Somebody says that an impact is there, or an alert does, or says so again.
+    ImpactDeclared {
+        /// The service.
+        service: ServiceName,
+        /// The deployment that it is about.
+        deployment: DeploymentId,
+        /// What they say.
+        declaration: Declaration,
+    },
+    /// It is over, or was said in error.
+    ImpactWithdrawn {
+        /// The service.
+        service: ServiceName,
+        /// The deployment that it was about.
+        deployment: DeploymentId,
+        /// What was said.
+        declaration: Declaration,
+        /// By whose word: a person, the alert itself, or the daemon when nothing was heard of the alert any more.
+        by: Actor,
+        /// When it was over.
+        ended: Timestamp,
+    },
+    /// A question to operators has its answer.
+    QuestionAnswered {
+        /// The service.
+        service: ServiceName,
+        /// The deployment.
+        deployment: DeploymentId,
+        /// What is to be done.
+        choice: Choice,
+        /// Who said so: a person, or the daemon when the time was up.
+        by: Actor,
+        /// Why, in their words.
+        reason: String,
     },
     /// A guard stands in the way of the rollback that a verdict calls for. Written once for each reason.
     RollbackRefused {

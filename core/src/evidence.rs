@@ -17,24 +17,30 @@ mod window;
 mod proof;
 mod latency;
 mod query;
+pub mod foresight;
+mod control;
+mod routes;
+mod combination;
 #[cfg(test)]
 mod stories;
 
+use self::combination::{Choir, Voice};
 use self::lens::SUSPECT;
 use self::memory::{History, Memory};
 use self::platform::{HardRules, Platform};
 use self::proof::{Proof, ROUNDS, lack_of_rounds};
 use self::rounds::Round;
-use self::window::{ErrorsWindow, ProbeWindow, SignalWindow, Startup, Window};
+use self::window::{ErrorsWindow, ProbeWindow, Said, SignalWindow, Startup, Window};
 use crate::baseline::Baseline;
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
 use crate::histogram::Durations;
 use crate::observation::{Answered, Histogram, Missing, Reading, Scrape, Workload};
+use crate::past::Past;
 use crate::plan::PlanId;
 use crate::service::{Role, Service, SignalKind, SignalName, SignalPolicy};
 use crate::severity::Impact;
-use crate::verdict::{Finding, FindingState, Inconclusive, Verdict};
+use crate::verdict::{Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 
 /// A stretch of time that is not history, because a bad deployment or an incident made it what it was: from, to.
 pub type Excluded = (Timestamp, Timestamp);
@@ -106,8 +112,43 @@ pub struct Blind {
     pub since: Timestamp,
 }
 
+/// Who counted what: the watched version, or what it replaces. What is replaced may be bad, and the version that replaces it the cure.
+#[derive(Clone, Copy, Debug)]
+enum Sides {
+    /// Nothing is known that could be replaced.
+    Own,
+    /// As far as can be told.
+    Told {
+        /// A process that began earlier is not of the watched version.
+        begin: Timestamp,
+        /// Since when nothing else counts.
+        alone: Option<Timestamp>,
+    },
+}
+
+impl Sides {
+    /// Whether the watched version counted it, by when the process began that did, and since when it was counted.
+    fn are_own(self, process_started: Option<Timestamp>, from: Timestamp) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Told { begin, alone } => {
+                process_started.is_some_and(|started| started >= begin) || alone.is_some_and(|alone| from >= alone)
+            }
+        }
+    }
+
+    /// What the watched version counted, and what was counted beside it by the version before; what could be either is left out.
+    fn split(self, increments: &[Increment]) -> (Vec<Increment>, Vec<Increment>) {
+        let (own, rest): (Vec<Increment>, Vec<Increment>) = increments.iter().partition(|one| self.are_own(one.process_started, one.from));
+        (own, rest.into_iter().filter(|increment| increment.process_started.is_some()).collect())
+    }
+}
+
 /// What is replaced takes so long to end (the usual grace of Kubernetes), and may be counted as long.
 const LEAVING: SignedDuration = SignedDuration::from_secs(30);
+
+/// Two looks of the slowest usual kind.
+const JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
 
 /// Suspicion blocks a promotion for so long.
 const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
@@ -149,12 +190,15 @@ impl Evidence {
             Some(missing) => sight.lose(missing, at),
             None => sight.see(at),
         }
-        let own: Vec<Increment> = increments.iter().filter(|increment| self.is_own(service, increment)).copied().collect();
-        if let Some(SignalWindow::Errors(window)) = self.signal_window(signal) {
-            window.take(&own);
+        let sides = self.sides(service);
+        let ambient = self.ambient(at.checked_sub(control::STICKY).unwrap_or(Timestamp::MIN));
+        match self.signal_window(signal) {
+            Some(SignalWindow::Errors(window)) => window.take(&increments, scrape, at, ambient, |increments| sides.split(increments)),
+            Some(SignalWindow::Control(window)) => window.take(&increments),
+            _ => {}
         }
         if let Some(proof) = &mut self.proof {
-            proof.take_increments(signal, &increments);
+            proof.take_increments(signal, &increments, scrape, at);
         }
     }
 
@@ -185,7 +229,8 @@ impl Evidence {
             Some(missing) => sight.lose(missing, at),
             None => sight.see(at),
         }
-        let own: Vec<Durations> = durations.iter().filter(|one| self.is_own(service, &one.as_increment())).cloned().collect();
+        let sides = self.sides(service);
+        let own: Vec<Durations> = durations.iter().filter(|one| sides.are_own(one.process_started, one.from)).cloned().collect();
         if let Some(SignalWindow::Latency(window)) = self.signal_window(signal) {
             window.take(&own);
         }
@@ -206,17 +251,21 @@ impl Evidence {
         }
     }
 
-    /// Whether the version that is watched counted this, as far as can be told: its process began after anything else was deployed, or
-    /// nothing else has run for a while. What is replaced may be bad, and the version that replaces it the cure.
-    fn is_own(&self, service: &Service, increment: &Increment) -> bool {
-        let Some(window) = &self.window else { return true };
-        if self.platform.newest().is_none() {
-            return true;
-        }
+    /// What tells the watched version's own counts from those of what it replaces.
+    fn sides(&self, service: &Service) -> Sides {
+        let Some(window) = self.window.as_ref().filter(|_| self.platform.newest().is_some()) else { return Sides::Own };
         let begin = self.platform.other_version_until().map_or(window.start, |until| until.min(window.start));
         let leaving = LEAVING.min(service.decision.grace);
         let alone = window.alone_since.and_then(|since| since.checked_add(leaving).ok());
-        increment.process_started.is_some_and(|started| started >= begin) || alone.is_some_and(|alone| increment.from >= alone)
+        Sides::Told { begin, alone }
+    }
+
+    /// The level that whoever suffers with the control group may have had at any time since `since`; 0 where nobody suffers.
+    fn ambient(&self, since: Timestamp) -> f64 {
+        let signals = self.window.iter().flat_map(|window| window.signals.values());
+        let granted =
+            signals.filter_map(|signal| if let SignalWindow::Control(control) = signal { Some(control.granted(since)) } else { None });
+        granted.fold(0.0, f64::max)
     }
 
     fn startup(&self, service: &Service, now: Timestamp) -> Startup {
@@ -310,15 +359,15 @@ impl Evidence {
         start: Timestamp,
         excluded: &[Excluded],
     ) -> Baseline {
-        let unknown = || SignalPolicy {
-            kind: SignalKind::Errors,
-            role: Role::Own,
-            every: SignedDuration::from_secs(15),
-            has_history: true,
-            source: signal.to_string(),
-        };
-        let policy = service.signals.get(signal).cloned().unwrap_or_else(unknown);
+        let policy = policy_of(service, signal);
         memory::baseline_of_history(service, &policy, history, start, excluded)
+    }
+
+    /// A baseline from what is known of the signal's past before `start`: of the configured history, and of the half hours that began a day
+    /// and a week before. A signal that the service doesn't have knows nothing.
+    #[must_use]
+    pub fn baseline_of_past(service: &Service, signal: &SignalName, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
+        memory::baseline_of_past(service, &policy_of(service, signal), past, start, excluded)
     }
 
     /// A baseline from raw samples of histograms that the source kept of the time before `start`. A signal that the service doesn't have
@@ -391,29 +440,49 @@ impl Evidence {
     pub fn findings(&self, service: &Service, now: Timestamp) -> Vec<Finding> {
         let Some(window) = &self.window else { return Vec::new() };
         let signals = service.signals.iter().filter_map(|(name, policy)| Some((name, policy, window.signals.get(name)?)));
+        let choir = Choir::of(window.signals.values().flat_map(SignalWindow::voices));
+        let log_threshold = |voice: Voice| choir.log_threshold(voice, service.decision.alpha);
         let mut findings: Vec<Finding> =
-            signals.flat_map(|(name, policy, signal)| self.findings_of_signal(service, name, policy, signal, now)).collect();
+            signals.flat_map(|(name, policy, signal)| self.findings_of_signal(name, policy, signal, &log_threshold, now)).collect();
         findings.push(self.finding_of_platform(service, window, now));
         findings
     }
 
     fn findings_of_signal(
         &self,
-        service: &Service,
         name: &SignalName,
         policy: &SignalPolicy,
         window: &SignalWindow,
+        log_threshold: &impl Fn(Voice) -> f64,
         now: Timestamp,
     ) -> Vec<Finding> {
         let finding = |impact, state, numbers| Finding { signal: name.clone(), impact, state, numbers };
         let why = self.silence(name, policy, window, now);
-        match (why, window.says(log_threshold(service, policy.kind))) {
-            (None, Some(said)) => said.into_iter().map(|said| finding(said.impact, said.state, said.numbers)).collect(),
+        match (why, window.says(log_threshold)) {
+            (None, Some(said)) => {
+                let said = said.into_iter().map(|said| self.attributed(said, now));
+                said.map(|said| finding(said.impact, said.state, said.numbers)).collect()
+            }
             (why, _) => {
                 let why = FindingState::Inconclusive(why.unwrap_or(Inconclusive::NoBaseline));
                 window.impacts().iter().map(|&impact| finding(impact, why.clone(), None)).collect()
             }
         }
+    }
+
+    /// What others suffer as much is not this deployment's doing.
+    fn attributed(&self, said: Said, now: Timestamp) -> Said {
+        let Some(numbers) = said.numbers else { return said };
+        let since = now.checked_sub(numbers.hold.max(control::STICKY)).unwrap_or(Timestamp::MIN);
+        let ambient = self.ambient(since);
+        if ambient <= 0.0 {
+            return Said { numbers: Some(numbers), ..said };
+        }
+        let clearly_worse = numbers.measure == Measure::Share && ambient < 1.0 && numbers.now.is_some_and(|now| now >= ambient);
+        let blocked = !clearly_worse && matches!(said.state, FindingState::Failing(_));
+        let waits_for = if blocked { Some(Gate::Attribution) } else { numbers.waits_for };
+        let state = if blocked { FindingState::Passing } else { said.state };
+        Said { state, numbers: Some(Numbers { ambient: Some(ambient), waits_for, ..numbers }), ..said }
     }
 
     /// Why nothing can be said of a signal now, whatever was weighed.
@@ -454,7 +523,7 @@ impl Evidence {
     fn answered_since(&self, signal: &SignalName) -> Option<Timestamp> {
         match self.window.as_ref()?.signals.get(signal)? {
             SignalWindow::Query(window) => window.onset(),
-            SignalWindow::Errors(_) | SignalWindow::Probe(_) | SignalWindow::Latency(_) => None,
+            SignalWindow::Errors(_) | SignalWindow::Probe(_) | SignalWindow::Latency(_) | SignalWindow::Control(_) => None,
         }
     }
 
@@ -477,7 +546,7 @@ impl Evidence {
                     Ok(log_evidence) => proofs.push(log_evidence),
                     Err(lack) => lacks.push(lack),
                 },
-                SignalWindow::Query(_) => {}
+                SignalWindow::Query(_) | SignalWindow::Control(_) => {}
                 SignalWindow::Latency(_) if probes_suffice => {}
                 SignalWindow::Latency(latency) => match latency.wellness(name) {
                     None => {}
@@ -496,6 +565,13 @@ impl Evidence {
         }
         let weakest = |proofs: &[f64]| proofs.iter().copied().reduce(f64::min);
         Health::Proven { log_evidence: weakest(&proofs).or_else(|| weakest(&rounds)).unwrap_or(0.0) }
+    }
+
+    /// Whether the odds against the watched deployment were high just now.
+    #[must_use]
+    pub fn is_suspect(&self, now: Timestamp) -> bool {
+        let since = now.checked_sub(JUST_NOW).unwrap_or(Timestamp::MIN);
+        self.window.as_ref().is_some_and(|window| window.signals.values().any(|signal| signal.suspect_after(since)))
     }
 
     /// The signals with a failing check, or with high odds against the deployment in the last ten minutes.
@@ -597,9 +673,14 @@ impl Evidence {
     }
 }
 
-/// What the evidence on one signal has to reach: alpha is spent once on all signals of a kind.
-fn log_threshold(service: &Service, kind: SignalKind) -> f64 {
-    let signals = service.signals.values().filter(|policy| policy.kind == kind).count();
-    let signals = f64::from(u32::try_from(signals).unwrap_or(u32::MAX));
-    (signals / service.decision.alpha).ln()
+/// The policy of a signal; one that the service doesn't have is as any other.
+fn policy_of(service: &Service, signal: &SignalName) -> SignalPolicy {
+    let unknown = || SignalPolicy {
+        kind: SignalKind::Errors,
+        role: Role::Own,
+        every: SignedDuration::from_secs(15),
+        has_history: true,
+        source: signal.to_string(),
+    };
+    service.signals.get(signal).cloned().unwrap_or_else(unknown)
 }

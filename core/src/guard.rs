@@ -5,11 +5,14 @@ use std::collections::{BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::baseline::Baseline;
 use crate::entry::{Actor, DeploymentId, Mark};
 use crate::lifecycle::{Deployment, Rejection, ServiceState, State};
 use crate::observation::{Binding, Workload};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId};
-use crate::service::{Service, ServiceName};
+use crate::service::{Service, ServiceName, SignalName};
+use crate::severity::Impact;
+use crate::verdict::{Failure, FindingState};
 use crate::version::{ChangeKind, Version};
 
 /// A reason not to roll back.
@@ -63,6 +66,13 @@ pub enum Refusal {
         /// What it carries.
         change: ChangeKind,
     },
+    /// Less than a day is known of how the service usually is, so that it may always break one of its features at this hour (DECISION 2.2).
+    LittleHistory {
+        /// What it is known from.
+        signal: SignalName,
+        /// For how long.
+        known: SignedDuration,
+    },
     /// A person said so.
     Held {
         /// Who.
@@ -115,6 +125,7 @@ impl Refusal {
             Self::Rejected { .. } => "refused-by-platform",
             Self::IsRollback { .. } => "is-a-rollback",
             Self::Migration { .. } => "migration",
+            Self::LittleHistory { .. } => "little-history",
             Self::Held { .. } => "hold",
             Self::RateLimited { .. } => "rate-limit",
             Self::FleetBrake { .. } => "fleet-brake",
@@ -192,6 +203,7 @@ pub fn plan(
     let Some(service) = state.service(&policy.name) else { return Err(Refusal::OutOfSight) };
     if by_itself {
         history_allows(service, deployment)?;
+        baseline_allows(deployment, &wish.cause)?;
         platform_allows(deployment, workload, now)?;
         operators_allow(state, service, now)?;
         rates_allow(state, service, policy, limits, now)?;
@@ -242,6 +254,19 @@ fn history_allows(service: &ServiceState, deployment: &Deployment) -> Result<(),
         change @ (ChangeKind::ReversibleMigration | ChangeKind::IrreversibleMigration | ChangeKind::FailedMigration) => {
             Err(Refusal::Migration { change })
         }
+    }
+}
+
+/// What is known of the time before. An error ratio that only breaks a feature is acted on where a whole day was seen.
+fn baseline_allows(deployment: &Deployment, cause: &Cause) -> Result<(), Refusal> {
+    let Cause::Verdict(verdict) = cause else { return Ok(()) };
+    let weighed = verdict.decisive().is_some_and(|finding| finding.state == FindingState::Failing(Failure::Evidence));
+    match deployment.baselines.get(&verdict.signal) {
+        Some(Baseline::Errors(errors)) if verdict.impact == Impact::FeatureBroken && weighed && !errors.knows_a_day => {
+            let known = errors.span.to.duration_since(errors.span.from);
+            Err(Refusal::LittleHistory { signal: verdict.signal.clone(), known })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -307,4 +332,58 @@ fn target<'a>(service: &'a ServiceState, running: &Deployment, asked: Option<&st
 pub fn named<'a>(service: &'a ServiceState, asked: &str) -> Option<&'a Deployment> {
     let number = asked.strip_prefix('#').and_then(|number| number.parse().ok()).map(DeploymentId);
     service.deployments.values().rev().find(|deployment| Some(deployment.id) == number || deployment.version.is_called(asked))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::baseline::{ErrorsBaseline, Span};
+    use crate::decide::world::{Behaviour, World, minutes, name};
+    use crate::severity::{Response, Severity};
+    use crate::verdict::{Finding, Verdict};
+
+    fn errors() -> SignalName {
+        SignalName("errors".to_owned())
+    }
+
+    fn verdict(impact: Impact, at: Timestamp) -> Cause {
+        let finding = Finding { signal: errors(), impact, state: FindingState::Failing(Failure::Evidence), numbers: None };
+        Cause::Verdict(Verdict {
+            impact,
+            severity: Severity::P2,
+            response: Response::RollBack,
+            within: None,
+            onset: at,
+            signal: errors(),
+            findings: vec![finding],
+        })
+    }
+
+    /// What becomes of a verdict on errors of which so many hours are known.
+    fn planned(impact: Impact, hours: i64) -> Result<(), Refusal> {
+        let mut world = World::settled();
+        world.deploy("v2", Behaviour::Well);
+        world.pass(minutes(2));
+        let mut deployment = world.current().clone();
+        let span = Span {
+            source: "prometheus main".to_owned(),
+            every: SignedDuration::from_secs(15),
+            from: world.now - SignedDuration::from_hours(hours),
+            to: world.now,
+        };
+        let baseline = ErrorsBaseline { knows_a_day: hours >= 24, ..ErrorsBaseline::of(&[], span) };
+        deployment.baselines.insert(errors(), Baseline::Errors(baseline));
+        let workload = world.evidence[&name("checkout")].workload().map(|(workload, _)| workload);
+        let wish = Wish { deployment: &deployment, to: None, cause: verdict(impact, world.now) };
+        plan(&world.state, &world.policies[&name("checkout")], &world.limits, workload, wish, world.now).map(drop)
+    }
+
+    #[test]
+    fn a_broken_feature_is_acted_on_only_where_a_day_was_seen() {
+        let refusal = Refusal::LittleHistory { signal: errors(), known: SignedDuration::from_hours(3) };
+        assert_eq!(planned(Impact::FeatureBroken, 3), Err(refusal.clone()));
+        assert_eq!(planned(Impact::FeatureBroken, 24), Ok(()));
+        assert_eq!(planned(Impact::ErrorRatio, 3), Ok(()));
+        assert!(crate::words::refusal(&refusal).starts_with("only 3h of errors is known from before"));
+    }
 }

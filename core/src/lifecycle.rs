@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::Baseline;
+use crate::declaration::{Answered, Declared, Question};
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Record, Scope};
 use crate::evidence::{Excluded, Lack};
 use crate::guard::Refusal;
@@ -14,7 +15,7 @@ use crate::notice::{self, Notice};
 use crate::observation::{Binding, Missing};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{ServiceName, SignalName};
-use crate::severity::Response;
+use crate::severity::{Response, Severity};
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
 
@@ -44,6 +45,12 @@ impl Status {
     #[must_use]
     pub const fn in_window(self) -> bool {
         matches!(self, Self::Deploying | Self::Watching)
+    }
+
+    /// Whether it still runs, as far as this says: then somebody may say that something is wrong with it.
+    #[must_use]
+    pub const fn may_be_bad(self) -> bool {
+        matches!(self, Self::Deploying | Self::Watching | Self::Deployed | Self::Failed)
     }
 }
 
@@ -75,6 +82,12 @@ pub struct Deployment {
     pub baselines: BTreeMap<SignalName, Baseline>,
     /// The newest verdict on it.
     pub verdict: Option<(Timestamp, Verdict)>,
+    /// What somebody said of it, at most [`crate::declaration::KEPT`].
+    pub declared: Vec<Declared>,
+    /// What operators are asked about it.
+    pub question: Option<Question>,
+    /// The newest answer.
+    pub answered: Option<Answered>,
     /// The newest guard that stood in the way.
     pub refusal: Option<Refusal>,
     /// Until when its window was extended, and what lacked.
@@ -240,13 +253,20 @@ impl ServiceState {
         self.marks.get(version).map_or(Mark::Unknown, |marked| marked.mark)
     }
 
-    /// The last known good: the newest deployment of a version that is marked good and is not `running`.
+    /// The last known good: the newest deployment of a version that is marked good, is not `running`, and was not declared to be bad since.
     #[must_use]
     pub fn known_good(&self, running: &VersionId) -> Option<&Deployment> {
-        self.deployments
-            .values()
-            .rev()
-            .find(|deployment| deployment.version.id != *running && self.mark(&deployment.version.id) == Mark::Good)
+        let is_good = |version: &VersionId| *version != *running && self.mark(version) == Mark::Good && !self.is_declared_bad(version);
+        self.deployments.values().rev().find(|deployment| is_good(&deployment.version.id))
+    }
+
+    /// Whether somebody's word calls for going back from a version, and stands.
+    #[must_use]
+    pub fn is_declared_bad(&self, version: &VersionId) -> bool {
+        let calls = |deployment: &Deployment| {
+            deployment.verdict.as_ref().is_some_and(|(_, verdict)| verdict.response == Response::RollBack) && deployment.is_declared()
+        };
+        self.deployments.values().any(|deployment| deployment.version.id == *version && calls(deployment))
     }
 
     /// The longest that one of the newest deployments took to be rolled out. What was there at the first look says nothing of it.
@@ -396,6 +416,23 @@ impl State {
         self.alarms.iter().filter(|(at, _)| now.duration_since(*at) <= within).map(|(_, service)| service.clone()).collect()
     }
 
+    /// What is known of one service and of all together, without notices: enough to try on it what would follow from an entry.
+    #[must_use]
+    pub(crate) fn excerpt(&self, service: &ServiceName) -> Self {
+        Self {
+            ledger: self.ledger.clone(),
+            seq: self.seq,
+            at: self.at,
+            services: self.services.get_key_value(service).map(|(name, known)| (name.clone(), known.clone())).into_iter().collect(),
+            hold: self.hold.clone(),
+            brake: self.brake.clone(),
+            destinations: BTreeMap::new(),
+            outbox: BTreeMap::new(),
+            automatic: self.automatic.clone(),
+            alarms: self.alarms.clone(),
+        }
+    }
+
     /// Takes in one record.
     pub fn apply(&mut self, record: &Record) {
         let at = record.at;
@@ -504,9 +541,21 @@ impl ServiceState {
                     deployment.baselines.entry(signal.clone()).or_insert_with(|| baseline.clone());
                 }
             }),
-            Entry::VerdictReached { deployment, verdict, .. } => self.step(*deployment, |deployment| {
+            Entry::VerdictReached { deployment, verdict, question, .. } => self.step(*deployment, |deployment| {
                 deployment.verdict = Some((at, verdict.clone()));
+                deployment.question = *question;
                 deployment.refusal = None;
+            }),
+            Entry::ImpactDeclared { deployment, declaration, .. } => {
+                self.step(*deployment, |deployment| deployment.declare(declaration, at));
+            }
+            Entry::ImpactWithdrawn { deployment, declaration, by, ended, .. } => {
+                self.step(*deployment, |deployment| deployment.withdraw(declaration, by, *ended, at));
+            }
+            Entry::QuestionAnswered { deployment, choice, by, reason, .. } => self.step(*deployment, |deployment| {
+                let severity = deployment.verdict.as_ref().map_or(Severity::P3, |(_, verdict)| verdict.severity);
+                deployment.question = None;
+                deployment.answered = Some(Answered { choice: *choice, by: by.clone(), reason: reason.clone(), at, severity });
             }),
             Entry::RollbackRefused { deployment, refusal, .. } => {
                 self.step(*deployment, |deployment| deployment.refusal = Some(refusal.clone()));
@@ -583,6 +632,9 @@ impl ServiceState {
             change: announced.as_ref().and_then(|announced| announced.change).unwrap_or(*change),
             baselines: BTreeMap::new(),
             verdict: None,
+            declared: Vec::new(),
+            question: None,
+            answered: None,
             refusal: None,
             extended: None,
             rolled_out: None,
@@ -742,6 +794,7 @@ impl ServiceState {
         self.step(id, |deployment| {
             deployment.status = status;
             deployment.ended = Some(at);
+            deployment.question = None;
         });
     }
 }

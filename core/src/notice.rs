@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::declaration::{Declaration, Question};
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Record, Scope};
 use crate::evidence::Lack;
 use crate::guard::Refusal;
@@ -12,7 +13,7 @@ use crate::lifecycle::{Deployment, Rollback, State};
 use crate::observation::{Binding, Missing};
 use crate::plan::{Cause, Obstacle, Outcome, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
-use crate::severity::{Response, Severity};
+use crate::severity::{Choice, Response, Severity};
 use crate::verdict::{FindingState, Verdict};
 use crate::version::{ChangeKind, Version};
 use crate::words;
@@ -40,6 +41,10 @@ pub enum NoticeKind {
     Blocked,
     /// A person has to decide.
     ApprovalWanted,
+    /// It was decided, by a person or because the time was up.
+    Answered,
+    /// Nobody says any more that something is wrong.
+    Withdrawn,
     /// A source is down.
     Blind,
     /// It is up again.
@@ -91,7 +96,11 @@ impl State {
 pub fn of(state: &State, record: &Record) -> Option<Notice> {
     let writer = Writer { state, record };
     match &record.entry {
-        Entry::VerdictReached { service, deployment, verdict } => writer.detected(service, *deployment, verdict),
+        Entry::VerdictReached { service, deployment, verdict, question } => {
+            writer.detected(service, *deployment, verdict, question.as_ref())
+        }
+        Entry::QuestionAnswered { service, deployment, choice, by, reason } => writer.answered(service, *deployment, *choice, by, reason),
+        Entry::ImpactWithdrawn { service, deployment, declaration, by, .. } => writer.withdrawn(service, *deployment, declaration, by),
         Entry::RollbackRefused { service, deployment, refusal } => writer.blocked(service, *deployment, refusal),
         Entry::RollbackPlanned { plan } => writer.rolling_back(plan),
         Entry::RollbackEnded { service, plan, outcome } => writer.rollback_ended(service, *plan, outcome),
@@ -113,6 +122,7 @@ pub fn of(state: &State, record: &Record) -> Option<Notice> {
         | Entry::DeploymentAnnounced { .. }
         | Entry::RolledOut { .. }
         | Entry::BaselineTaken { .. }
+        | Entry::ImpactDeclared { .. }
         | Entry::RollbackApplied { .. }
         | Entry::RollbackRolledOut { .. }
         | Entry::WindowPassed { .. }
@@ -182,18 +192,25 @@ impl Writer<'_> {
         }
     }
 
-    fn detected(&self, service: &ServiceName, id: DeploymentId, verdict: &Verdict) -> Option<Notice> {
+    fn detected(&self, service: &ServiceName, id: DeploymentId, verdict: &Verdict, question: Option<&Question>) -> Option<Notice> {
         let deployment = self.state.deployment(service, id)?;
         let known = self.state.service(service)?;
         // The outcome of the rollback that brought it is written in the same breath, and tells.
         if verdict.response == Response::RollBack && deployment.rollback_of().is_some() && known.open_rollback().is_some() {
             return None;
         }
-        let kind = if verdict.response == Response::Ask { NoticeKind::ApprovalWanted } else { NoticeKind::Detected };
-        let headline = match verdict.response {
-            Response::RollBack => format!("{} after {} was deployed", verdict.impact, brief(&deployment.version)),
-            Response::Ask => format!("{} after {} was deployed: your decision is wanted", verdict.impact, brief(&deployment.version)),
-            Response::Notify => format!("{} after {} was deployed: fix forward", verdict.impact, brief(&deployment.version)),
+        let kind = if question.is_some() { NoticeKind::ApprovalWanted } else { NoticeKind::Detected };
+        let version = brief(&deployment.version);
+        let what = match words::declared_by(verdict) {
+            Some(by) => format!("{} on {version}, declared by {by}", verdict.impact),
+            None => format!("{} after {version} was deployed", verdict.impact),
+        };
+        let headline = match (verdict.response, question) {
+            (Response::RollBack, _) => what,
+            (Response::Ask, Some(_)) => format!("{what}: your decision is wanted"),
+            // It was decided before, when it was no better.
+            (Response::Ask, None) => return None,
+            (Response::Notify, _) => format!("{what}: fix forward"),
         };
         let mut notice = self.on(kind, service, deployment, &headline);
         notice.severity = Some(verdict.severity);
@@ -202,14 +219,82 @@ impl Writer<'_> {
             Response::RollBack => {
                 "The matrix says: roll back. Another message says whether that is under way, or what stands in the way.".to_owned()
             }
-            Response::Ask => "The matrix says: ask. Nothing is changed until somebody decides.".to_owned(),
+            Response::Ask => "The matrix says: ask. Nothing is changed until somebody decides, or the time is up.".to_owned(),
             Response::Notify => "The matrix says: notify only. Nothing is changed.".to_owned(),
         });
         notice.facts.push(("Began, at the latest".to_owned(), words::time(verdict.onset)));
         notice.facts.extend(findings(verdict));
-        if verdict.response == Response::Ask {
-            notice.next.insert(0, ("To go back to the last known good version:".to_owned(), Some(format!("rollbackd rollback {service}"))));
+        if let Some(question) = question {
+            let way_back = known.known_good(&deployment.version.id).map(|good| brief(&good.version));
+            self.ask(&mut notice, service, &version, question, way_back.as_deref());
         }
+        Some(notice)
+    }
+
+    /// Until when, what happens then, and how to answer.
+    fn ask(&self, notice: &mut Notice, service: &ServiceName, version: &str, question: &Question, way_back: Option<&str>) {
+        let left = words::duration(question.until.duration_since(self.record.at));
+        let until = words::time(question.until);
+        let otherwise = match (question.otherwise, way_back) {
+            (Choice::Keep, _) => format!("{version} stays"),
+            (Choice::RollBack, Some(good)) => format!("it goes back to {good}, if it is still so"),
+            (Choice::RollBack, None) => format!("{version} stays all the same, as there is no known good version to go back to"),
+        };
+        notice.paragraphs.push(format!("If nobody answers within {left} (until {until}): {otherwise}."));
+        notice.facts.push(("Answer until".to_owned(), until));
+        let approve = match way_back {
+            Some(good) => (format!("To go back to {good}:"), Some(format!("rollbackd approve {service}"))),
+            None => (
+                "There is no known good version; to go to one of your choice:".to_owned(),
+                Some(format!("rollbackd rollback {service} --to VERSION")),
+            ),
+        };
+        let reject = (format!("To let {version} stay:"), Some(format!("rollbackd reject {service}")));
+        notice.next.splice(0..0, [approve, reject]);
+    }
+
+    /// The answer, for everybody who was asked. What a person approved is told by the rollback itself.
+    fn answered(&self, service: &ServiceName, id: DeploymentId, choice: Choice, by: &Actor, reason: &str) -> Option<Notice> {
+        let deployment = self.state.deployment(service, id)?;
+        let version = brief(&deployment.version);
+        let headline = match (choice, by) {
+            (Choice::Keep, Actor::Daemon) => format!("nobody answered in time: {version} stays"),
+            (Choice::RollBack, Actor::Daemon) => format!("nobody answered in time: {version} is to go back"),
+            (Choice::Keep, _) => format!("{by} decided that {version} stays"),
+            (Choice::RollBack, _) => return None,
+        };
+        let mut notice = self.on(NoticeKind::Answered, service, deployment, &headline);
+        if let Some((_, verdict)) = &deployment.verdict {
+            notice.paragraphs.push(words::sentence(&words::verdict(verdict)));
+        }
+        notice.paragraphs.push(match (choice, by) {
+            (Choice::Keep, Actor::Daemon) => "That is what the configuration says for this case (answer_default).".to_owned(),
+            (Choice::RollBack, Actor::Daemon) => {
+                "That is what the configuration says for this case (answer_default). It is done if it is still so; another message says whether it is under way, or what stands in the way.".to_owned()
+            }
+            _ => format!("Why: {reason}."),
+        });
+        if choice == Choice::Keep {
+            notice.paragraphs.push("Nobody is asked again about this; what is worse is still acted on.".to_owned());
+            notice.next.insert(0, to_go_back(service));
+        }
+        Some(notice)
+    }
+
+    /// Whoever was told that something is wrong wants to know that it is not, unless a rollback tells them.
+    fn withdrawn(&self, service: &ServiceName, id: DeploymentId, declaration: &Declaration, by: &Actor) -> Option<Notice> {
+        let known = self.state.service(service)?;
+        let deployment = known.deployments.get(&id).filter(|deployment| deployment.told && deployment.status.may_be_bad())?;
+        if known.open_rollback().is_some() || deployment.verdict.is_some() {
+            return None;
+        }
+        let headline = match by {
+            Actor::Daemon => format!("nothing was heard any more of {}", declaration.by),
+            Actor::Alert(_) => format!("{by} is over: no {} on {} any more", declaration.impact, brief(&deployment.version)),
+            Actor::Operator(_) => format!("{by} says that there is no {} on {} any more", declaration.impact, brief(&deployment.version)),
+        };
+        let mut notice = self.on(NoticeKind::Withdrawn, service, deployment, &headline);
+        notice.paragraphs.push(format!("{} had said: {}.", declaration.by, declaration.reason));
         Some(notice)
     }
 
@@ -246,6 +331,7 @@ impl Writer<'_> {
             | Refusal::Migration { .. }
             | Refusal::RateLimited { .. }
             | Refusal::Contested { .. }
+            | Refusal::LittleHistory { .. }
             | Refusal::IsRollback { .. } => Some(("To go back all the same:", format!("rollbackd rollback {service}"))),
             _ => None,
         };
@@ -296,7 +382,13 @@ impl Writer<'_> {
         }
         let (from, to) = (brief(&plan.from), brief(&plan.to));
         let (kind, headline) = match outcome {
-            Outcome::Recovered => (NoticeKind::Recovered, format!("rolled back from {from} to {to}, recovered")),
+            Outcome::Recovered => {
+                let proved = words::word_of_a_person(&plan.cause).map_or_else(
+                    || ", recovered".to_owned(),
+                    |(verdict, _)| format!(": please look whether the {} is over", verdict.impact),
+                );
+                (NoticeKind::Recovered, format!("rolled back from {from} to {to}{proved}"))
+            }
             Outcome::DidNotHelp { .. } if rollback.recovered.is_some() => {
                 (NoticeKind::DidNotHelp, format!("it came back on {to}, though going back from {from} had helped: a person is needed"))
             }
@@ -458,7 +550,7 @@ impl Writer<'_> {
         let whose = if service.is_some() { "" } else { " of all services" };
         let headline = match by {
             Actor::Daemon => format!("the pause of automatic rollbacks{whose} is over"),
-            Actor::Operator(_) => format!("automatic rollbacks{whose} resumed by {by}"),
+            Actor::Operator(_) | Actor::Alert(_) => format!("automatic rollbacks{whose} resumed by {by}"),
         };
         self.about(NoticeKind::Operator, service, &headline)
     }
@@ -478,7 +570,7 @@ impl Writer<'_> {
     fn brake_released(&self, by: &Actor) -> Notice {
         let released = match by {
             Actor::Daemon => "the fleet brake is released after a calm time".to_owned(),
-            Actor::Operator(_) => format!("the fleet brake is released by {by}"),
+            Actor::Operator(_) | Actor::Alert(_) => format!("the fleet brake is released by {by}"),
         };
         self.about(NoticeKind::Operator, None, &format!("{released}: automatic rollbacks are allowed again"))
     }

@@ -153,7 +153,7 @@ pub struct Series {
     pub samples: Vec<Sample>,
 }
 
-/// One histogram of durations at one moment.
+/// One histogram of durations at one moment: numbers that are finite and not negative, as its source gives no others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HistogramSample {
     /// When its source took it.
@@ -162,20 +162,21 @@ pub struct HistogramSample {
     pub count: f64,
     /// Their sum, in seconds.
     pub sum: f64,
-    /// How many of them were at most as long as each of the bounds; as many as there are bounds.
+    /// How many of them were at most as long as each of the bounds; as many as there are bounds, none smaller than the one before.
     pub below: Vec<f64>,
 }
 
 /// One series of a histogram: the newest samples, oldest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// Its labels without `le` in canonical form; equal for equal series.
+    /// Its labels without `le` in canonical form; equal for equal series. Where its bounds change, the same series goes on with others, and
+    /// nothing can be counted from the old ones to the new.
     pub id: String,
     /// The target (instance) it was scraped from.
     pub target: String,
     /// When the process that counts began, if that is known.
     pub process_started: Option<Timestamp>,
-    /// The finite upper bounds of its buckets, in seconds, ascending.
+    /// The finite upper bounds of its buckets, in seconds, ascending, none negative; 1 to 64.
     pub bounds: Vec<f64>,
     /// Samples in order of time.
     pub samples: Vec<HistogramSample>,
@@ -238,9 +239,9 @@ impl fmt::Display for Missing {
 /// One line of an answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answered {
-    /// What it is about: its labels in canonical form.
+    /// What it is about: its labels in canonical form, cut where they are long.
     pub id: String,
-    /// Its value.
+    /// Its value; finite.
     pub value: f64,
 }
 

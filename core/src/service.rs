@@ -166,7 +166,7 @@ pub struct Decision {
     pub hold_p2: SignedDuration,
     /// How many rounds an outage must last that probes see. Default 6, at most 60.
     pub hold_probe_rounds: u32,
-    /// The history that a baseline of counters is taken from. Default 1 h.
+    /// The history that a baseline of counters is taken from. Default 24 h, at most 7 d.
     pub history: SignedDuration,
     /// The probability per class and signal of a false alarm. Default 1e-4.
     pub alpha: f64,
@@ -182,7 +182,7 @@ impl Default for Decision {
             hold_p1: SignedDuration::from_secs(120),
             hold_p2: SignedDuration::from_secs(120),
             hold_probe_rounds: 6,
-            history: SignedDuration::from_hours(1),
+            history: SignedDuration::from_hours(24),
             alpha: 1e-4,
         }
     }

@@ -36,6 +36,17 @@ pub enum Response {
     Notify,
 }
 
+/// The answer to a question that the matrix says to ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Choice {
+    /// What was deployed stays.
+    #[default]
+    Keep,
+    /// Go back to the last known good version.
+    RollBack,
+}
+
 /// What a failing check stands for: a row of the matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,6 +119,18 @@ pub struct Row {
     pub above: Option<f64>,
     /// From onset to recovery; zero means at once. `None`: nothing is promised.
     pub within: Option<SignedDuration>,
+    /// Where operators are asked: how long their answer is waited for. Default 30 min.
+    #[serde(default = "Row::default_answer_within")]
+    pub answer_within: SignedDuration,
+    /// Where operators are asked: what is done when none of them answers in time. Default: it stays.
+    #[serde(default)]
+    pub answer_default: Choice,
+}
+
+impl Row {
+    const fn default_answer_within() -> SignedDuration {
+        SignedDuration::from_mins(30)
+    }
 }
 
 /// The whole matrix, a row for each impact.
@@ -131,21 +154,24 @@ pub struct Matrix {
 
 impl Default for Matrix {
     fn default() -> Self {
-        let at_once = Row { severity: Severity::P0, response: Response::RollBack, above: None, within: Some(SignedDuration::ZERO) };
-        let within = |minutes, above| Row {
-            severity: Severity::P1,
-            response: Response::RollBack,
-            above: Some(above),
-            within: Some(SignedDuration::from_mins(minutes)),
+        let row = |severity, response, above, within| Row {
+            severity,
+            response,
+            above,
+            within,
+            answer_within: Row::default_answer_within(),
+            answer_default: Choice::Keep,
         };
+        let at_once = row(Severity::P0, Response::RollBack, None, Some(SignedDuration::ZERO));
+        let within = |minutes, above| row(Severity::P1, Response::RollBack, Some(above), Some(SignedDuration::from_mins(minutes)));
         Self {
             complete_outage: at_once,
             data_corruption: at_once,
             security_breach: at_once,
             error_ratio: within(15, 0.5),
             performance: within(30, 0.5),
-            feature_broken: Row { severity: Severity::P2, response: Response::Ask, above: Some(0.05), within: None },
-            minor_fault: Row { severity: Severity::P3, response: Response::Notify, above: None, within: None },
+            feature_broken: row(Severity::P2, Response::Ask, Some(0.05), None),
+            minor_fault: row(Severity::P3, Response::Notify, None, None),
         }
     }
 }

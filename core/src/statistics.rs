@@ -4,6 +4,7 @@ pub mod kl_upper;
 pub mod mixture;
 pub mod dispersion;
 pub mod wellness;
+pub mod expected_delay;
 
 /// ln(exp(a) + exp(b)) without overflow; minus infinity stands for nothing.
 #[must_use]

@@ -11,6 +11,7 @@ use crate::notice::Notice;
 use crate::plan::{Cause, Effect, Phase, PlanId};
 use crate::service::{Service, ServiceName, SignalKind, SignalName};
 use crate::severity::Severity;
+use crate::words;
 
 /// Something that has to be in progress.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +42,8 @@ pub enum Task {
         from: Timestamp,
         /// Until then, when something else was still deployed.
         to: Timestamp,
+        /// The time from one sample to the next.
+        every: SignedDuration,
     },
     /// Carry out the effect of a plan, until its outcome is known.
     Apply {
@@ -65,13 +68,16 @@ pub enum Task {
 /// Fastest cadence: more often than ten times a second nothing is learned.
 const FASTEST: SignedDuration = SignedDuration::from_millis(100);
 
-/// What has to be in progress for one service.
+/// While something is suspect, signals are read at least this often (DECISION 2.5): what is weighed stays the same, it only comes sooner.
+const SUSPECT_EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What has to be in progress for one service, of which something may be suspect ([`crate::evidence::Evidence::is_suspect`]).
 #[must_use]
-pub fn of_service(state: &State, policy: &Service) -> Vec<Task> {
+pub fn of_service(state: &State, policy: &Service, suspect: bool) -> Vec<Task> {
     let nothing_known = ServiceState::default();
     let service = state.service(&policy.name).unwrap_or(&nothing_known);
     let mut tasks = vec![Task::Watch { service: policy.name.clone() }];
-    tasks.extend(reads(service, policy));
+    tasks.extend(reads(service, policy, suspect));
     tasks.extend(histories(service, policy));
     tasks.extend(apply(state, service, policy));
     tasks
@@ -79,7 +85,7 @@ pub fn of_service(state: &State, policy: &Service) -> Vec<Task> {
 
 /// Signals are read in the window and while a rollback is open; those without a history of their own always, because what the daemon
 /// itself remembers is their only baseline. While a rollback waits for its proof, probes are read five times as often.
-fn reads(service: &ServiceState, policy: &Service) -> Vec<Task> {
+fn reads(service: &ServiceState, policy: &Service, suspect: bool) -> Vec<Task> {
     let open = service.open_rollback();
     let attentive = open.is_some() || service.current().is_some_and(|current| current.status.in_window());
     let verifying = open.is_some_and(|rollback| matches!(rollback.phase, Phase::Verifying { .. }));
@@ -88,6 +94,7 @@ fn reads(service: &ServiceState, policy: &Service) -> Vec<Task> {
         .map(|(name, signal)| {
             let hasty = verifying && signal.kind == SignalKind::Probe;
             let every = if hasty { (signal.every / 5).max(FASTEST) } else { signal.every };
+            let every = if suspect { every.min(SUSPECT_EVERY) } else { every };
             Task::Read { service: policy.name.clone(), signal: name.clone(), every }
         })
         .collect()
@@ -100,12 +107,13 @@ fn histories(service: &ServiceState, policy: &Service) -> Vec<Task> {
     let inherits = current.rollback_of().is_some();
     lacking
         .filter(|_| !inherits)
-        .map(|(name, _)| Task::ReadHistory {
+        .map(|(name, signal)| Task::ReadHistory {
             service: policy.name.clone(),
             deployment: current.id,
             signal: name.clone(),
             from,
             to: current.not_before,
+            every: signal.every,
         })
         .collect()
 }
@@ -128,7 +136,10 @@ fn effect(state: &State, service: &ServiceState, rollback: &Rollback) -> Effect 
     known_bad.retain(|version| *version != plan.from.id);
     known_bad.push(plan.from.id.clone());
     let reason = match &plan.cause {
-        Cause::Verdict(verdict) => format!("{} {} seen by {}", verdict.severity, verdict.impact, verdict.signal),
+        Cause::Verdict(verdict) => {
+            let by = words::declared_by(verdict).map_or_else(|| format!("seen by {}", verdict.signal), |by| format!("declared by {by}"));
+            format!("{} {} {by}", verdict.severity, verdict.impact)
+        }
         Cause::Operator { by, reason } => format!("asked for by {by}: {reason}"),
     };
     Effect {

@@ -43,6 +43,18 @@ impl Timing {
         Self { requests, seconds, buckets: vec![Buckets { bounds, requests, below }] }
     }
 
+    /// What was counted in the same buckets, for each list of bounds: the bounds, how many requests, and how many took at most as long.
+    pub(crate) fn layouts(&self) -> impl Iterator<Item = (&Arc<[f64]>, f64, &[f64])> {
+        self.buckets.iter().map(|buckets| (&buckets.bounds, buckets.requests, &*buckets.below))
+    }
+
+    /// Adds the buckets of requests that are counted already.
+    pub(crate) fn add_layout(&mut self, bounds: Arc<[f64]>, requests: f64, below: Box<[f64]>) {
+        let Self { buckets, .. } = Self::new(requests, 0.0, bounds, below);
+        self.buckets.extend(buckets);
+        self.buckets.truncate(Self::MOST_LAYOUTS);
+    }
+
     /// The mean of a request, in seconds. `None` without any.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {

@@ -94,6 +94,11 @@ pub enum Inconclusive {
     },
     /// There was no look at it yet.
     NotLooked,
+    /// It began before the deployment, so that it is not its doing.
+    BeganBefore {
+        /// When it began.
+        since: Timestamp,
+    },
 }
 
 /// What the levels of a check are measured in.

@@ -1,17 +1,23 @@
 //! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
 //! Times are RFC 3339, durations are ISO 8601 (`PT2M5S`), ratios are 0 to 1.
 
+use std::cmp::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::certainty::Certainty;
+use crate::declaration;
 use crate::entry::{Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
+use crate::outlook::Outlook;
 use crate::plan::{Cause, Outcome, Phase};
-use crate::service::{Service, ServiceName};
-use crate::severity::{Response, Severity};
-use crate::verdict::{Finding, FindingState, Gate, Verdict};
+use crate::promise::{self, Unkept};
+use crate::service::{Role, Service, ServiceName};
+use crate::severity::{Choice, Impact, Response, Severity};
+use crate::verdict::{Finding, FindingState, Gate, Numbers, Verdict};
 use crate::version::Version;
 use crate::words;
 
@@ -53,10 +59,58 @@ pub struct ServiceView {
     pub hold: Option<HoldView>,
     /// Sources that give nothing: signal and why.
     pub blind: Vec<(String, String)>,
+    /// What operators are asked about it.
+    #[serde(default)]
+    pub question: Option<QuestionView>,
+    /// What somebody says is wrong with it.
+    #[serde(default)]
+    pub declared: Vec<DeclaredView>,
     /// One line that says how things are.
     pub summary: String,
+    /// The first thing to read: the summary, and in a window what the checks say, the worst one with its numbers.
+    #[serde(default)]
+    pub headline: String,
     /// What every check says now; empty outside a window.
     pub findings: Vec<FindingView>,
+    /// Promises of the matrix that can't be kept at this traffic.
+    #[serde(default)]
+    pub warnings: Vec<WarningView>,
+}
+
+/// A promise that can't be kept, with its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WarningView {
+    /// As data.
+    #[serde(flatten)]
+    pub unkept: Unkept,
+    /// In words, with what would help.
+    pub words: String,
+}
+
+/// What operators are asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuestionView {
+    /// About which impact.
+    pub impact: Impact,
+    /// An answer is waited for until then.
+    pub until: Timestamp,
+    /// What is done after that.
+    pub otherwise: Choice,
+    /// In words.
+    pub words: String,
+}
+
+/// What somebody says is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeclaredView {
+    /// What.
+    pub impact: Impact,
+    /// Who: a person's account, or `alert NAME`.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 /// A pause.
@@ -145,6 +199,47 @@ pub struct FindingView {
     pub words: String,
     /// The gate that evidence against the deployment waits for, in words; none where no more fails than is tolerated.
     pub waits_for: Option<String>,
+    /// What that is worth and what would change it. None only in an answer of a daemon that is older than this program.
+    #[serde(default)]
+    pub judged: Option<JudgedView>,
+}
+
+/// What a finding is worth, and what would change it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedView {
+    /// The check's name: `errors: error ratio`, `errors /cart: feature`.
+    pub check: String,
+    /// `passing`, `suspect` (more fails than is tolerated, and not every gate is passed), `failing`, `inconclusive`.
+    pub standing: String,
+    /// The severity of its row of the matrix.
+    pub severity: Severity,
+    /// What the matrix says is done when it fails.
+    pub response: Response,
+    /// What the matrix promises from onset to recovery; zero is at once.
+    pub within: Option<SignedDuration>,
+    /// How sure it is; none for checks that are not weighed, or can't say anything.
+    pub evidence: Option<EvidenceView>,
+    /// What would change it.
+    pub outlook: Outlook,
+    /// The same in words.
+    pub changes: String,
+}
+
+/// How sure a check is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// The odds in words: `1 in 10^23`, `none yet`.
+    pub odds: String,
+    /// The same as the decimal logarithm of the odds: 23.1. At most 0 where nothing speaks against the deployment.
+    pub log10_odds: f64,
+    /// What the decimal logarithm has to reach.
+    pub log10_needed: f64,
+    /// The same as a word.
+    pub certainty: Certainty,
+    /// All numbers in a line.
+    pub line: String,
+    /// What they are worth, without the levels: the end of the line.
+    pub weight: String,
 }
 
 /// Why something was done, or was not.
@@ -201,11 +296,12 @@ pub fn status(state: &State, services: Vec<ServiceView>, notices_waiting: usize,
 /// One service.
 #[must_use]
 pub fn service(sight: Sight<'_>) -> ServiceView {
-    let Sight { state, policy, evidence, now, .. } = sight;
+    let Sight { state, policy, now, .. } = sight;
     let nothing_known = ServiceState::default();
     let known = state.service(&policy.name).unwrap_or(&nothing_known);
     let current = known.current();
-    let in_window = current.is_some_and(|current| current.status.in_window());
+    let findings = current.map(|current| live_findings(sight, current)).unwrap_or_default();
+    let unkept = promise::unkept(&findings, policy).into_iter();
     ServiceView {
         service: policy.name.clone(),
         environment: policy.environment.clone(),
@@ -215,9 +311,32 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
         rollback: known.open_rollback().map(|open| rollback(state, open)),
         hold: known.hold.as_ref().map(hold),
         blind: known.blind.iter().map(|(signal, (missing, _))| (signal.to_string(), missing.to_string())).collect(),
+        question: current.and_then(question),
+        declared: current.map(declared).unwrap_or_default(),
         summary: summary(sight, known),
-        findings: if in_window { evidence.findings(policy, now).into_iter().map(finding).collect() } else { Vec::new() },
+        headline: headline(sight, known, &findings),
+        warnings: unkept.map(|unkept| WarningView { words: words::unkept(&unkept), unkept }).collect(),
+        findings: findings.into_iter().map(|one| finding(one, policy, now)).collect(),
     }
+}
+
+/// What the checks say now, as long as the window is open, and what is declared.
+fn live_findings(sight: Sight<'_>, deployment: &Deployment) -> Vec<Finding> {
+    let watched = deployment.status.in_window() && sight.evidence.watched() == Some(deployment.id);
+    let weighed = if watched { sight.evidence.findings(sight.policy, sight.now) } else { Vec::new() };
+    let declared = if deployment.status.may_be_bad() { declaration::findings(deployment) } else { Vec::new() };
+    weighed.into_iter().chain(declared).collect()
+}
+
+fn question(deployment: &Deployment) -> Option<QuestionView> {
+    let (asked, (_, verdict)) = (deployment.question.as_ref()?, deployment.verdict.as_ref()?);
+    let words = format!("{} {}: {}", verdict.severity, verdict.impact, words::question(asked));
+    Some(QuestionView { impact: verdict.impact, until: asked.until, otherwise: asked.otherwise, words })
+}
+
+fn declared(deployment: &Deployment) -> Vec<DeclaredView> {
+    let open = deployment.declared.iter().filter(|declared| declared.is_open()).map(|declared| &declared.declaration);
+    open.map(|said| DeclaredView { impact: said.impact, by: said.by.to_string(), reason: said.reason.clone(), since: said.since }).collect()
 }
 
 /// The history of one service, newest first.
@@ -230,17 +349,15 @@ pub fn history(state: &State, policy: &Service, limit: usize) -> Vec<DeploymentV
 /// Why something was done about a deployment (the newest unless said), or was not. None when there is no such deployment.
 #[must_use]
 pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView> {
-    let Sight { state, policy, evidence, now, .. } = sight;
+    let Sight { state, policy, now, .. } = sight;
     let known = state.service(&policy.name)?;
     let explained = match id {
         Some(id) => known.deployments.get(&id)?,
         None => interesting(known)?,
     };
-    let live = explained.status.in_window() && evidence.watched() == Some(explained.id);
-    let findings = match &explained.verdict {
-        Some((_, verdict)) => verdict.findings.clone(),
-        None if live => evidence.findings(policy, now),
-        None => Vec::new(),
+    let (said, findings) = match &explained.verdict {
+        Some((at, verdict)) => (*at, verdict.findings.clone()),
+        None => (now, live_findings(sight, explained)),
     };
     let signals = policy.signals.iter().map(|(name, signal)| {
         let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
@@ -254,7 +371,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         answer: answer(sight, known, explained),
         timeline: timeline(known, explained),
         signals: signals.collect(),
-        findings: findings.into_iter().map(finding).collect(),
+        findings: findings.into_iter().map(|one| finding(one, policy, said)).collect(),
         rollback: undoing.map(|undoing| rollback(state, undoing)),
     })
 }
@@ -270,11 +387,41 @@ fn hold(hold: &Hold) -> HoldView {
     HoldView { by: hold.by.to_string(), reason: hold.reason.clone(), since: hold.since, until: hold.until }
 }
 
-fn finding(finding: Finding) -> FindingView {
+/// What a check of a service says at that moment, in words.
+#[must_use]
+pub fn finding(finding: Finding, policy: &Service, at: Timestamp) -> FindingView {
     let numbers = finding.numbers.as_ref().filter(|_| words::is_suspect(&finding));
     let gate = numbers.and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
     let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
-    FindingView { words: words::finding(&finding), waits_for, finding }
+    let judged = Some(judged(&finding, policy, at));
+    FindingView { words: words::finding(&finding), waits_for, judged, finding }
+}
+
+fn judged(finding: &Finding, policy: &Service, at: Timestamp) -> JudgedView {
+    let row = policy.matrix.row(finding.impact);
+    let outlook = Outlook::of(finding, policy, at);
+    let is_compared = policy.signals.values().any(|policy| policy.role == Role::Control);
+    JudgedView {
+        check: words::check(finding),
+        standing: words::standing(finding).to_owned(),
+        severity: row.severity,
+        response: row.response,
+        within: row.within,
+        evidence: finding.numbers.as_ref().map(|numbers| evidence(numbers, is_compared)),
+        changes: words::outlook(&outlook, finding, row),
+        outlook,
+    }
+}
+
+fn evidence(numbers: &Numbers, is_compared: bool) -> EvidenceView {
+    EvidenceView {
+        odds: words::odds(numbers.log_evidence),
+        log10_odds: numbers.log_evidence / std::f64::consts::LN_10,
+        log10_needed: numbers.log_threshold / std::f64::consts::LN_10,
+        certainty: Certainty::of(numbers),
+        line: words::evidence(numbers, is_compared),
+        weight: words::weight(numbers, is_compared),
+    }
 }
 
 fn deployment(known: &ServiceState, policy: &Service, row: &Deployment) -> DeploymentView {
@@ -309,11 +456,15 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
         (Status::RolledBack, _) => {
             let rollback = known.rollback_from(row.id);
             let asked = rollback.is_some_and(|rollback| matches!(rollback.plan.cause, Cause::Operator { .. }));
+            let approved = row.answered.as_ref().is_some_and(|answered| answered.choice == Choice::RollBack);
+            if asked && approved {
+                return verdict.map_or_else(|| "approved".to_owned(), |verdict| format!("{verdict}, approved"));
+            }
             verdict.filter(|_| !asked).unwrap_or_else(|| "an operator asked for it".to_owned())
         }
-        (Status::Deployed, _) => "passed its window".to_owned(),
+        (Status::Deployed, _) if verdict.is_none() => "passed its window".to_owned(),
         (Status::Superseded, _) => "another deployment arrived".to_owned(),
-        (Status::Deploying | Status::Watching | Status::Failed, _) => match (&row.refusal, verdict) {
+        (Status::Deploying | Status::Watching | Status::Failed | Status::Deployed, _) => match (&row.refusal, verdict) {
             (Some(refusal), Some(verdict)) => format!("{verdict}; not rolled back: {}", refusal.name()),
             (None, Some(verdict)) => verdict,
             (_, None) if row.extended.is_some() => "watched on: nothing proves it good or bad".to_owned(),
@@ -348,7 +499,12 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
         (Some((_, verdict)), Some(refusal)) if current.status != Status::RolledBack => {
             return format!("{} {}, not rolled back: {}", verdict.severity, verdict.impact, refusal.name());
         }
-        (Some((_, verdict)), None) if current.status.in_window() => return format!("{} {}", verdict.severity, verdict.impact),
+        (Some((_, verdict)), None) if current.question.is_some() => {
+            return format!("{} {}: your decision is wanted", verdict.severity, verdict.impact);
+        }
+        (Some((_, verdict)), None) if current.status.in_window() || current.is_declared() && current.status == Status::Deployed => {
+            return format!("{} {}", verdict.severity, verdict.impact);
+        }
         _ => {}
     }
     match current.status {
@@ -367,6 +523,39 @@ fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
         return format!("watched on after {}: nothing proves it good or bad", words::duration(watched));
     }
     format!("watched for {} of {}", words::duration(watched), words::duration(sight.policy.window))
+}
+
+/// The first thing to read.
+fn headline(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> String {
+    let summary = summary(sight, known);
+    let is_judged = known.current().is_none_or(|current| current.verdict.is_some() || !current.status.in_window());
+    if is_judged || known.open_rollback().is_some() || findings.is_empty() {
+        return summary;
+    }
+    let inconclusive = |finding: &&Finding| matches!(finding.state, FindingState::Inconclusive(_));
+    let unclear = findings.iter().filter(inconclusive).count();
+    let said = match nearest_suspect(sight.policy, findings) {
+        Some(suspect) => return format!("suspect, {}", words::suspicion(suspect)),
+        None if unclear == findings.len() => format!("nothing can be said yet: {}", words::finding(&findings[0])),
+        None if unclear > 0 => format!("nothing speaks against it, but {unclear} of {} checks can't say anything", findings.len()),
+        None => format!("nothing speaks against it, by all {} checks", findings.len()),
+    };
+    format!("{said}; {summary}")
+}
+
+/// Of the checks that see more than is tolerated the one that is nearest to a verdict: where its level is reached, the most severe one, and
+/// else the one with most evidence.
+fn nearest_suspect<'a>(policy: &Service, findings: &'a [Finding]) -> Option<&'a Finding> {
+    let is_there = |numbers: &Numbers| numbers.now.is_some_and(|now| now >= numbers.severity);
+    let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
+    let weighed = suspects.filter_map(|finding| finding.numbers.as_ref().map(|numbers| (finding, numbers)));
+    let nearest = weighed.min_by(|(one, first), (other, second)| {
+        let severity = |finding: &Finding| policy.matrix.row(finding.impact).severity;
+        let by_severity = if is_there(first) && is_there(second) { severity(one).cmp(&severity(other)) } else { Ordering::Equal };
+        let by_evidence = second.log_evidence.total_cmp(&first.log_evidence);
+        is_there(second).cmp(&is_there(first)).then(by_severity).then(by_evidence)
+    });
+    nearest.map(|(finding, _)| finding)
 }
 
 /// The answer to "why did you" and "why didn't you".
@@ -402,7 +591,15 @@ fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deploymen
         }
         (Response::RollBack, None) if explained.status.in_window() => "A rollback is about to be planned.".to_owned(),
         (Response::RollBack, None) => format!("It was not rolled back by itself ({}).", words::status(explained.status)),
-        (response, _) => format!("It was not rolled back: the matrix says {} for this impact.", words::response(response)),
+        (Response::Ask, refusal) => match (&explained.question, &explained.answered, refusal) {
+            (Some(question), ..) => format!("The matrix says ask an operator: {}.", words::question(question)),
+            (None, Some(answered), Some(refusal)) => {
+                format!("An operator was asked: {}. It was not rolled back: {}.", words::answered(answered), words::refusal(refusal))
+            }
+            (None, Some(answered), None) => format!("An operator was asked: {}.", words::answered(answered)),
+            (None, None, _) => "The matrix says ask an operator, and nobody answered while it mattered.".to_owned(),
+        },
+        (Response::Notify, _) => "It was not rolled back: the matrix says notify only for this impact.".to_owned(),
     };
     vec![found, done]
 }
@@ -436,7 +633,7 @@ fn answer_without_verdict(sight: Sight<'_>, known: &ServiceState, explained: &De
 
 /// What the checks of a deployment in its window say, when none of them has failed.
 fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
-    let findings = sight.evidence.findings(sight.policy, sight.now);
+    let findings = live_findings(sight, explained);
     if findings.is_empty() {
         return "nothing was looked at yet".to_owned();
     }
@@ -447,6 +644,12 @@ fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
     let mut said = vec![format!("no check has failed since {}", words::time(explained.started))];
     if suspect > 0 {
         said.push(format!("{suspect} of {checks} checks see more failing than is tolerated, and wait until it is certain"));
+    }
+    if findings
+        .iter()
+        .any(|finding| words::is_suspect(finding) && finding.numbers.as_ref().is_some_and(|numbers| numbers.ambient.is_some()))
+    {
+        said.push("others suffer at the same time, so it is probably not its doing".to_owned());
     }
     if unclear > 0 {
         said.push(format!("{unclear} of {checks} checks can't say anything just now"));
@@ -464,9 +667,17 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
     if explained.seen.duration_since(explained.started) >= SignedDuration::from_secs(1) {
         timeline.push((explained.seen, "it was seen".to_owned()));
     }
+    for said in &explained.declared {
+        let declaration = &said.declaration;
+        timeline.push((said.at, format!("{} said: {} ({})", declaration.by, declaration.impact, declaration.reason)));
+        timeline.extend(said.ended.as_ref().map(|(at, by)| (*at, format!("over, by the word of {by}: {}", declaration.impact))));
+    }
     if let Some((at, verdict)) = &explained.verdict {
         timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
         timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
+    }
+    if let Some(answered) = &explained.answered {
+        timeline.push((answered.at, format!("answered: {}", words::answered(answered))));
     }
     if let Some(rollback) = known.rollback_from(explained.id) {
         timeline.push((rollback.planned, format!("rollback to {} planned", rollback.plan.to)));

@@ -4,18 +4,23 @@
 use jiff::{SignedDuration, SignedDurationRound, Timestamp, Unit};
 
 use crate::baseline::Baseline;
-use crate::entry::{Mark, MarkReason};
+use crate::declaration::{Answered, Question, alert_of};
+use crate::entry::{Actor, Mark, MarkReason};
 use crate::evidence::Lack;
 use crate::guard::Refusal;
 use crate::lifecycle::{Rollback, Status};
 use crate::observation::Trouble;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
 use crate::service::SignalName;
-use crate::severity::Response;
+use crate::severity::{Choice, Response};
 use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 use crate::version::ChangeKind;
 
-/// `62 %`, `0.61 %`: two digits that mean something.
+mod evidence;
+
+pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, weight};
+
+/// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
@@ -26,6 +31,9 @@ pub fn percent(ratio: f64) -> String {
     } else {
         2
     };
+    let ends = |digits: i32| (percent * 10.0_f64.powi(digits) - (percent * 10.0_f64.powi(digits)).round()).abs() < 1e-6;
+    let ends_with_the_third = percent < 100.0 && !ends(digits) && ends(digits + 1);
+    let digits = usize::try_from(digits + i32::from(ends_with_the_third)).unwrap_or(0);
     format!("{percent:.digits$} %")
 }
 
@@ -44,7 +52,8 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// A level of a check, in what it is measured in.
-fn measured(level: f64, measure: Measure) -> String {
+#[must_use]
+pub fn measured(level: f64, measure: Measure) -> String {
     match measure {
         Measure::Share => percent(level),
         Measure::Seconds => seconds(level),
@@ -92,6 +101,11 @@ pub fn odds(log_evidence: f64) -> String {
     }
 }
 
+/// ` on /cart`, of a check on one route.
+fn on_route(numbers: &Numbers) -> String {
+    numbers.route.as_ref().map_or_else(String::new, |route| format!(" on {route}"))
+}
+
 /// What a check says, with its numbers.
 #[must_use]
 pub fn finding(finding: &Finding) -> String {
@@ -106,8 +120,8 @@ pub fn finding(finding: &Finding) -> String {
             Some(now) => format!("mean {}, tolerated up to {}", seconds(*now), seconds(*tolerance)),
             None => "no requests".to_owned(),
         },
-        (FindingState::Passing, Some(Numbers { now: Some(now), tolerance, .. })) => {
-            format!("{} failing, tolerated up to {}", percent(*now), percent(*tolerance))
+        (FindingState::Passing, Some(numbers @ Numbers { now: Some(now), tolerance, .. })) => {
+            format!("{} failing{}, tolerated up to {}", percent(*now), on_route(numbers), percent(*tolerance))
         }
         (FindingState::Passing, Some(_)) => "nothing failing".to_owned(),
         (FindingState::Passing, None) => "well".to_owned(),
@@ -143,8 +157,8 @@ pub fn level(numbers: &Numbers) -> String {
     let now = numbers.now.map_or_else(|| "unknown".to_owned(), level);
     let since = numbers.onset.map_or_else(String::new, |onset| format!(" since {}", onset.strftime("%H:%M:%S UTC")));
     let (now, before) = match numbers.measure {
-        Measure::Share => (format!("{now} failing"), "at most "),
-        Measure::Seconds => (format!("mean {now}"), ""),
+        Measure::Share => (format!("{now} failing{}", on_route(numbers)), "at most "),
+        Measure::Seconds => (format!("mean {now}{}", on_route(numbers)), ""),
     };
     format!(
         "{now}{since}, before {before}{}, tolerated up to {}; odds if nothing had changed: {}",
@@ -161,7 +175,13 @@ pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
         Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
         Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
         Gate::Severity => format!("not bad enough since it began: {} would be", measured(numbers.severity, numbers.measure)),
-        Gate::Attribution => "began before the deployment, or others suffer from it as much".to_owned(),
+        Gate::Attribution => match numbers.ambient {
+            Some(granted) if granted < 1.0 && numbers.measure == Measure::Share => {
+                format!("others suffer too, so up to {} is not held against it", percent(granted))
+            }
+            Some(_) => "others suffer too, so it is not held against it".to_owned(),
+            None => "it began before the deployment".to_owned(),
+        },
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
     }
 }
@@ -205,6 +225,7 @@ pub fn inconclusive(why: &Inconclusive) -> String {
             format!("it was so bad before the deployment (up to {} must be taken for granted) that this can't be told", percent(*tolerance))
         }
         Inconclusive::NotLooked => "not looked yet".to_owned(),
+        Inconclusive::BeganBefore { since } => format!("it began before this deployment, at {}, so it is not its doing", time(*since)),
     }
 }
 
@@ -224,7 +245,11 @@ pub fn lack(lack: &Lack) -> String {
             let counted = counted(signal, *count);
             format!("{signal}: {counted} prove too little (odds {}, needed {})", odds(*log_evidence), odds(*log_threshold))
         }
-        Lack::Suspect(signal) => format!("{signal} is not well"),
+        Lack::Suspect(signal) => match alert_of(signal) {
+            Some(alert) => format!("alert {alert} still fires"),
+            None if signal.0 == "declared" => "somebody says that something is wrong".to_owned(),
+            None => format!("{signal} is not well"),
+        },
         Lack::Rollout => "the rollout is not complete, or not yet for long enough".to_owned(),
     }
 }
@@ -239,8 +264,57 @@ fn counted(signal: &SignalName, count: f64) -> String {
 /// What the judge found.
 #[must_use]
 pub fn verdict(verdict: &Verdict) -> String {
-    let reason = verdict.decisive().map_or_else(|| verdict.impact.to_string(), finding);
+    let decisive = verdict.decisive();
+    if let Some(FindingState::Failing(declared @ Failure::Declared { .. })) = decisive.map(|decisive| &decisive.state) {
+        return format!("{} {}, {}", verdict.severity, verdict.impact, failure(declared, None));
+    }
+    let reason = decisive.map_or_else(|| verdict.impact.to_string(), finding);
     format!("{} {}, seen by {}: {reason}", verdict.severity, verdict.impact, verdict.signal)
+}
+
+/// Who says that the impact is there, where it was not seen but declared.
+#[must_use]
+pub fn declared_by(verdict: &Verdict) -> Option<&str> {
+    match &verdict.decisive()?.state {
+        FindingState::Failing(Failure::Declared { by, .. }) => Some(by),
+        FindingState::Passing | FindingState::Failing(_) | FindingState::Inconclusive(_) => None,
+    }
+}
+
+/// Whom a person has to ask whether it is over, as no signal sees it.
+#[must_use]
+pub fn word_of_a_person(cause: &Cause) -> Option<(&Verdict, &str)> {
+    let Cause::Verdict(verdict) = cause else { return None };
+    declared_by(verdict).filter(|_| alert_of(&verdict.signal).is_none()).map(|by| (verdict, by))
+}
+
+/// What is waited for, and what comes after.
+#[must_use]
+pub fn question(question: &Question) -> String {
+    let otherwise = match question.otherwise {
+        Choice::Keep => "it stays",
+        Choice::RollBack => "it is rolled back if it is still so",
+    };
+    format!("an answer is waited for until {}, then {otherwise}", time(question.until))
+}
+
+/// What was answered.
+#[must_use]
+pub fn answered(answered: &Answered) -> String {
+    let choice = choice(answered.choice);
+    match answered.by {
+        Actor::Daemon => format!("{}, so {choice}", answered.reason),
+        Actor::Operator(_) | Actor::Alert(_) => format!("{} says that {choice}: {}", answered.by, answered.reason),
+    }
+}
+
+/// An answer.
+#[must_use]
+pub const fn choice(choice: Choice) -> &'static str {
+    match choice {
+        Choice::Keep => "it stays",
+        Choice::RollBack => "it goes back",
+    }
 }
 
 /// What the matrix answers.
@@ -273,6 +347,10 @@ pub fn refusal(refusal: &Refusal) -> String {
             format!("what runs was gone back to (from deployment {of}), and a rollback is never rolled back by itself")
         }
         Refusal::Migration { change: kind } => format!("the deployment carries {}, which code can't go back over", change(*kind)),
+        Refusal::LittleHistory { signal, known } => format!(
+            "only {} of {signal} is known from before, and what is broken may always be at this hour; with a day of it, it would have been rolled back",
+            duration(*known)
+        ),
         Refusal::Held { by, reason } => format!("{by} paused automatic rollbacks: {reason}"),
         Refusal::RateLimited { count, limit, of, until } => {
             format!("there were {count} automatic rollbacks {of} already (limit {limit}); the next one is allowed at {}", time(*until))
@@ -312,7 +390,13 @@ pub fn ending(rollback: &Rollback) -> Option<String> {
         (Outcome::Recovered, _) if matches!(rollback.plan.cause, Cause::Operator { .. }) => {
             format!("{to} is rolled out, and the service is well")
         }
-        (Outcome::Recovered, _) => format!("going back to {to} helped: it is rolled out, and what had failed is well again"),
+        (Outcome::Recovered, _) => match word_of_a_person(&rollback.plan.cause) {
+            Some((verdict, by)) => format!(
+                "{to} is rolled out, and what is watched is well; but {} was declared by {by}, and nothing here sees it: a person has to look whether it is over",
+                verdict.impact
+            ),
+            None => format!("going back to {to} helped: it is rolled out, and what had failed is well again"),
+        },
         (Outcome::DidNotHelp { lacks }, Some(recovered)) => format!(
             "going back to {to} seemed to help, but {} later it came back ({})",
             duration(ended.duration_since(recovered)),
@@ -423,22 +507,23 @@ pub fn mark_reason(reason: &MarkReason) -> String {
 #[must_use]
 pub fn baseline(baseline: &Baseline) -> String {
     match baseline {
-        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Errors(errors) if errors.intervals == 0 => "no request seen, so nothing can be called worse".to_owned(),
         Baseline::Probe(probe) if probe.rounds == 0 => "not probed".to_owned(),
         Baseline::Errors(errors) => format!(
-            "{:.0} of {:.0} requests failed in {}, so at most {}",
+            "{:.0} of {:.0} requests failed in {}, so at most {}{}",
             // The sum of nothing is -0.
             errors.failed.abs(),
             errors.requests.abs(),
             duration(errors.span.every.saturating_mul(i32::try_from(errors.intervals).unwrap_or(i32::MAX))),
-            percent(errors.upper)
+            percent(errors.upper),
+            if errors.knows_a_day { "" } else { "; less than a day is known, so a decision takes longer" }
         ),
         Baseline::Latency(latency) if latency.intervals == 0 => "no request seen".to_owned(),
         Baseline::Latency(latency) => format!(
             "mean {} over {:.0} requests; slow for at most {} in one piece",
             seconds(latency.mean),
             latency.requests.abs(),
-            duration(latency.bad.longest)
+            duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.lasted.longest).unwrap_or(i32::MAX)))
         ),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),
         Baseline::Probe(probe) => format!(
@@ -452,9 +537,15 @@ pub fn baseline(baseline: &Baseline) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::severity::Impact;
+
+    /// Numbers of a check that waits for evidence.
+    pub(crate) fn numbers(log_evidence: f64, log_threshold: f64) -> Numbers {
+        let errors = errors(0.6, log_evidence, Some(Gate::Evidence)).numbers.expect("numbers");
+        Numbers { log_threshold, ..errors }
+    }
 
     fn errors(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
         let numbers = Numbers {
@@ -498,6 +589,25 @@ mod tests {
         assert_eq!(finding(&errors(0.0, 0.0, Some(Gate::Evidence))), "0 % failing, tolerated up to 5.0 %");
         let suspect = finding(&errors(1.0, 50.0, Some(Gate::Persistence)));
         assert!(suspect.starts_with("100 % failing, ") && suspect.ends_with("; waits until it has persisted for 2m"), "{suspect}");
+    }
+
+    #[test]
+    fn a_setting_is_said_whole_and_a_measurement_in_two_digits() {
+        for (ratio, expected) in [
+            (0.0, "0 %"),
+            (0.000_04, "0.004 %"),
+            (0.006_139_97, "0.61 %"),
+            (0.0125, "1.25 %"),
+            (0.012_28, "1.2 %"),
+            (0.05, "5.0 %"),
+            (0.125, "12.5 %"),
+            (0.124, "12.4 %"),
+            (0.1243, "12 %"),
+            (0.5, "50 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(percent(ratio), expected);
+        }
     }
 
     #[test]

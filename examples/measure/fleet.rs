@@ -15,12 +15,14 @@ use futures::stream::{self, BoxStream};
 use jiff::{SignedDuration, Timestamp};
 use rollbackd::daemon::{Daemon, Setup};
 use rollbackd::executor::Adapters;
+use rollbackd::history::Store;
 use rollbackd::ledger::sqlite::Sqlite;
 use rollbackd::notify::{Notifier, NotifyError};
 use rollbackd::platform::{Applied, Platform, Report};
 use rollbackd::signal::Signal;
 use rollbackd::signal::http::{Access, Clients};
 use rollbackd::signal::probe::{Probe, Settings};
+use rollbackd_core::alert::Rules;
 use rollbackd_core::guard::Limits;
 use rollbackd_core::notice::Notice;
 use rollbackd_core::observation::{
@@ -79,7 +81,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let now = Timestamp::now();
     ledger::begin(folder.path(), &policies.iter().collect::<Vec<_>>(), 0, now)?;
     let server = (arguments.probes == Probes::Real).then(Server::start).transpose()?;
-    let setup = setup(policies, arguments.windows, server.as_ref().map(|server| server.address.as_str()))?;
+    let mut setup = setup(policies, arguments.windows, server.as_ref().map(|server| server.address.as_str()))?;
+    setup.adapters.store = Store::in_directory(folder.path());
     let runtime = match arguments.probes {
         Probes::MadeUp => tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?,
         Probes::Real => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
@@ -156,7 +159,7 @@ fn setup(policies: Vec<Service>, windows: Windows, server: Option<&str>) -> anyh
             let adapter: Arc<dyn Signal> = match (settings.kind, server) {
                 (SignalKind::Probe, Some(server)) => Arc::new(Probe::new(probe(server)?, clients.clone())?),
                 (SignalKind::Probe, None) => Arc::new(MadeUpProbe(settings.source.clone())),
-                (_, _) => Arc::new(MadeUpErrors(seats.clone())),
+                (_, _) => Arc::new(MadeUpErrors(policy.name.to_string(), seats.clone())),
             };
             adapters.signals.insert((policy.name.clone(), signal.clone()), adapter);
         }
@@ -166,6 +169,7 @@ fn setup(policies: Vec<Service>, windows: Windows, server: Option<&str>) -> anyh
         policies: policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect(),
         limits: Limits::default(),
         routes: BTreeMap::from([("oncall".to_owned(), Route { severities: BTreeSet::new() })]),
+        alerts: Rules::default(),
         adapters,
     })
 }
@@ -233,13 +237,13 @@ impl Signal for MadeUpProbe {
         Reading::Probe(ProbeRound { targets: vec![(self.0.clone(), outcome)] })
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 }
 
 /// The counters of three replicas with 20 requests per second each, of which one in a thousand fails, as a Prometheus gives them.
-struct MadeUpErrors(Arc<Semaphore>);
+struct MadeUpErrors(String, Arc<Semaphore>);
 
 #[async_trait]
 impl Signal for MadeUpErrors {
@@ -248,10 +252,14 @@ impl Signal for MadeUpErrors {
     }
 
     /// As slow as a real server, and no more than four at a time as in the real adapter.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        let _seat = self.0.acquire().await.map_err(|_| Missing::NoHistory)?;
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        let _seat = self.1.acquire().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        Ok(scrape(from, to))
+        Reading::Scrape(scrape(from, to))
+    }
+
+    fn past_id(&self) -> Option<String> {
+        Some(self.0.clone())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use jiff::Timestamp;
+use rollbackd_core::alert::Rules;
 use rollbackd_core::entry::{Entry, Record};
 use rollbackd_core::guard::Limits;
 use serde_json::{Value, json};
@@ -45,7 +46,13 @@ struct World {
 impl World {
     async fn begin() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let setup = Setup { policies: BTreeMap::new(), limits: Limits::default(), routes: BTreeMap::new(), adapters: Adapters::default() };
+        let setup = Setup {
+            policies: BTreeMap::new(),
+            limits: Limits::default(),
+            routes: BTreeMap::new(),
+            alerts: Rules::default(),
+            adapters: Adapters::default(),
+        };
         let (daemon, handle) = Daemon::open(Box::<Counting>::default(), Timestamp::UNIX_EPOCH, "tester00", setup).unwrap();
         let shutdown = CancellationToken::new();
         tokio::spawn(daemon.run(shutdown.clone(), || {}));

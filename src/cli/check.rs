@@ -13,8 +13,11 @@ use crate::app;
 use crate::config::{self, Config, Diagnostic, Diagnostics};
 
 mod connections;
+mod traffic;
+mod unseen;
 
 use connections::Tried;
+use unseen::Unseen;
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
@@ -32,7 +35,8 @@ With `--output json`, one object:
   omitted       how many more there are
   services      their names; none of a file with errors
   destinations  likewise
-  connections   null without --connect; else a list of {what, ok, found}
+  unseen        rows of the matrix that no signal of some services tells: a list of {services, impacts}
+  connections   null without --connect; else a list of {what, ok, found, warnings}
   error, exit_code   only of a file with errors, as every command prints them";
 
 /// The arguments.
@@ -54,6 +58,7 @@ struct Report<'a> {
     omitted: usize,
     services: Vec<String>,
     destinations: Vec<String>,
+    unseen: Vec<Unseen>,
     connections: Option<Vec<Tried>>,
     #[serde(flatten)]
     refusal: Option<Refusal>,
@@ -81,6 +86,7 @@ pub(super) fn run(arguments: &Arguments, config: &Path, screen: &Screen) -> Resu
         omitted: checked.warnings.omitted,
         services: checked.services.keys().map(ToString::to_string).collect(),
         destinations: checked.destinations.keys().cloned().collect(),
+        unseen: unseen::all(&checked),
         connections,
         refusal: None,
     };
@@ -101,6 +107,7 @@ fn refuse(file: &Path, invalid: &Diagnostics, screen: &Screen) -> Result<Exit, S
         omitted: invalid.omitted,
         services: Vec::new(),
         destinations: Vec::new(),
+        unseen: Vec::new(),
         connections: None,
         refusal: Some(Refusal { error: format!("{} has errors", file.display()), exit_code: exit.code() }),
     };
@@ -151,6 +158,9 @@ fn in_words(report: &Report<'_>) -> String {
         counted(services, "service"),
         counted(destinations, "destination")
     );
+    for unseen in &report.unseen {
+        shown.extend([text::faint("note: ").as_str(), unseen.in_words().as_str(), "\n"]);
+    }
     if let Some(connections) = &report.connections {
         let rows = connections.iter().map(|tried| {
             let (state, color) = if tried.ok { ("ok", Color::DarkGreen) } else { ("FAILED", Color::DarkRed) };
@@ -158,6 +168,12 @@ fn in_words(report: &Report<'_>) -> String {
         });
         shown.push('\n');
         shown.push_str(&text::table(["STATE", "WHAT", "WHAT WAS FOUND"], rows));
+        for Tried { what, warnings, .. } in connections {
+            for warning in warnings {
+                let label = text::paint(AnsiColor::Yellow.on_default().bold(), "warning:");
+                shown.extend([label.as_str(), " ", what, ": ", warning, "\n"]);
+            }
+        }
     }
     shown
 }
@@ -171,7 +187,7 @@ mod tests {
     use super::*;
 
     fn tried(ok: bool) -> Tried {
-        Tried { what: "checkout: errors".to_owned(), ok, found: "timed out".to_owned() }
+        Tried { what: "checkout: errors".to_owned(), ok, found: "timed out".to_owned(), warnings: Vec::new() }
     }
 
     #[test]
@@ -190,6 +206,7 @@ mod tests {
             omitted: 0,
             services: vec!["checkout".to_owned()],
             destinations: Vec::new(),
+            unseen: Vec::new(),
             connections: Some(vec![tried(false)]),
             refusal: None,
         };

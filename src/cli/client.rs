@@ -124,6 +124,8 @@ fn service(command: &Command) -> Option<&ServiceName> {
         Command::Explain { service, .. }
         | Command::Deployed { service, .. }
         | Command::Rollback { service, .. }
+        | Command::Declare { service, .. }
+        | Command::Answer { service, .. }
         | Command::Mark { service, .. } => Some(service),
         Command::Hold { scope, .. } | Command::Resume { scope } => match scope {
             Scope::Service(service) => Some(service),

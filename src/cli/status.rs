@@ -10,7 +10,7 @@ use rollbackd_core::entry::Mark;
 use rollbackd_core::lifecycle::Status;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::severity::Severity;
-use rollbackd_core::view::{DeploymentView, RollbackView, ServiceView, StatusView};
+use rollbackd_core::view::{DeclaredView, DeploymentView, RollbackView, ServiceView, StatusView};
 use rollbackd_core::words;
 
 use super::client::Client;
@@ -91,7 +91,7 @@ fn is_in_need(service: &ServiceView) -> bool {
         let severe = deployment.severity.is_some_and(|severity| severity <= Severity::P2) && deployment.status.in_window();
         severe || matches!(deployment.status, Status::Failed)
     });
-    bad || service.rollback.is_some()
+    bad || service.rollback.is_some() || service.question.is_some()
 }
 
 /// `5m of 30m`, while the window is open.
@@ -128,6 +128,13 @@ fn service_sections(service: &ServiceView, now: Timestamp, page: &mut Page) {
     if let Some(rollback) = &service.rollback {
         section(page, AnsiColor::Yellow, "ROLLBACK", format_args!("{name}: {}", rollback_line(rollback, now)));
     }
+    for declared in &service.declared {
+        section(page, AnsiColor::Red, "DECLARED", format_args!("{name}: {}", declared_line(declared, now)));
+    }
+    if let Some(question) = &service.question {
+        let how = format_args!("rollbackd approve {name}, or rollbackd reject {name}");
+        section(page, AnsiColor::Red, "ASKED", format_args!("{name}: {} ({how})", question.words));
+    }
     if let Some(hold) = &service.hold {
         section(page, AnsiColor::Yellow, "PAUSED", format_args!("{name}, {}", text::hold(hold, now)));
     }
@@ -141,13 +148,18 @@ fn section(page: &mut Page, color: AnsiColor, label: &str, says: impl Display) {
     page.line(format_args!("{label} {says}"));
 }
 
+/// What somebody said, in a line.
+fn declared_line(declared: &DeclaredView, now: Timestamp) -> String {
+    format!("{}, by {}, since {}: {}", declared.impact, declared.by, text::when(declared.since, now), declared.reason)
+}
+
 /// A rollback in a line.
 fn rollback_line(rollback: &RollbackView, now: Timestamp) -> String {
     let planned = text::when(rollback.planned, now);
     format!("{} to {}: {}; decided {planned}: {}", rollback.from, rollback.to, rollback.phase, rollback.cause)
 }
 
-fn in_detail(view: &StatusView) -> String {
+pub(super) fn in_detail(view: &StatusView) -> String {
     let mut page = Page::default();
     fleet(view, &mut page);
     for service in &view.services {
@@ -161,9 +173,19 @@ fn in_detail(view: &StatusView) -> String {
 
 fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
     let place = text::faint(format_args!("{}, {}", service.environment, service.platform));
-    let color = if is_in_need(service) { AnsiColor::Red } else { AnsiColor::Green };
-    page.line(format_args!("{}  {place}", text::heading(&service.service)));
-    page.line(format_args!("  {}\n", text::paint(color.on_default().bold(), &service.summary)));
+    let is_suspect = service.findings.iter().any(|view| words::is_suspect(&view.finding));
+    let color = match (is_in_need(service), is_suspect) {
+        (true, _) => AnsiColor::Red,
+        (false, true) => AnsiColor::Yellow,
+        (false, false) => AnsiColor::Green,
+    };
+    let headline = if service.headline.is_empty() { &service.summary } else { &service.headline };
+    page.line(format_args!("{}: {}", text::heading(&service.service), text::paint(color.on_default().bold(), headline)));
+    page.line(format_args!("  {place}"));
+    for warning in &service.warnings {
+        page.line(format_args!("  {}", text::paint(AnsiColor::Yellow.on_default(), words::sentence(&warning.words))));
+    }
+    page.line("");
     match &service.deployment {
         Some(deployment) => deployment_facts(deployment, now, page),
         None => page.fact("version", "nothing was seen of it yet"),
@@ -178,6 +200,15 @@ fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
     );
     if let Some(rollback) = &service.rollback {
         page.fact("rollback", rollback_line(rollback, now));
+    }
+    for declared in &service.declared {
+        page.fact("declared", declared_line(declared, now));
+    }
+    if let Some(question) = &service.question {
+        page.fact(
+            "asked",
+            format_args!("{} (rollbackd approve {name}, or rollbackd reject {name})", question.words, name = service.service),
+        );
     }
     if let Some(hold) = &service.hold {
         page.fact("paused", text::hold(hold, now));

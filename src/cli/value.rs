@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::entry::{DeploymentId, Scope};
 use rollbackd_core::service::{NotAName, ServiceName};
+use rollbackd_core::severity::Impact;
 use rollbackd_core::version::ChangeKind;
 
 use super::Stop;
@@ -11,6 +12,20 @@ use super::Stop;
 /// The name of a service.
 pub fn service(text: &str) -> Result<ServiceName, NotAName> {
     ServiceName::try_from(text)
+}
+
+/// A row of the matrix, as the configuration or as people write it: `data_corruption`, `data-corruption`, `data corruption`.
+pub fn impact(text: &str) -> Result<Impact, String> {
+    let said = text.trim().to_lowercase().replace(['-', ' '], "_");
+    let known = Impact::ALL.map(Impact::key);
+    if let Some(impact) = Impact::ALL.into_iter().find(|impact| impact.key() == said) {
+        return Ok(impact);
+    }
+    let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(&said, known), known));
+    // One word of it is enough to be understood, but not to be taken at it.
+    let near = near.filter(|(distance, known)| *distance <= known.len() / 3 || known.split('_').any(|word| said.contains(word))).min();
+    let hint = near.map_or_else(String::new, |(_, near)| format!("did you mean {near}? "));
+    Err(format!("no impact is called so; {hint}there are: {}", known.join(", ")))
 }
 
 /// The number of a deployment, `12` or `#12`.
@@ -118,6 +133,23 @@ mod tests {
         for text in ["", "ago", "yesterday", "0s", "2026-11-21T03:11:00Z", "-5m", "99999999999y"] {
             assert!(before(text, now).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_impact_is_called_as_people_write_it_and_a_wrong_one_is_told_what_it_may_have_meant() {
+        for text in ["data_corruption", "data-corruption", "Data Corruption"] {
+            assert_eq!(impact(text), Ok(Impact::DataCorruption));
+        }
+        for (text, near) in [
+            ("data_coruption", "data_corruption"),
+            ("corruption", "data_corruption"),
+            ("breach", "security_breach"),
+            ("feature", "feature_broken"),
+        ] {
+            let words = impact(text).unwrap_err();
+            assert!(words.contains(&format!("did you mean {near}?")), "{text}: {words}");
+        }
+        assert!(impact("doom").unwrap_err().starts_with("no impact is called so; there are: complete_outage, "));
     }
 
     #[test]

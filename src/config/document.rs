@@ -240,8 +240,16 @@ fn rename(table: &mut DeTable<'_>, misspelt: &[Misspelt]) {
         }
     }
     for (_, value) in table {
-        if let DeValue::Table(inner) = value.get_mut() {
-            rename(inner, misspelt);
+        match value.get_mut() {
+            DeValue::Table(inner) => rename(inner, misspelt),
+            DeValue::Array(list) => {
+                for element in list.iter_mut() {
+                    if let DeValue::Table(inner) = element.get_mut() {
+                        rename(inner, misspelt);
+                    }
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use rollbackd_core::service::{Decision, Verification};
-use rollbackd_core::severity::{Impact, Matrix, Response, Severity};
+use rollbackd_core::severity::{Choice, Impact, Matrix, Response, Row, Severity};
 
 use super::document::Problem;
-use super::reader::{Table, Value};
+use super::reader::Table;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_mins(1);
@@ -17,7 +17,10 @@ pub(super) const HOUR: Duration = Duration::from_hours(1);
 pub(super) const SEVERITIES: [(&str, Severity); 4] =
     [("P0", Severity::P0), ("P1", Severity::P1), ("P2", Severity::P2), ("P3", Severity::P3)];
 
-const RESPONSES: [(&str, Response); 3] = [("roll_back", Response::RollBack), ("ask", Response::Ask), ("notify", Response::Notify)];
+pub(super) const RESPONSES: [(&str, Response); 3] =
+    [("roll_back", Response::RollBack), ("ask", Response::Ask), ("notify", Response::Notify)];
+
+const CHOICES: [(&str, Choice); 2] = [("keep", Choice::Keep), ("roll_back", Choice::RollBack)];
 
 /// `[matrix.IMPACT]`, over what `matrix` holds.
 pub(super) fn edit_matrix(matrix: &mut Matrix, table: Option<Table<'_>>) {
@@ -50,10 +53,26 @@ fn edit_row(matrix: &mut Matrix, impact: Impact, table: Table<'_>) {
     if let Some(response) = table.optional("response").and_then(|value| value.choice(&RESPONSES)) {
         row.response = response;
     }
+    edit_answer(row, &table);
     if let Some(within) = table.optional("within").and_then(|value| value.signed_duration(Duration::ZERO..=24 * HOUR)) {
         row.within = Some(within);
     }
     table.finish();
+}
+
+/// How long an answer is waited for, and what is done without one; said only where somebody is asked.
+fn edit_answer(row: &mut Row, table: &Table<'_>) {
+    let (within, default) = (table.optional("answer_within"), table.optional("answer_default"));
+    for value in [&within, &default].into_iter().flatten().filter(|_| row.response != Response::Ask) {
+        let message = format!("nobody is asked here, so that `{}` says nothing", value.path);
+        table.report(Problem::warning(value.key_span(), message).help("set `response = \"ask\"`, or remove it"));
+    }
+    if let Some(within) = within.and_then(|value| value.signed_duration(MINUTE..=7 * 24 * HOUR)) {
+        row.answer_within = within;
+    }
+    if let Some(choice) = default.and_then(|value| value.choice(&CHOICES)) {
+        row.answer_default = choice;
+    }
 }
 
 /// `[decision]`, over what `decision` holds.
@@ -67,7 +86,7 @@ pub(super) fn edit_decision(decision: &mut Decision, table: Option<Table<'_>>) {
         ("hold_p0", hold.clone(), &mut decision.hold_p0),
         ("hold_p1", hold.clone(), &mut decision.hold_p1),
         ("hold_p2", hold, &mut decision.hold_p2),
-        ("history", MINUTE..=30 * 24 * HOUR, &mut decision.history),
+        ("history", MINUTE..=7 * 24 * HOUR, &mut decision.history),
     ];
     for (key, range, field) in durations {
         if let Some(duration) = table.optional(key).and_then(|value| value.signed_duration(range)) {
@@ -101,42 +120,7 @@ pub(super) fn verification(table: Option<Table<'_>>) -> Verification {
     verification
 }
 
-/// Checks that a window can hold what the policy promises. `window` is where the user set it, if they did.
-pub(super) fn check_window(table: &Table<'_>, window: Option<&Value<'_>>, length: SignedDuration, matrix: &Matrix, decision: &Decision) {
-    let span = window.map_or_else(|| table.span.clone(), |value| value.span.clone());
-    let longest = matrix.longest_within();
-    let promised = Impact::ALL.into_iter().find(|&impact| {
-        let row = matrix.row(impact);
-        row.response == Response::RollBack && row.within == Some(longest)
-    });
-    if let Some(impact) = promised.filter(|_| length < longest) {
-        let message =
-            format!("the window of {} is shorter than the {} within which `{}` is to be over", words(length), words(longest), impact.key());
-        let help = format!("make `window` at least \"{}\", or shorten `matrix.{}.within`", words(longest), impact.key());
-        table.report(Problem::error(span.clone(), message).help(help));
-    }
-    if length <= decision.grace {
-        let message = format!("the window of {} ends before the grace of {} does", words(length), words(decision.grace));
-        table.report(Problem::error(span, message).help("make `window` longer, or shorten `decision.grace`"));
-    }
-}
-
-/// Checks that a promise is longer than the time for which its evidence must persist. `table` holds the `matrix` and the `decision` that
-/// were changed; where neither was, nothing new can be wrong.
-pub(super) fn check_holds(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
-    let hold = table.optional("decision").and_then(|value| value.get("hold_p1"));
-    let changed = hold.map(|value| value.span).or_else(|| table.optional("matrix").map(|value| value.key_span()));
-    let row = &matrix.error_ratio;
-    let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);
-    let (Some(span), Some(within)) = (changed, promised) else { return };
-    if decision.hold_p1 >= within {
-        let (hold, within) = (words(decision.hold_p1), words(within));
-        let message = format!("an error ratio must persist for {hold} before it is acted on, and is to be over within {within}");
-        table.report(Problem::error(span, message).help("shorten `decision.hold_p1`, or lengthen `matrix.error_ratio.within`"));
-    }
-}
-
 /// A duration as people write it.
-fn words(duration: SignedDuration) -> String {
+pub(super) fn words(duration: SignedDuration) -> String {
     humantime::format_duration(duration.unsigned_abs()).to_string()
 }

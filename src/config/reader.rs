@@ -204,12 +204,22 @@ impl<'a> Value<'a> {
 
     /// A text that is not empty, at most `most` bytes long and of one line.
     pub fn text(&self, most: usize, example: &str) -> Option<&'a str> {
+        let text = self.lines(most, example)?;
+        let is_one_line = !text.chars().any(char::is_control);
+        if !is_one_line {
+            self.report(Problem::error(self.span.clone(), format!("`{}` holds a control character or a line break", self.path)));
+        }
+        is_one_line.then_some(text)
+    }
+
+    /// The same, of any number of lines.
+    pub fn lines(&self, most: usize, example: &str) -> Option<&'a str> {
         let DeValue::String(text) = self.content else { return self.mistyped("a text", example) };
         let wrong = if text.trim().is_empty() {
             "is empty".to_owned()
         } else if text.len() > most {
             format!("is longer than {most} bytes")
-        } else if text.chars().any(char::is_control) {
+        } else if text.chars().any(|sign| sign.is_control() && !matches!(sign, '\n' | '\r' | '\t')) {
             "holds a control character or a line break".to_owned()
         } else {
             return Some(text);
@@ -342,6 +352,21 @@ impl<'a> Value<'a> {
     pub fn list(&self, most: usize, example: &str) -> Option<Vec<Value<'a>>> {
         let DeValue::Array(array) = self.content else { return self.mistyped("a list", example) };
         self.elements(array, most)
+    }
+
+    /// A list of at least one and at most `most` tables, each at its own place.
+    pub fn tables(&self, most: usize) -> Option<Vec<Table<'a>>> {
+        let table = |value: Value<'a>| match value.content {
+            DeValue::Table(entries) => Some(Table::new(value.document, value.span, value.path, entries)),
+            _ => value.mistyped("a table", ""),
+        };
+        self.list(most, "").map(|values| values.into_iter().filter_map(table).collect())
+    }
+
+    /// The place of a stretch of a text that [`Self::text`] gave; all of it where the text is written with escapes.
+    pub fn place_in(&self, text: &str, stretch: Range<usize>) -> Range<usize> {
+        let plain = self.span.len() == text.len() + 2;
+        if plain { self.span.start + 1 + stretch.start..self.span.start + 1 + stretch.end } else { self.span.clone() }
     }
 
     /// One value, or a list of at least one and at most `most`.

@@ -7,10 +7,11 @@ use jiff::SignedDuration;
 use rollbackd_core::service::{Decision, Restore, Service, ServiceName, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::Matrix;
 
+use super::contradiction::{self, Judged};
 use super::document::Problem;
-use super::policy::{HOUR, MINUTE, SECOND, check_holds, check_window, edit_decision, edit_matrix, verification};
+use super::policy::{HOUR, MINUTE, SECOND, edit_decision, edit_matrix, verification};
 use super::reader::{Table, Value, quoted};
-use super::signal::{Servers, Signal, errors, probes};
+use super::signal::{Servers, Signal, controls, errors, impacts, latency, probes};
 use super::{GuardedService, PlatformSettings, SignalSettings};
 use crate::platform::{command, kubernetes};
 
@@ -63,12 +64,14 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
     let verification: Verification = verification(table.table("verification"));
     let platform_value = table.required("platform", "platform.kubernetes = { namespace = \"shop\", deployment = \"checkout\" }");
     let platform = platform_value.as_ref().and_then(platform);
-    let (policies, signals) = signals(&table, &common.servers);
+    let (policies, signals) = signals(&table, &common.servers, window);
 
     if let Some(window) = window {
-        check_window(&table, window_value.as_ref(), window, &matrix, &decision);
+        let window_value = window_value.as_ref();
+        contradiction::of_service(&table, &Judged { window, window_value, matrix: &matrix, decision: &decision, signals: &policies });
+    } else {
+        contradiction::of_settings(&table, &matrix, &decision);
     }
-    check_holds(&table, &matrix, &decision);
     if let (Some(value), Some(PlatformSettings::Command(_))) = (&restore_value, &platform) {
         let problem = Problem::warning(value.key_span(), "`restore` says nothing where the platform is a command");
         table.report(problem.help("remove it: `deploy` decides what goes back"));
@@ -96,15 +99,18 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
 
 type Signals = (BTreeMap<SignalName, SignalPolicy>, BTreeMap<SignalName, SignalSettings>);
 
-fn signals(table: &Table<'_>, servers: &Servers) -> Signals {
+fn signals(table: &Table<'_>, servers: &Servers, window: Option<SignedDuration>) -> Signals {
     let mut all: Vec<Signal> = probes(table);
-    let errors_value = table.optional("errors");
-    let has_probes = table.optional("probes").is_some_and(|value| !value.is_empty_table());
-    if errors_value.is_none() && !has_probes {
+    let (errors_value, latency_value) = (table.optional("errors"), table.optional("latency"));
+    let has_some = |key: &'static str| table.optional(key).is_some_and(|value| !value.is_empty_table());
+    if errors_value.is_none() && latency_value.is_none() && !has_some("probes") && !has_some("impacts") {
         let problem = Problem::lack(table.span.clone(), format!("`{}` has no signal: only what its platform says is seen", table.path));
         table.report(problem.help("add `probes.NAME` with `http`, or `errors` with `total` and `failed`"));
     }
     all.extend(errors_value.and_then(|value| value.table()).and_then(|table| errors(table, servers)));
+    all.extend(latency_value.and_then(|value| value.table()).and_then(|table| latency(table, servers)));
+    all.extend(impacts(table, servers, window));
+    all.extend(controls(table, servers));
     let mut signals = Signals::default();
     for (name, policy, settings) in all {
         signals.0.insert(name.clone(), policy);

@@ -1,4 +1,5 @@
-//! `[prometheus.NAME]`, and a service's `probes` and `errors`: where evidence is read, and how the daemon gets at it.
+//! `[prometheus.NAME]`, and a service's `probes`, `errors`, `latency`, `impacts` and `control`: where evidence is read, and how the daemon gets
+//! at it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,15 +8,18 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use reqwest::header::{HeaderName, HeaderValue as HttpHeaderValue};
 use rollbackd_core::service::{Role, ServiceName, SignalKind, SignalName, SignalPolicy};
+use rollbackd_core::severity::Impact;
 use url::Url;
 
 use super::SignalSettings;
 use super::document::{Problem, sounds_secret};
-use super::policy::{HOUR, MINUTE};
+use super::policy::{HOUR, MINUTE, words};
 use super::reader::{Table, Value, nearest, quoted};
-use super::value::{asks_for_secret, http_url, http_urls, pem_file, secret, selector};
+use super::value::{asks_for_secret, http_url, http_urls, pem_file, query_fault, secret, selector, selector_fault};
 use crate::secret::Secret;
+use crate::signal::histogram::{Family, FamilyError};
 use crate::signal::http::{Access, HeaderValue};
+use crate::signal::selector::Selector;
 use crate::signal::{metrics, probe, prometheus};
 
 /// The shortest time from one look to the next.
@@ -234,7 +238,18 @@ fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
 
 /// `[services.NAME.errors]`.
 pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
-    let sources = table.exactly_one(&["prometheus", "metrics"]);
+    let by = table.optional("by");
+    counters(SignalName("errors".to_owned()), Role::Own, by.as_ref(), table, servers)
+}
+
+/// `[services.NAME.control.NAME]`.
+pub(super) fn controls(service: &Table<'_>, servers: &Servers) -> Vec<Signal> {
+    let tables = service.named_tables("control", 16).into_iter();
+    tables.filter_map(|(name, table)| counters(SignalName(format!("control.{name}")), Role::Control, None, table, servers)).collect()
+}
+
+/// A pair of counters. `by` is the label of routes, where there may be one.
+fn counters(name: SignalName, role: Role, by: Option<&Value<'_>>, table: Table<'_>, servers: &Servers) -> Option<Signal> {
     let total_value = table.required("total", "total = 'http_requests_total'");
     let total = total_value.as_ref().and_then(selector);
     let failed_value = table.required("failed", "failed = 'http_requests_total{code=~\"5..\"}'");
@@ -242,46 +257,185 @@ pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
     if let (Some(value), true) = (&failed_value, failed.is_some() && failed == total) {
         value.refuse(format!("`{}` is the same as `total`", value.path), "select only the failed requests, for example with code=~\"5..\"");
     }
+    let by = by.map(|value| route_label(value, total.as_deref(), failed.as_deref()));
     let counters = total.zip(failed);
     let every = every(&table, Duration::from_secs(15));
-    let is_prometheus = matches!(sources.as_slice(), [("prometheus", _)]);
-    if let (true, Some(value)) = (is_prometheus, table.optional("timeout")) {
-        table.report(
-            Problem::error(value.key_span(), "the timeout of a query belongs to its server").help("set `timeout` in its [prometheus.NAME]"),
-        );
-    }
-    // Without a source, or with both, the keys of either may be meant.
-    let endpoints = (!is_prometheus).then(|| (timeout(&table, Duration::from_secs(5)), access(&table)));
-    table.finish();
-    let mut signals: Vec<_> = sources
-        .iter()
-        .map(|(source, value)| match (*source, &endpoints) {
-            ("metrics", Some((timeout, access))) => from_endpoints(value, counters.clone(), *timeout, access.clone(), every),
-            _ => from_prometheus(value, servers, counters.clone(), every),
-        })
-        .collect();
-    let (policy, settings) = signals.pop()??;
-    Some((SignalName("errors".to_owned()), policy, settings))
+    let source = Source::read(table, servers);
+    let by = match by {
+        None => None,
+        Some(label) => Some(label?),
+    };
+    let ((total, failed), source) = (counters?, source?);
+    let policy = source.policy(SignalKind::Errors, role, every);
+    let settings = match source {
+        Source::Server { server, .. } => SignalSettings::Prometheus(prometheus::Settings { server, total, failed, by, every }),
+        Source::Endpoints { targets, timeout, access } => {
+            let wanted = metrics::Wanted::Counters { total, failed, by };
+            SignalSettings::Metrics(metrics::Settings { targets, wanted, timeout, access })
+        }
+    };
+    Some((name, policy, settings))
 }
 
-/// The selectors of all requests and of those that failed, if both are good.
-type Counters = Option<(String, String)>;
-
-fn from_prometheus(value: &Value<'_>, servers: &Servers, counters: Counters, every: Duration) -> Option<(SignalPolicy, SignalSettings)> {
-    let name = value.text(63, "\"main\"")?;
-    let Some(server) = servers.get(name) else {
-        unknown_server(value, name, servers);
+/// The label whose values are routes. One that tells failed requests from others can't be it: each of its values would be all failures.
+fn route_label(value: &Value<'_>, total: Option<&str>, failed: Option<&str>) -> Option<String> {
+    let label = value.text(128, "\"route\"")?;
+    let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if label.starts_with(|first: char| first.is_ascii_digit()) || !label.bytes().all(is_good) || label.starts_with("__") {
+        value.refuse(format!("`{}` is not a label: {}", value.path, quoted(label)), "write the name of one label, such as \"route\"");
         return None;
+    }
+    let asks = |selector: Option<&str>| selector.and_then(|text| Selector::parse(text).ok()).is_some_and(|parsed| parsed.asks_for(label));
+    if asks(failed) && !asks(total) {
+        let message = format!(
+            "`{}` is the label that tells failed requests from others, so that each of its values is all failures or none",
+            value.path
+        );
+        value.refuse(message, "name the label of the route, the feature or the endpoint");
+        return None;
+    }
+    Some(label.to_owned())
+}
+
+/// `[services.NAME.latency]`.
+pub(super) fn latency(table: Table<'_>, servers: &Servers) -> Option<Signal> {
+    let histogram =
+        table.required("histogram", "histogram = 'http_request_duration_seconds{service=\"shop\"}'").and_then(|value| histogram(&value));
+    let every = every(&table, Duration::from_secs(15));
+    let source = Source::read(table, servers);
+    let (histogram, source) = (histogram?, source?);
+    let policy = source.policy(SignalKind::Latency, Role::Own, every);
+    let settings = match source {
+        Source::Server { server, .. } => SignalSettings::Histograms(prometheus::histograms::Settings { server, histogram, every }),
+        Source::Endpoints { targets, timeout, access } => {
+            SignalSettings::Metrics(metrics::Settings { targets, wanted: metrics::Wanted::Histogram(histogram), timeout, access })
+        }
     };
+    Some((SignalName("latency".to_owned()), policy, settings))
+}
+
+/// A selector of a histogram by the name that its series have in common.
+fn histogram(value: &Value<'_>) -> Option<String> {
+    const FORM: &str = "name the histogram with its matchers, such as 'http_request_duration_seconds{service=\"shop\"}'; the daemon does \
+                        quantiles and windows";
+    let text = value.text(4096, "'http_request_duration_seconds{service=\"shop\"}'")?;
+    if let Some(wrong) = selector_fault(text) {
+        value.refuse(format!("`{}` is not a selector: {wrong}", value.path), FORM);
+        return None;
+    }
+    let (why, help) = match Family::parse(text) {
+        Ok(_) => return Some(text.to_owned()),
+        Err(FamilyError::Selector(error)) => (error.to_string(), FORM.to_owned()),
+        Err(error @ FamilyError::NoName) => (error.to_string(), FORM.to_owned()),
+        Err(FamilyError::Part { name, base }) => {
+            (format!("{name} is a part of one"), format!("did you mean '{base}', the name that all its parts begin with?"))
+        }
+        Err(error @ FamilyError::Le) => (error.to_string(), "leave `le` out: all buckets are needed".to_owned()),
+    };
+    value.refuse(format!("`{}` does not name a histogram: {why}", value.path), help);
+    None
+}
+
+/// `[services.NAME.impacts.NAME]`. What has to last longer than the window would never be found.
+pub(super) fn impacts(service: &Table<'_>, servers: &Servers, window: Option<SignedDuration>) -> Vec<Signal> {
+    service.named_tables("impacts", 32).into_iter().filter_map(|(name, table)| impact(&name, table, servers, window)).collect()
+}
+
+fn impact(name: &ServiceName, table: Table<'_>, servers: &Servers, window: Option<SignedDuration>) -> Option<Signal> {
+    let source = table.required("prometheus", "prometheus = \"main\"");
+    let query = table.required("query", "query = 'increase(order_total_mismatch_total[5m]) > 0'").and_then(|value| query(&value));
+    let impact = table.required("impact", "impact = \"data_corruption\"").and_then(|value| value.choice(&IMPACTS));
+    let lasting = table.optional("for").map_or(Some(SignedDuration::ZERO), |value| lasting(&value, window));
+    let every = every(&table, Duration::from_secs(15));
+    table.finish();
+    let (server_name, server) = source.and_then(|value| named_server(&value, servers))?;
+    let (query, impact, lasting) = (query?, impact?, lasting?);
     let policy = SignalPolicy {
-        kind: SignalKind::Errors,
+        kind: SignalKind::Query { impact, lasting },
         role: Role::Own,
         every: signed(every),
-        has_history: true,
-        source: format!("prometheus {name}"),
+        has_history: false,
+        source: format!("prometheus {server_name}"),
     };
-    let (total, failed) = counters?;
-    Some((policy, SignalSettings::Prometheus(prometheus::Settings { server: server.clone()?, total, failed, every })))
+    let settings = SignalSettings::Query(prometheus::query::Settings { server, query, every });
+    Some((SignalName(format!("impact.{name}")), policy, settings))
+}
+
+fn lasting(value: &Value<'_>, window: Option<SignedDuration>) -> Option<SignedDuration> {
+    let lasting = value.signed_duration(Duration::ZERO..=7 * 24 * HOUR)?;
+    if let Some(window) = window.filter(|window| lasting > *window) {
+        let (lasting, window) = (words(lasting), words(window));
+        let message = format!("`{}` of {lasting} is longer than the window of {window}, so that it would never be found", value.path);
+        value.refuse(message, "shorten it, or lengthen `window`");
+    }
+    Some(lasting)
+}
+
+const IMPACTS: [(&str, Impact); 7] = {
+    let mut words = [("", Impact::CompleteOutage); 7];
+    let mut index = 0;
+    while index < words.len() {
+        words[index] = (Impact::ALL[index].key(), Impact::ALL[index]);
+        index += 1;
+    }
+    words
+};
+
+/// An expression of PromQL, as far as it can be told without its parser; it may go over several lines.
+fn query(value: &Value<'_>) -> Option<String> {
+    let text = value.lines(16 * 1024, "'increase(order_total_mismatch_total[5m]) > 0'")?.trim();
+    let Some(wrong) = query_fault(text) else { return Some(text.to_owned()) };
+    value.refuse(format!("`{}` is not an expression of PromQL: {wrong}", value.path), "try it in Prometheus' own expression browser");
+    None
+}
+
+/// Where counters or histograms are read.
+enum Source {
+    Server { name: String, server: prometheus::Server },
+    Endpoints { targets: Vec<Url>, timeout: Duration, access: Access },
+}
+
+impl Source {
+    /// Reads the keys that say where, and with them the table to its end.
+    fn read(table: Table<'_>, servers: &Servers) -> Option<Self> {
+        let sources = table.exactly_one(&["prometheus", "metrics"]);
+        let is_prometheus = matches!(sources.as_slice(), [("prometheus", _)]);
+        if let (true, Some(value)) = (is_prometheus, table.optional("timeout")) {
+            let problem = Problem::error(value.key_span(), "the timeout of a query belongs to its server");
+            table.report(problem.help("set `timeout` in its [prometheus.NAME]"));
+        }
+        // Without a source, or with both, the keys of either may be meant.
+        let endpoints = (!is_prometheus).then(|| (timeout(&table, Duration::from_secs(5)), access(&table)));
+        table.finish();
+        let mut read: Vec<_> = sources
+            .iter()
+            .map(|(source, value)| match (*source, &endpoints) {
+                ("metrics", Some((timeout, access))) => {
+                    Some(Self::Endpoints { targets: http_urls(value, 64)?, timeout: *timeout, access: access.clone() })
+                }
+                _ => named_server(value, servers).map(|(name, server)| Self::Server { name, server }),
+            })
+            .collect();
+        read.pop()?
+    }
+
+    fn policy(&self, kind: SignalKind, role: Role, every: Duration) -> SignalPolicy {
+        let (has_history, source) = match self {
+            Self::Server { name, .. } => (true, format!("prometheus {name}")),
+            Self::Endpoints { targets, .. } => (false, addresses(targets)),
+        };
+        SignalPolicy { kind, role, every: signed(every), has_history, source }
+    }
+}
+
+/// The server that a value names, with its name. One that is not there is reported; one whose own table is wrong was reported already.
+fn named_server(value: &Value<'_>, servers: &Servers) -> Option<(String, prometheus::Server)> {
+    let name = value.text(63, "\"main\"")?;
+    let server = servers.get(name);
+    if server.is_none() {
+        unknown_server(value, name, servers);
+    }
+    Some((name.to_owned(), server?.clone()?))
 }
 
 fn unknown_server(value: &Value<'_>, name: &str, servers: &Servers) {
@@ -292,20 +446,6 @@ fn unknown_server(value: &Value<'_>, name: &str, servers: &Servers) {
         (None, known) => format!("add `[prometheus.{name}]` with its `url`; defined are: {}", known.join(", ")),
     };
     value.report(Problem::absence(value.span.clone(), format!("there is no Prometheus server named {}", quoted(name))).help(help));
-}
-
-fn from_endpoints(
-    value: &Value<'_>,
-    counters: Counters,
-    timeout: Duration,
-    access: Access,
-    every: Duration,
-) -> Option<(SignalPolicy, SignalSettings)> {
-    let targets = http_urls(value, 64)?;
-    let policy =
-        SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every: signed(every), has_history: false, source: addresses(&targets) };
-    let (total, failed) = counters?;
-    Some((policy, SignalSettings::Metrics(metrics::Settings { targets, total, failed, timeout, access })))
 }
 
 /// Addresses for messages: the first, without its query, which may hold a token.

@@ -60,6 +60,9 @@ pub(super) fn readable_file(value: &Value<'_>) -> Option<PathBuf> {
 
 /// It asks what a path is before it opens it: opening a pipe would wait for ever.
 fn is_readable(value: &Value<'_>, path: &Path) -> bool {
+    if value.document.environment.without_secrets {
+        return true;
+    }
     let opened =
         std::fs::metadata(path).and_then(|metadata| if metadata.is_file() { std::fs::File::open(path).map(Some) } else { Ok(None) });
     match &opened {
@@ -84,6 +87,9 @@ fn unreadable(value: &Value<'_>, path: &Path, error: &std::io::Error) {
 /// A file of PEM blocks, at least one with `kind` in its name.
 pub(super) fn pem_file(value: &Value<'_>, kind: &str) -> Option<PathBuf> {
     let path = readable_file(value)?;
+    if value.document.environment.without_secrets {
+        return Some(path);
+    }
     let mut content = Vec::new();
     match std::fs::File::open(&path).and_then(|file| file.take(LONGEST_PEM + 1).read_to_end(&mut content)) {
         Err(error) => unreadable(value, &path, &error),
@@ -134,6 +140,9 @@ fn credential_path(value: &Value<'_>) -> Option<PathBuf> {
         );
         return None;
     }
+    if value.document.environment.without_secrets {
+        return Some(PathBuf::from(name));
+    }
     let Some(directory) = &value.document.environment.credentials_directory else {
         value.refuse(
             format!("`{}` asks for the credential {}, but there are none: $CREDENTIALS_DIRECTORY is not set", value.path, quoted(name)),
@@ -149,6 +158,9 @@ fn checked_secret(value: &Value<'_>, secret: Secret) -> Option<Secret> {
     use crate::secret::SecretError;
     if !is_readable(value, secret.path()) {
         return None;
+    }
+    if value.document.environment.without_secrets {
+        return Some(secret);
     }
     match secret.read() {
         Ok(_) => return Some(secret),
@@ -176,7 +188,8 @@ pub(super) fn selector(value: &Value<'_>) -> Option<String> {
     None
 }
 
-fn selector_fault(text: &str) -> Option<&'static str> {
+/// What keeps a text from being a selector.
+pub(super) fn selector_fault(text: &str) -> Option<&'static str> {
     let mut quote = None;
     let mut escaped = false;
     let mut open = false;
@@ -202,6 +215,36 @@ fn selector_fault(text: &str) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// What keeps a text from being an expression of PromQL, as far as quotes and brackets tell.
+pub(super) fn query_fault(text: &str) -> Option<String> {
+    let mut open = Vec::new();
+    let mut signs = text.chars();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '"' | '\'' | '`' if !skip_quoted(&mut signs, sign) => return Some("a quote is not closed".to_owned()),
+            '#' => drop(signs.by_ref().find(|end| *end == '\n')),
+            '(' => open.push(')'),
+            '[' => open.push(']'),
+            '{' => open.push('}'),
+            ')' | ']' | '}' if open.pop() != Some(sign) => return Some(format!("'{sign}' closes nothing")),
+            _ => {}
+        }
+    }
+    open.pop().map(|lacking| format!("a '{lacking}' is missing"))
+}
+
+/// Goes on behind the closing quote; false when there is none.
+fn skip_quoted(signs: &mut std::str::Chars<'_>, quote: char) -> bool {
+    while let Some(sign) = signs.next() {
+        match sign {
+            _ if sign == quote => return true,
+            '\\' if quote != '`' => drop(signs.next()),
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A list of HTTP addresses, or one; no two the same. Empty when one of them is wrong.

@@ -35,8 +35,17 @@ pub fn record(state: &State, record: &Record) {
             let baselines: Vec<_> = baselines.iter().map(|(signal, baseline)| format!("{signal}: {}", words::baseline(baseline))).collect();
             tracing::info!(seq, %service, %deployment, baselines = baselines.join("; "), "baseline taken");
         }
-        Entry::VerdictReached { service, deployment, verdict } => {
+        Entry::VerdictReached { service, deployment, verdict, .. } => {
             tracing::warn!(seq, %service, %deployment, severity = %verdict.severity, impact = %verdict.impact, reason = words::verdict(verdict), "verdict reached");
+        }
+        Entry::ImpactDeclared { service, deployment, declaration } => {
+            tracing::warn!(seq, %service, %deployment, impact = %declaration.impact, by = %declaration.by, reason = declaration.reason, since = %declaration.since, "impact declared");
+        }
+        Entry::ImpactWithdrawn { service, deployment, declaration, by, .. } => {
+            tracing::info!(seq, %service, %deployment, impact = %declaration.impact, declared_by = %declaration.by, %by, "impact withdrawn");
+        }
+        Entry::QuestionAnswered { service, deployment, choice, by, reason } => {
+            tracing::warn!(seq, %service, %deployment, choice = words::choice(*choice), %by, reason, "question answered");
         }
         Entry::RollbackRefused { service, deployment, refusal } => {
             tracing::warn!(seq, %service, %deployment, guard = refusal.name(), reason = words::refusal(refusal), "not rolled back");

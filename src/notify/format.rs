@@ -257,6 +257,8 @@ const fn kind_in_words(kind: NoticeKind) -> &'static str {
         NoticeKind::AllClear => "All clear",
         NoticeKind::Blocked => "Rollback blocked",
         NoticeKind::ApprovalWanted => "Your decision is wanted",
+        NoticeKind::Answered => "Decided",
+        NoticeKind::Withdrawn => "No longer so",
         NoticeKind::Blind => "Source down",
         NoticeKind::Sighted => "Source up again",
         NoticeKind::Stopped => "Rollback stopped",
@@ -272,14 +274,14 @@ const fn colour(kind: NoticeKind, severity: Option<Severity>) -> &'static str {
     const GREEN: &str = "#2b8455";
     const BLUE: &str = "#4470c2";
     match kind {
-        NoticeKind::Recovered | NoticeKind::AllClear | NoticeKind::Sighted => GREEN,
+        NoticeKind::Recovered | NoticeKind::AllClear | NoticeKind::Sighted | NoticeKind::Withdrawn => GREEN,
         NoticeKind::DidNotHelp | NoticeKind::Failed | NoticeKind::Blocked => RED,
         NoticeKind::Detected | NoticeKind::RollingBack => match severity {
             Some(Severity::P0 | Severity::P1) => RED,
             Some(Severity::P2 | Severity::P3) | None => AMBER,
         },
         NoticeKind::ApprovalWanted | NoticeKind::Blind | NoticeKind::Stopped | NoticeKind::NotRolledOut => AMBER,
-        NoticeKind::Operator => BLUE,
+        NoticeKind::Operator | NoticeKind::Answered => BLUE,
     }
 }
 

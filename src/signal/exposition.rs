@@ -71,7 +71,7 @@ impl<'a> Sample<'a> {
     }
 
     /// All labels with their values, as they stand.
-    pub fn labels(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> {
+    pub fn labels(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
         let mut pairs = Pairs { rest: self.labels };
         std::iter::from_fn(move || pairs.next().ok().flatten()).filter_map(|pair| Some((unescaped(pair.label), unescaped(pair.value?))))
     }
@@ -151,6 +151,15 @@ impl Parser {
 }
 
 fn sample(line: &str, format: Format) -> Result<Sample<'_>, &'static str> {
+    let (series, rest) = series(line)?;
+    Ok(Sample { value: value(rest, format)?, ..series })
+}
+
+/// The series that a line begins with, without a value yet, and what follows it.
+///
+/// # Errors
+/// With what is wrong with it, in words.
+pub fn series(line: &str) -> Result<(Sample<'_>, &str), &'static str> {
     let length = line.bytes().position(|byte| !is_name(byte) && byte != b':').unwrap_or(line.len());
     let (bare, rest) = line.split_at(length);
     if bare.starts_with(|first: char| first.is_ascii_digit()) {
@@ -163,11 +172,16 @@ fn sample(line: &str, format: Format) -> Result<Sample<'_>, &'static str> {
     };
     let name = match (bare, quoted) {
         ("", Some(quoted)) => unescaped(quoted),
-        ("", None) => return Err("expected a metric name"),
+        // `promtool tsdb dump` writes the name as a label.
+        ("", None) => name_label(labels).ok_or("expected a metric name")?,
         (bare, None) => Cow::Borrowed(bare),
         (_, Some(_)) => return Err("two metric names"),
     };
-    Ok(Sample { name, value: value(rest, format)?, labels })
+    Ok((Sample { name, value: f64::NAN, labels }, rest))
+}
+
+fn name_label(labels: &str) -> Option<Cow<'_, str>> {
+    Sample { name: Cow::Borrowed(""), value: f64::NAN, labels }.label("__name__")
 }
 
 /// Checks what stands between braces: the metric's name if it stands there, the labels up to their closing brace, and what follows.

@@ -1,6 +1,7 @@
 //! One way to ask over HTTP: bounded time, bounded bytes, no redirect followed, no proxy from the environment, nothing decompressed, own
 //! certificate authorities, credentials read at each use. What an answer means is not decided here.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs::File;
@@ -109,6 +110,7 @@ pub struct Clients {
     resolver: Arc<Resolver>,
     made: Mutex<Vec<Made>>,
     seats: Mutex<BTreeMap<String, Arc<Semaphore>>>,
+    shared: Mutex<BTreeMap<String, Arc<dyn Any + Send + Sync>>>,
 }
 
 /// So many questions are put to one server at a time; what waits, waits within its own deadline. Each answer may be 8 MiB.
@@ -144,7 +146,7 @@ impl std::fmt::Debug for Clients {
 
 impl Clients {
     pub(crate) fn with_resolver(names: Arc<dyn Resolve>) -> Self {
-        Self { resolver: Arc::new(Resolver { names }), made: Mutex::default(), seats: Mutex::default() }
+        Self { resolver: Arc::new(Resolver { names }), made: Mutex::default(), seats: Mutex::default(), shared: Mutex::default() }
     }
 
     /// The client for this access; made when it is first asked for, and anew when a file it depends on has changed.
@@ -179,6 +181,14 @@ impl Clients {
     pub(crate) fn seats(&self, server: &str) -> Arc<Semaphore> {
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(seats.entry(server.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(SEATS))))
+    }
+
+    /// Something else that all signals share which know it by the same name, made when it is first asked for. What is of one type for one
+    /// signal is of that type for all.
+    pub(crate) fn shared<T: Any + Default + Send + Sync>(&self, name: &str) -> Arc<T> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = shared.entry(name.to_owned()).or_insert_with(|| Arc::new(T::default()));
+        Arc::clone(shared).downcast().unwrap_or_default()
     }
 }
 

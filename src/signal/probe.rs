@@ -8,7 +8,7 @@ use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use rollbackd_core::observation::{Missing, ProbeOutcome, ProbeRound, Reading, Scrape};
+use rollbackd_core::observation::{Missing, ProbeOutcome, ProbeRound, Reading};
 use tokio::time::Instant;
 use url::Url;
 
@@ -181,8 +181,8 @@ impl Signal for Probe {
         }
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 }
 

@@ -1,28 +1,31 @@
 //! Counters from a Prometheus server, as raw samples: a range selector as an instant query gives what was scraped, without the smearing and
-//! extrapolating of `rate()`. What the counters mean is not decided here.
+//! extrapolating of `rate()`. What the counters mean is not decided here. Histograms and questions of the operator's own are read from the
+//! same servers: see below.
 //!
 //! HTTP API: <https://prometheus.io/docs/prometheus/latest/querying/api/>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use prometheus_http_query::Client;
-use reqwest::header::HeaderMap;
-use rollbackd_core::observation::{Missing, Reading, Sample, Scrape, Series};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use tokio::sync::Semaphore;
+use rollbackd_core::observation::{Missing, Reading, Scrape, Series};
 use url::Url;
 
-use super::Signal;
-use super::http::{Access, AccessError, Answer, Clients, Connections, Deadline, Fault, plain, shown};
-use super::rest::Rest;
+use super::histogram::FamilyError;
+use super::http::{Access, AccessError, Clients};
 use super::selector::{Selector, SelectorError};
-use super::series::{BODY_LIMIT, Labels, SERIES_LIMIT, canonical, shift, time};
+use super::series::{SERIES_LIMIT, canonical, shift};
+use super::{Signal, some};
+use found::{Found, Starts, job_and_instance, newest, shared_labels, target};
+use questions::{Questions, Source, signed};
+
+mod found;
+pub mod histograms;
+mod joint;
+pub mod query;
+mod questions;
 
 /// One Prometheus server.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +47,8 @@ pub struct Settings {
     pub total: String,
     /// The same of failed requests.
     pub failed: String,
+    /// The label whose values are routes.
+    pub by: Option<String>,
     /// The scrape interval there; two of them without a sample are blindness.
     pub every: Duration,
 }
@@ -52,11 +57,11 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Prometheus {
     settings: Settings,
-    /// The server's address as it may be shown.
-    address: String,
-    seats: Arc<Semaphore>,
-    rest: Rest,
-    clients: Arc<Clients>,
+    source: Source,
+    total: Arc<Selector>,
+    failed: Arc<Selector>,
+    /// Whether what failed can be picked from among all requests without another question.
+    picks: bool,
 }
 
 /// Settings that can't be used.
@@ -71,23 +76,34 @@ pub enum PrometheusError {
         #[source]
         source: SelectorError,
     },
+    /// A selector of a histogram.
+    #[error("cannot use {selector:?}")]
+    Histogram {
+        /// The selector.
+        selector: String,
+        /// What is wrong with it.
+        #[source]
+        source: FamilyError,
+    },
     /// Certificates or secrets.
     #[error(transparent)]
     Access(#[from] AccessError),
 }
 
-/// History takes more series than one look: those of replicas that are gone.
-const HISTORY_SERIES_LIMIT: usize = 10_000;
+/// What a check of a source found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Examined {
+    /// What is there.
+    pub found: String,
+    /// What an operator should know although nothing is broken.
+    pub oddities: Vec<String>,
+}
 
-/// All samples of one history, 24 MiB of memory: a week of 25 series at 15 s.
-const HISTORY_SAMPLE_LIMIT: usize = 1_000_000;
-
-/// History is fetched in pieces of one hour, smaller ones where an hour is too large for one answer.
-const PIECE: SignedDuration = SignedDuration::from_hours(1);
-const SMALLEST_PIECE: SignedDuration = SignedDuration::from_mins(1);
-
-/// The longest history: a week.
-const HISTORY_LIMIT: SignedDuration = SignedDuration::from_hours(7 * 24);
+impl Examined {
+    fn into_words(self) -> String {
+        std::iter::once(self.found).chain(self.oddities).collect::<Vec<_>>().join("; ")
+    }
+}
 
 /// Whether a text is a plain instant vector selector, so that a range can be put behind it. Says what is wrong and where.
 ///
@@ -103,62 +119,55 @@ impl Prometheus {
     /// # Errors
     /// When a selector or a certificate can't be used.
     pub fn new(settings: Settings, clients: Arc<Clients>) -> Result<Self, PrometheusError> {
-        for selector in [&settings.total, &settings.failed] {
-            Selector::parse(selector).map_err(|source| PrometheusError::Selector { selector: selector.clone(), source })?;
-        }
-        clients.check(&settings.server.access, Connections::Kept)?;
-        let address = shown(&settings.server.url);
-        Ok(Self { seats: clients.seats(&address), address, settings, rest: Rest::default(), clients })
+        let selector = |text: &String| Selector::parse(text).map_err(|source| PrometheusError::Selector { selector: text.clone(), source });
+        let (total, failed) = (selector(&settings.total)?, selector(&settings.failed)?);
+        let source = Source::new(settings.server.clone(), clients)?;
+        Ok(Self { picks: failed.picks_from(&total), total: Arc::new(total), failed: Arc::new(failed), source, settings })
     }
 
-    /// Tries the server, the credentials and both selectors. Returns what an operator should know although nothing is broken.
+    /// Tries the server, the credentials and both selectors.
     ///
     /// # Errors
     /// With the reason why there would be no evidence.
-    pub async fn examine(&self) -> Result<Vec<String>, Missing> {
-        let questions = self.questions()?;
+    pub async fn examine(&self) -> Result<Examined, Missing> {
+        let questions = self.source.questions()?;
         let at = questions.clock().await?;
-        let mut warnings = Vec::new();
         let span = signed(self.settings.every * 6).max(SignedDuration::from_mins(10));
         let total = questions.samples(&self.settings.total, span, at, SERIES_LIMIT).await?;
         let failed = questions.samples(&self.settings.failed, span, at, SERIES_LIMIT).await?;
         if total.is_empty() {
             return Err(Missing::NoSeries(self.settings.total.clone()));
-        } else if failed.is_empty() {
-            let failed = &self.settings.failed;
-            warnings.push(format!("{}: no series match {failed} now: no request has failed yet, or the selector is wrong", self.address));
         }
-        let every = self.settings.every;
-        let name = &self.settings.total;
-        if let Some(interval) = interval(&total).filter(|interval| *interval > signed(every * 3 / 2)) {
-            warnings.push(format!("{}: {name} is scraped every {interval:#}, not every {every:?}", self.address));
-        } else if let Some(age) = newest(&total).map(|newest| at.duration_since(newest)).filter(|age| *age > signed(every * 2)) {
-            warnings.push(format!("{}: the newest sample of {name} is {age:#} old", self.address));
+        let mut oddities = Vec::new();
+        if failed.is_empty() {
+            let (address, failed) = (&self.source.address, &self.settings.failed);
+            oddities.push(format!("{address}: no series match {failed} now: no request has failed yet, or the selector is wrong"));
         }
-        Ok(warnings)
+        oddities.extend(self.source.pace(&self.settings.total, &total, self.settings.every, at));
+        let mut found = if oddities.is_empty() { "both selectors match".to_owned() } else { "both selectors can be asked".to_owned() };
+        if let Some(by) = &self.settings.by {
+            let routes = routes(by, &total);
+            found = format!("{found}, {}", some(routes.len(), "route"));
+            oddities.extend(self.lack_of_routes(by, &total, &failed));
+        }
+        Ok(Examined { found, oddities })
     }
 
-    fn questions(&self) -> Result<Questions<'_>, Missing> {
-        let server = &self.settings.server;
-        let client = self.clients.client(&server.access, Connections::Kept)?;
-        // The library puts a slash of its own behind the base address.
-        let client = Client::from(client, server.url.as_str().trim_end_matches('/'))
-            .map_err(|error| Missing::Unreachable(format!("{}: {}", self.address, plain(&error.to_string()))))?;
-        let headers = server.access.to_headers()?;
-        let deadline = Deadline::after(server.timeout);
-        Ok(Questions { client, headers, deadline, address: &self.address, seats: &self.seats, received: AtomicUsize::new(0) })
+    fn lack_of_routes(&self, by: &str, total: &[Found], failed: &[Found]) -> Option<String> {
+        let lacks = |series: &[Found]| !series.is_empty() && routes(by, series).is_empty();
+        let (selector, series) = match (lacks(total), lacks(failed)) {
+            (true, _) => (&self.settings.total, total),
+            (false, true) => (&self.settings.failed, failed),
+            (false, false) => return None,
+        };
+        let labels: BTreeSet<&str> = series.iter().flat_map(|found| found.labels.keys()).map(String::as_str).collect();
+        let labels: Vec<&str> = labels.into_iter().filter(|label| *label != "__name__").collect();
+        Some(format!("{}: no series of {selector} has the label `{by}`; they have: {}", self.source.address, labels.join(", ")))
     }
 
     async fn look(&self, now: Timestamp) -> Result<Scrape, Missing> {
-        let ask = async {
-            let questions = match self.questions() {
-                Ok(questions) => questions,
-                Err(missing) => return (0, Err(missing)),
-            };
-            let scrape = self.ask(&questions, now).await;
-            (questions.received.into_inner(), scrape)
-        };
-        self.rest.unless(ask).await
+        let questions = self.source.questions()?;
+        self.source.unless_resting(&questions, Box::pin(self.ask(&questions, now))).await
     }
 
     async fn ask(&self, questions: &Questions<'_>, now: Timestamp) -> Result<Scrape, Missing> {
@@ -172,26 +181,61 @@ impl Prometheus {
         if age > signed(settings.every * 2) {
             return Err(Missing::Stale { age });
         }
-        let (failed, started) = tokio::join!(
-            questions.samples(&settings.failed, span, at, SERIES_LIMIT),
-            // Who doesn't say when its process began just isn't known to be young.
-            async { questions.process_starts(&settings.total, at).await.unwrap_or_default() },
-        );
-        Ok(scrape(total, failed?, &started, shift(at, now)))
+        let picked = self.pick(&total);
+        let failed = async {
+            match picked {
+                Some(failed) => Ok(failed),
+                None => questions.samples(&settings.failed, span, at, SERIES_LIMIT).await,
+            }
+        };
+        // Who doesn't say when its process began just isn't known to be young.
+        let started = async { questions.process_starts(&settings.total, at).await.unwrap_or_default() };
+        let (failed, started) = tokio::join!(failed, started);
+        Ok(self.scrape(total, failed?, &started, shift(at, now)))
     }
 
     async fn look_back(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        if to.duration_since(from) > HISTORY_LIMIT {
-            return Err(Missing::TooLarge(format!("a history of {:#}, at most {HISTORY_LIMIT:#}", to.duration_since(from))));
-        }
-        let questions = self.questions()?;
-        let total = questions.history(&self.settings.total, from, to).await?;
-        if total.is_empty() {
-            return Err(Missing::NoSeries(self.settings.total.clone()));
-        }
-        let failed = questions.history(&self.settings.failed, from, to).await?;
-        Ok(scrape(total, failed, &BTreeMap::new(), SignedDuration::ZERO))
+        let total = self.source.past(&self.settings.total, &self.total, from, to).await?;
+        let failed = match self.pick(&total) {
+            Some(failed) => failed,
+            None => self.source.past(&self.settings.failed, &self.failed, from, to).await?,
+        };
+        Ok(self.scrape(total, failed, &BTreeMap::new(), SignedDuration::ZERO))
     }
+
+    /// What failed, from among all requests; `None` where only the server can tell.
+    fn pick(&self, total: &[Found]) -> Option<Vec<Found>> {
+        // Whether the dot of a regular expression is also the end of a line depends on the version of the server.
+        let has_lines = |found: &Found| found.labels.values().any(|value| value.contains('\n'));
+        if !self.picks || total.iter().any(has_lines) {
+            return None;
+        }
+        let has_failed = |found: &&Found| {
+            let label = |name: &str| found.labels.get(name).map(|value| value.as_str().into());
+            self.failed.matches(found.name(), label)
+        };
+        Some(total.iter().filter(has_failed).cloned().collect())
+    }
+
+    fn scrape(&self, total: Vec<Found>, failed: Vec<Found>, starts: &Starts, shift: SignedDuration) -> Scrape {
+        let shared = shared_labels(total.iter().chain(&failed));
+        let series = |found: Found| {
+            let target = target(&found.labels, &shared);
+            let process_started = starts.get(&job_and_instance(&found.labels)).and_then(|at| at.checked_add(shift).ok());
+            let id = canonical(found.name(), found.labels.iter().filter(|(label, _)| *label != "__name__"));
+            let route = self.settings.by.as_ref().and_then(|by| found.labels.get(by)).filter(|route| !route.is_empty()).cloned();
+            Series { id, target, process_started, route, samples: found.shifted(shift) }
+        };
+        let total: Vec<_> = total.into_iter().map(series).collect();
+        let mut failed: Vec<_> = failed.into_iter().map(series).collect();
+        cut_to(&total, &mut failed);
+        Scrape { total, failed }
+    }
+}
+
+/// The values of the label that tells routes apart.
+fn routes<'a>(by: &str, series: &'a [Found]) -> BTreeSet<&'a str> {
+    series.iter().filter_map(|found| found.labels.get(by)).map(String::as_str).filter(|route| !route.is_empty()).collect()
 }
 
 #[async_trait]
@@ -204,241 +248,18 @@ impl Signal for Prometheus {
     }
 
     /// In the server's own time: without a `now` there is nothing to tell its clock by.
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        self.look_back(from, to).await
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        self.look_back(from, to).await.map_or_else(Reading::Missing, Reading::Scrape)
+    }
+
+    fn past_id(&self) -> Option<String> {
+        let Settings { total, failed, by, .. } = &self.settings;
+        Some(format!("{}\n{total}\n{failed}\n{by:?}", self.source.id()))
     }
 
     async fn check(&self, _now: Timestamp) -> Result<String, String> {
-        match self.examine().await {
-            Ok(warnings) if warnings.is_empty() => Ok("both selectors match".to_owned()),
-            Ok(warnings) => Ok(format!("both selectors can be asked; {}", warnings.join("; "))),
-            Err(missing) => Err(missing.to_string()),
-        }
+        self.examine().await.map(Examined::into_words).map_err(|missing| missing.to_string())
     }
-}
-
-/// What the API answers.
-#[derive(Deserialize)]
-struct Reply {
-    status: String,
-    data: Option<Data>,
-    #[serde(rename = "errorType")]
-    error_type: Option<String>,
-    error: Option<String>,
-    warnings: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "resultType", content = "result", rename_all = "lowercase")]
-enum Data {
-    Matrix(Vec<RawSeries>),
-    Vector(Vec<RawPoint>),
-    Scalar((f64, String)),
-    String(IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct RawSeries {
-    metric: Labels,
-    #[serde(default)]
-    values: Vec<(f64, String)>,
-    /// There for native histograms.
-    histograms: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct RawPoint {
-    metric: Labels,
-    value: Option<(f64, String)>,
-}
-
-/// A series before it is known which target it belongs to.
-#[derive(Clone, Debug)]
-struct Found {
-    labels: Labels,
-    samples: Vec<Sample>,
-}
-
-/// When processes began, by `job` and `instance`.
-type Starts = BTreeMap<(String, String), Timestamp>;
-
-/// Questions to the server that share one deadline.
-struct Questions<'a> {
-    client: Client,
-    headers: HeaderMap,
-    deadline: Deadline,
-    address: &'a str,
-    seats: &'a Semaphore,
-    /// How many bytes came in all answers.
-    received: AtomicUsize,
-}
-
-impl Questions<'_> {
-    /// The server's own time.
-    async fn clock(&self) -> Result<Timestamp, Missing> {
-        let value = match self.ask("time()", None).await? {
-            Data::Scalar((_, value)) => Some(value),
-            // VictoriaMetrics answers with a vector of one.
-            Data::Vector(points) => points.into_iter().next().and_then(|point| point.value).map(|(_, value)| value),
-            Data::Matrix(_) | Data::String(_) => None,
-        };
-        value.and_then(|value| value.parse().ok()).and_then(time).ok_or_else(|| self.malformed("no time where one was asked for"))
-    }
-
-    /// The raw samples of a selector in the time `span` before `at`.
-    async fn samples(&self, selector: &str, span: SignedDuration, at: Timestamp, limit: usize) -> Result<Vec<Found>, Missing> {
-        let query = format!("{}[{}ms]", selector.trim(), span.as_millis());
-        let Data::Matrix(series) = self.ask(&query, Some(at)).await? else {
-            return Err(self.malformed("another kind of result than the range of samples that was asked for"));
-        };
-        if series.len() > limit {
-            return Err(Missing::TooLarge(format!("{}: {} series match {selector}, at most {limit}", self.address, series.len())));
-        }
-        series.into_iter().map(|series| self.found(series)).collect()
-    }
-
-    fn found(&self, series: RawSeries) -> Result<Found, Missing> {
-        if series.values.is_empty() && series.histograms.is_some() {
-            return Err(self.malformed("a native histogram where a counter was asked for"));
-        }
-        let sample = |(at, value): &(f64, String)| Some(Sample { at: time(*at)?, value: value.parse().ok()? });
-        let samples = series.values.iter().map(sample).collect::<Option<Vec<_>>>();
-        match samples {
-            Some(samples) if samples.is_sorted_by_key(|sample| sample.at) => Ok(Found { labels: series.metric, samples }),
-            _ => Err(self.malformed("samples that are not numbers in order of time")),
-        }
-    }
-
-    async fn process_starts(&self, selector: &str, at: Timestamp) -> Result<Starts, Missing> {
-        let query = format!("process_start_time_seconds and on (job, instance) ({})", selector.trim());
-        let Data::Vector(points) = self.ask(&query, Some(at)).await? else { return Ok(Starts::new()) };
-        let mut starts = Starts::new();
-        for point in points {
-            let Some(start) = point.value.and_then(|(_, value)| value.parse().ok()).and_then(time) else { continue };
-            // Where several processes share a target, only the oldest says for sure that all are young.
-            starts.entry(job_and_instance(&point.metric)).and_modify(|first| *first = start.min(*first)).or_insert(start);
-        }
-        Ok(starts)
-    }
-
-    async fn history(&self, selector: &str, from: Timestamp, to: Timestamp) -> Result<Vec<Found>, Missing> {
-        let mut all: BTreeMap<Labels, Vec<Sample>> = BTreeMap::new();
-        let mut count = 0;
-        let mut piece = PIECE;
-        let mut begin = from;
-        while begin < to {
-            let end = begin.saturating_add(piece).map_or(to, |end| end.min(to));
-            let found = match self.samples(selector, end.duration_since(begin), end, HISTORY_SERIES_LIMIT).await {
-                Err(Missing::TooLarge(_)) if piece > SMALLEST_PIECE => {
-                    piece = (piece / 2).max(SMALLEST_PIECE);
-                    continue;
-                }
-                found => found?,
-            };
-            for series in found {
-                let samples = all.entry(series.labels).or_default();
-                // The edges of two pieces are the same moment, and servers differ in whether it belongs to both.
-                let last = samples.last().map(|sample| sample.at);
-                let before = samples.len();
-                samples.extend(series.samples.into_iter().filter(|sample| last < Some(sample.at) && sample.at >= from));
-                count += samples.len() - before;
-            }
-            if count > HISTORY_SAMPLE_LIMIT || all.len() > HISTORY_SERIES_LIMIT {
-                let limits = format!("at most {HISTORY_SAMPLE_LIMIT} samples of {HISTORY_SERIES_LIMIT} series");
-                return Err(Missing::TooLarge(format!("{}: the history of {selector}, {limits}", self.address)));
-            }
-            begin = end;
-        }
-        Ok(all.into_iter().map(|(labels, samples)| Found { labels, samples }).collect())
-    }
-
-    async fn ask(&self, query: &str, at: Option<Timestamp>) -> Result<Data, Missing> {
-        let missing = |fault: Fault| fault.into_missing(self.address);
-        let _seat = self.deadline.wait(self.seats.acquire()).await.map_err(missing)?;
-        let left = i64::try_from(self.deadline.left().as_millis()).unwrap_or(i64::MAX).max(1);
-        let mut request = self.client.query(query).timeout(left);
-        if let Some(at) = at {
-            let milliseconds = at.as_millisecond();
-            request = request.query("time", format!("{}.{:03}", milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000)));
-        }
-        for (name, value) in &self.headers {
-            request = request.header(name, value.clone());
-        }
-        let mut answer = Answer::to(request.get_raw(), self.deadline).await.map_err(missing)?;
-        let status = answer.status();
-        let body = answer.body(BODY_LIMIT).await;
-        self.received.fetch_add(answer.received(), Ordering::Relaxed);
-        let body = body.map_err(|fault| match status {
-            200 => missing(fault),
-            _ => self.refused(status, None),
-        })?;
-        self.data(status, &body)
-    }
-
-    fn data(&self, status: u16, body: &[u8]) -> Result<Data, Missing> {
-        let reply: Reply = serde_json::from_slice(body).map_err(|error| match status {
-            200 => self.malformed(&format!("not an answer of the Prometheus API: {error}")),
-            _ => self.refused(status, None),
-        })?;
-        if status != 200 || reply.status != "success" {
-            let why = [reply.error_type, reply.error].into_iter().flatten().collect::<Vec<_>>().join(": ");
-            return Err(self.refused(status, Some(&why)));
-        }
-        // Up to version 2 remarks on style stood among the warnings.
-        let warnings = reply.warnings.unwrap_or_default().into_iter().filter(|warning| !warning.starts_with("PromQL info:"));
-        let warnings = warnings.collect::<Vec<_>>().join("; ");
-        if !warnings.is_empty() {
-            return Err(Missing::Partial(format!("{}: {}", self.address, plain(&warnings))));
-        }
-        reply.data.ok_or_else(|| self.malformed("no data"))
-    }
-
-    fn malformed(&self, why: &str) -> Missing {
-        Missing::Malformed(format!("{}: {}", self.address, plain(why)))
-    }
-
-    fn refused(&self, status: u16, why: Option<&str>) -> Missing {
-        let why = why.map_or_else(String::new, |why| format!(": {}", plain(why)));
-        Missing::Refused(format!("{}: status {status}{why}", self.address))
-    }
-}
-
-fn job_and_instance(labels: &Labels) -> (String, String) {
-    let label = |name| labels.get(name).cloned().unwrap_or_default();
-    (label("job"), label("instance"))
-}
-
-fn signed(duration: Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
-fn newest(series: &[Found]) -> Option<Timestamp> {
-    series.iter().filter_map(|series| series.samples.last()).map(|sample| sample.at).max()
-}
-
-/// The usual time between two samples.
-fn interval(series: &[Found]) -> Option<SignedDuration> {
-    let longest = series.iter().max_by_key(|series| series.samples.len())?;
-    let mut gaps: Vec<_> = longest.samples.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).collect();
-    gaps.sort_unstable();
-    gaps.get(gaps.len() / 2).copied()
-}
-
-fn scrape(total: Vec<Found>, failed: Vec<Found>, starts: &Starts, shift: SignedDuration) -> Scrape {
-    let shared = shared_labels(total.iter().chain(&failed));
-    let series = |found: Found| {
-        let target = target(&found.labels, &shared);
-        let process_started = starts.get(&job_and_instance(&found.labels)).and_then(|at| at.checked_add(shift).ok());
-        let name = found.labels.get("__name__").map_or("", String::as_str);
-        let id = canonical(name, found.labels.iter().filter(|(label, _)| *label != "__name__"));
-        let at = |at: Timestamp| at.checked_add(shift).unwrap_or(at);
-        let samples = found.samples.into_iter().map(|sample| Sample { at: at(sample.at), ..sample }).collect();
-        Series { id, target, process_started, route: None, samples }
-    };
-    let total: Vec<_> = total.into_iter().map(series).collect();
-    let mut failed: Vec<_> = failed.into_iter().map(series).collect();
-    cut_to(&total, &mut failed);
-    Scrape { total, failed }
 }
 
 /// Failed requests are asked for after all requests; a scrape that was stored in between would show failures of requests that nobody made.
@@ -454,26 +275,6 @@ fn cut_to(total: &[Series], failed: &mut [Series]) {
         if let Some(newest) = newest.get(series.target.as_str()) {
             series.samples.retain(|sample| sample.at <= *newest);
         }
-    }
-}
-
-/// The labels that all series without an instance have in common.
-fn shared_labels<'a>(series: impl Iterator<Item = &'a Found>) -> Labels {
-    let mut without = series.map(|series| &series.labels).filter(|labels| !labels.contains_key("instance"));
-    let mut shared = without.next().cloned().unwrap_or_default();
-    for labels in without {
-        shared.retain(|label, value| labels.get(label) == Some(value));
-    }
-    shared.remove("__name__");
-    shared
-}
-
-/// What a series was scraped from: its job and instance, or, where that is not told, everything that it shares with the others.
-fn target(labels: &Labels, shared: &Labels) -> String {
-    match (labels.get("job"), labels.get("instance")) {
-        (Some(job), Some(instance)) => format!("{job}/{instance}"),
-        (None, Some(instance)) => instance.clone(),
-        (_, None) => canonical("", shared),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Which series are meant: a metric name with matchers on labels, as in PromQL. No function, no range, no offset.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use regex::Regex;
 
@@ -24,7 +26,16 @@ pub struct SelectorError {
 #[derive(Clone, Debug)]
 struct Matcher {
     label: String,
+    operator: &'static str,
+    /// As it is meant, without quotes and escapes.
+    value: String,
     test: Test,
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.label, self.operator, &self.value) == (&other.label, other.operator, &other.value)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -58,11 +69,163 @@ impl Selector {
         })
     }
 
+    /// The one series that it names, if it gives a name and compares labels with `=` only: the name, and the labels.
+    #[must_use]
+    pub fn series(&self) -> Option<(String, BTreeMap<String, String>)> {
+        let mut labels = BTreeMap::new();
+        for Matcher { label, test, .. } in &self.matchers {
+            let Test::Is(value) = test else { return None };
+            if labels.insert(label.clone(), value.clone()).is_some() {
+                return None;
+            }
+        }
+        labels.remove(NAME).map(|name| (name, labels))
+    }
+
+    /// Whether the matchers on labels hold, whatever the name is.
+    pub(super) fn labels_match<'a>(&self, mut label: impl FnMut(&str) -> Option<Cow<'a, str>>) -> bool {
+        let mut of_labels = self.matchers.iter().filter(|matcher| matcher.label != NAME);
+        of_labels.all(|matcher| matcher.test.holds(label(&matcher.label).as_deref().unwrap_or("")))
+    }
+
     /// Whether series of that name can be meant at all. Cheap, and true for most names never.
     #[must_use]
     pub fn may_match(&self, name: &str) -> bool {
         self.matchers.iter().all(|matcher| matcher.label != NAME || matcher.test.holds(name))
     }
+
+    /// The one metric whose series are meant; `None` where the name is left open.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        let mut names = self.matchers.iter().filter(|matcher| matcher.label == NAME);
+        let name = names.next().filter(|matcher| matcher.operator == "=" && names.next().is_none())?;
+        Some(&name.value)
+    }
+
+    /// Whether it asks for something of a label.
+    #[must_use]
+    pub fn asks_for(&self, label: &str) -> bool {
+        self.matchers.iter().any(|matcher| matcher.label == label)
+    }
+
+    /// The same selection among the series of other names. The text is PromQL.
+    #[must_use]
+    pub fn with_names(&self, names: &[String]) -> String {
+        let any = names.iter().map(|name| regex::escape(name)).collect::<Vec<_>>().join("|");
+        let name = match names {
+            [name] => format!("__name__={}", promql_text(name)),
+            _ => format!("__name__=~{}", promql_text(&any)),
+        };
+        let others = self.matchers.iter().filter(|matcher| matcher.label != NAME).map(Matcher::text);
+        format!("{{{}}}", std::iter::once(name).chain(others).collect::<Vec<_>>().join(","))
+    }
+
+    /// Whether all that this selects is among what `other` selects, and can be picked there without asking the server: every matcher of
+    /// `other` stands here too, and the further ones mean the same to the server as to [`Self::matches`].
+    #[must_use]
+    pub fn picks_from(&self, other: &Self) -> bool {
+        let is_common = |matcher: &Matcher| other.matchers.contains(matcher);
+        other.matchers.iter().all(|matcher| self.matchers.contains(matcher))
+            && self.matchers.iter().all(|matcher| is_common(matcher) || matcher.is_undisputed())
+    }
+}
+
+/// A label of a selector whose value is given, and once only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Slot<'a> {
+    pub(super) label: &'a str,
+    pub(super) value: &'a str,
+    /// Everything else that the selector asks for, in one order.
+    pub(super) rest: String,
+}
+
+impl Selector {
+    /// The labels in whose values selectors of several services may differ.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        let is_single = |label: &str| self.matchers.iter().filter(|matcher| matcher.label == label).count() == 1;
+        let given = self.matchers.iter().filter(|matcher| matcher.operator == "=" && matcher.label != NAME && !matcher.value.is_empty());
+        given.filter(move |matcher| is_single(&matcher.label)).map(|matcher| Slot {
+            label: &matcher.label,
+            value: &matcher.value,
+            rest: self.without(&matcher.label),
+        })
+    }
+
+    /// The value of a label, if everything else that is asked for is `rest`.
+    pub(super) fn value_beside(&self, label: &str, rest: &str) -> Option<String> {
+        self.slots().find(|slot| slot.label == label && slot.rest == rest).map(|slot| slot.value.to_owned())
+    }
+
+    /// The same selection for any of several values of a label. The text is PromQL.
+    pub(super) fn with_any<'a>(&self, label: &str, values: impl Iterator<Item = &'a str>) -> String {
+        let mut values: Vec<String> = values.map(regex::escape).collect();
+        values.sort_unstable();
+        values.dedup();
+        let any = Matcher { label: label.to_owned(), operator: "=~", value: values.join("|"), test: Test::Is(String::new()) };
+        let all = [self.without(label), any.text()];
+        format!("{{{}}}", all.iter().filter(|some| !some.is_empty()).map(String::as_str).collect::<Vec<_>>().join(","))
+    }
+
+    /// All matchers but those of a label, as PromQL.
+    fn without(&self, label: &str) -> String {
+        let mut others: Vec<String> = self.matchers.iter().filter(|matcher| matcher.label != label).map(Matcher::text).collect();
+        others.sort_unstable();
+        others.join(",")
+    }
+}
+
+impl Matcher {
+    /// As PromQL has it.
+    fn text(&self) -> String {
+        let is_bare = !self.label.starts_with(|first: char| first.is_ascii_digit())
+            && self.label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let label = if is_bare { self.label.clone() } else { promql_text(&self.label) };
+        format!("{label}{}{}", self.operator, promql_text(&self.value))
+    }
+
+    /// Of a metric's name.
+    fn is(name: String) -> Self {
+        Self { label: NAME.to_owned(), operator: "=", value: name.clone(), test: Test::Is(name) }
+    }
+
+    /// Whether its test has one meaning. Regular expressions of Go and of Rust differ in what classes hold (`\d`, `[a&&b]`), in flags, and
+    /// in corners of repetition; those that are written with nothing but the common signs don't.
+    fn is_undisputed(&self) -> bool {
+        if matches!(self.operator, "=" | "!=") {
+            return true;
+        }
+        let common = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:|()[]*+? ".contains(&byte);
+        let mut inside = false;
+        let mut before = b' ';
+        self.value.bytes().all(|byte| {
+            let disputed = match (before, byte) {
+                // Flags and groups with names, lazy and doubled repetition, `--` between classes, empty classes, classes in classes.
+                (b'(' | b'*' | b'+' | b'?', b'*' | b'+' | b'?') | (b'-', b'-') | (b'[', b']') => true,
+                (_, b'[') => inside,
+                _ => false,
+            };
+            inside = (inside || byte == b'[') && byte != b']';
+            before = byte;
+            common(byte) && !disputed
+        })
+    }
+}
+
+/// A text as PromQL writes it, in double quotes (Go's rules).
+fn promql_text(text: &str) -> String {
+    let mut written = String::from('"');
+    for sign in text.chars() {
+        match sign {
+            '"' | '\\' => written.extend(['\\', sign]),
+            _ if sign.is_ascii_control() => {
+                // Writing into a string can't fail.
+                let _ = write!(written, "\\x{:02x}", u32::from(sign));
+            }
+            _ => written.push(sign),
+        }
+    }
+    written.push('"');
+    written
 }
 
 impl Test {
@@ -88,7 +251,7 @@ impl<'a> Parser<'a> {
         self.skip_space();
         if self.next().is_some_and(|sign| sign != '{') {
             let name = self.name("a metric name", |sign| sign == ':')?;
-            matchers.push(Matcher { label: NAME.to_owned(), test: Test::Is(name.to_owned()) });
+            matchers.push(Matcher::is(name.to_owned()));
         }
         self.skip_space();
         if self.take('{') {
@@ -122,7 +285,7 @@ impl<'a> Parser<'a> {
             self.skip_space();
             if matches!(self.next(), Some(',' | '}')) {
                 // A quoted text that stands alone is the metric's name (Prometheus 3).
-                return Ok(Matcher { label: NAME.to_owned(), test: Test::Is(label) });
+                return Ok(Matcher::is(label));
             }
             label
         } else {
@@ -134,12 +297,12 @@ impl<'a> Parser<'a> {
         let at = self.at;
         let value = self.quoted()?;
         let test = match operator {
-            "=" => Test::Is(value),
-            "!=" => Test::IsNot(value),
+            "=" => Test::Is(value.clone()),
+            "!=" => Test::IsNot(value.clone()),
             "=~" => Test::Like(self.anchored(&value, at)?),
             _ => Test::Unlike(self.anchored(&value, at)?),
         };
-        Ok(Matcher { label, test })
+        Ok(Matcher { label, operator, value, test })
     }
 
     fn operator(&mut self) -> Result<&'static str, SelectorError> {
@@ -339,6 +502,90 @@ mod tests {
     #[test]
     fn an_expression_that_would_explode_is_refused() {
         assert!(complaint(r#"r{a=~"(((.{1000}){1000}){1000})"}"#).contains("is not a regular expression"));
+    }
+
+    fn selector(text: &str) -> Selector {
+        Selector::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_name_is_known_where_exactly_one_can_be_meant() {
+        for (text, name) in [
+            ("r{a=\"b\"}", Some("r")),
+            ("{__name__=\"r\"}", Some("r")),
+            ("{\"r.s\"}", Some("r.s")),
+            ("{__name__=~\"r|s\"}", None),
+            ("{a=\"b\"}", None),
+            ("r{__name__=\"s\"}", None),
+        ] {
+            assert_eq!(selector(text).name(), name, "{text}");
+        }
+        assert!(selector("r{a=\"b\"}").asks_for("a") && !selector("r{a=\"b\"}").asks_for("b"));
+    }
+
+    #[test]
+    fn other_names_keep_every_other_matcher_letter_by_letter() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let text = r#"r{a="x\"\\y\n",b!='é',c=~`5\d.`,"d.e"!~"z"}"#;
+        let written = selector(text).with_names(&names(&["r_sum", "r.count"]));
+        assert_eq!(written, r#"{__name__=~"r_sum|r\\.count",a="x\"\\y\x0a",b!="é",c=~"5\\d.","d.e"!~"z"}"#);
+        let again = selector(&written);
+        assert_eq!(again.matchers[1..], selector(text).matchers[1..]);
+        assert!(again.may_match("r_sum") && again.may_match("r.count") && !again.may_match("r-count"));
+        assert_eq!(selector("r").with_names(&names(&["s"])), r#"{__name__="s"}"#);
+    }
+
+    #[test]
+    fn selectors_that_differ_in_the_value_of_one_label_become_one() {
+        let text = r#"r{service="a.b",code=~"5..",zone!="x"}"#;
+        let shop = selector(text);
+        let slots: Vec<_> = shop.slots().map(|slot| (slot.label.to_owned(), slot.value.to_owned(), slot.rest)).collect();
+        assert_eq!(slots, [("service".to_owned(), "a.b".to_owned(), r#"__name__="r",code=~"5..",zone!="x""#.to_owned())]);
+        let beside = |other: &str| selector(other).value_beside("service", &slots[0].2);
+        assert_eq!(beside(r#"{__name__="r",zone!="x",code=~"5..",service="c"}"#), Some("c".to_owned()));
+        for other in [
+            r#"s{service="c",code=~"5..",zone!="x"}"#,
+            r#"r{service="c",code=~"4..",zone!="x"}"#,
+            r#"r{service="c",code=~"5.."}"#,
+            r#"r{service=~"c",code=~"5..",zone!="x"}"#,
+            r#"r{service="c",service!="d",code=~"5..",zone!="x"}"#,
+            r#"r{service="",code=~"5..",zone!="x"}"#,
+        ] {
+            assert_eq!(beside(other), None, "{other}");
+        }
+        let both = shop.with_any("service", ["d\"|", "a.b", "a.b"].into_iter());
+        assert_eq!(both, r#"{__name__="r",code=~"5..",zone!="x",service=~"a\\.b|d\"\\|"}"#);
+        assert_eq!(selector(&both).slots().count(), 0);
+        for (value, expected) in [("a.b", true), ("aXb", false), ("d\"|", true), ("d", false)] {
+            let label = |name: &str| Some(Cow::Borrowed(if name == "service" { value } else { "500" }));
+            assert_eq!(selector(&both).matches("r", label), expected, "{value}");
+        }
+        assert_eq!(selector(r#"{job="a"}"#).with_any("job", ["a", "b"].into_iter()), r#"{job=~"a|b"}"#);
+    }
+
+    #[test]
+    fn what_is_selected_is_picked_here_only_where_both_sides_certainly_agree() {
+        for (failed, total, expected) in [
+            (r#"r{code=~"5.."}"#, "r", true),
+            (r#"r{service="shop",code=~"5..|429"}"#, r#"r{service="shop"}"#, true),
+            (r#"r{code=~"(4|5)[0-9]+"}"#, r#"{__name__="r"}"#, true),
+            (r#"r{code!="200"}"#, "r", true),
+            (r#"r{code!~"2..|3.."}"#, "r", true),
+            (r#"r{a=~"\\d",code="500"}"#, r#"r{a=~"\\d"}"#, true),
+            ("failures_total", "requests_total", false),
+            (r#"r{code=~"5.."}"#, r#"r{service="shop"}"#, false),
+            (r#"r{service="shop"}"#, r#"r{service=~"shop"}"#, false),
+            (r#"r{code=~"5\\d\\d"}"#, "r", false),
+            (r#"r{outcome=~"(?i)error"}"#, "r", false),
+            (r#"r{outcome=~"[a&&b]"}"#, "r", false),
+            (r#"r{outcome=~"[a--b]"}"#, "r", false),
+            (r#"r{outcome=~"[[:alpha:]]"}"#, "r", false),
+            (r#"r{outcome=~"a{2}"}"#, "r", false),
+            (r#"r{outcome=~"a.*?"}"#, "r", false),
+            (r#"r{outcome=~"fehlgeschlagen|é"}"#, "r", false),
+        ] {
+            assert_eq!(selector(failed).picks_from(&selector(total)), expected, "{failed} from {total}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) const SERIES_LIMIT: usize = 1_000;
 pub(super) type Labels = BTreeMap<String, String>;
 
 /// A series in canonical form: `requests_total{code="200",instance="10.0.0.1:80"}`, labels in order of their names.
-pub(super) fn canonical<'a>(name: &str, labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+pub(crate) fn canonical<'a>(name: &str, labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let mut text = name.to_owned();
     text.push('{');
     for (index, (label, value)) in labels.into_iter().enumerate() {

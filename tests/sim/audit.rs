@@ -414,7 +414,7 @@ impl Audit<'_> {
         let records = self.records();
         let mut silent = Vec::new();
         for record in records {
-            let Entry::VerdictReached { service, deployment, verdict } = &record.entry else { continue };
+            let Entry::VerdictReached { service, deployment, verdict, .. } = &record.entry else { continue };
             if verdict.response != Response::RollBack {
                 continue;
             }

@@ -14,6 +14,7 @@ use rollbackd::notify::Notifier;
 use rollbackd::platform::Platform;
 use rollbackd::platform::kubernetes::{Kind, Kubernetes, Settings};
 use rollbackd::signal::Signal;
+use rollbackd_core::alert::Rules;
 use rollbackd_core::command::{Answer, Command};
 use rollbackd_core::entry::Record;
 use rollbackd_core::guard::Limits;
@@ -205,7 +206,7 @@ fn setup(world: &World, plan: &Plan) -> Setup {
         adapters.notifiers.insert((*destination).to_owned(), notifier);
     }
     let route = |destination: &&str| ((*destination).to_owned(), Route { severities: std::collections::BTreeSet::new() });
-    Setup { policies, limits, routes: plan.destinations.iter().map(route).collect(), adapters }
+    Setup { policies, limits, routes: plan.destinations.iter().map(route).collect(), alerts: Rules::default(), adapters }
 }
 
 fn source(world: &World, service: &ServiceName, kind: SignalKind, history: bool) -> Arc<dyn Signal> {

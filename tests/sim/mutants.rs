@@ -15,7 +15,7 @@ use rollbackd::platform::{Applied, Platform, Report};
 use rollbackd::signal::Signal;
 use rollbackd_core::entry::{Entry, Mark, Record};
 use rollbackd_core::notice::Notice;
-use rollbackd_core::observation::{Binding, Missing, ProbeOutcome, ProbeRound, Reading, Rollout, Scrape};
+use rollbackd_core::observation::{Binding, ProbeOutcome, ProbeRound, Reading, Rollout, Scrape};
 use rollbackd_core::plan::Effect;
 use rollbackd_core::service::SignalKind;
 use serde_json::{Value, json};
@@ -246,7 +246,7 @@ impl Signal for Pessimist {
         }
     }
 
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
         self.inner.history(from, to).await
     }
 }
@@ -275,7 +275,7 @@ impl Signal for Optimist {
         }
     }
 
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
         self.0.history(from, to).await
     }
 }

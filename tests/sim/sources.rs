@@ -28,8 +28,8 @@ impl Signal for Probe {
         Reading::Probe(ProbeRound { targets: vec![(format!("http://{}/healthz", self.service), outcome)] })
     }
 
-    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Result<Scrape, Missing> {
-        Err(Missing::NoHistory)
+    async fn history(&self, _from: Timestamp, _to: Timestamp) -> Reading {
+        Reading::Missing(Missing::NoHistory)
     }
 }
 
@@ -102,7 +102,8 @@ impl Signal for Counters {
         }
     }
 
-    async fn history(&self, from: Timestamp, to: Timestamp) -> Result<Scrape, Missing> {
-        if self.history { self.scrape(from, to) } else { Err(Missing::NoHistory) }
+    async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
+        let scrape = if self.history { self.scrape(from, to) } else { Err(Missing::NoHistory) };
+        scrape.map_or_else(Reading::Missing, Reading::Scrape)
     }
 }

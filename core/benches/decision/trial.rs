@@ -212,9 +212,53 @@ fn counters(day: &Day, service: &Service, evidence: &mut Evidence, chance: &mut 
         };
         evidence.observe(service, &errors(), &reading, at(second));
         if let Some(fired) = verdict(service, evidence, second, day.onset) {
+            if std::env::var("EXPLAIN").is_ok() && day.onset == 0.0 {
+                for f in evidence.findings(service, at(second)) {
+                    if let Some(n) = f.numbers {
+                        eprintln!(
+                            "FIRED {second} rps {:.2} {:?} q {:.4} now {:?} {}/{} logE {:.1} hold {} wait {:?} onset {:?}",
+                            (day.load)(0.0),
+                            f.impact,
+                            n.tolerance,
+                            n.now,
+                            n.failed,
+                            n.count,
+                            n.log_evidence,
+                            n.hold.as_secs(),
+                            n.waits_for,
+                            n.onset.map(|o| o.duration_since(at(0.0)).as_secs())
+                        );
+                    }
+                }
+                for b in day.bursts.iter().filter(|b| b.until > 0.0 || b.from < -86400.0 + 3600.0) {
+                    eprintln!("   burst {:.0}..{:.0} {:.2}", b.from, b.until, b.ratio);
+                }
+                let mut l: Vec<f64> = day.bursts.iter().filter(|b| b.until < 0.0).map(|b| b.until - b.from).collect();
+                l.sort_by(f64::total_cmp);
+                eprintln!("   known lengths {:?}", l.iter().rev().take(5).collect::<Vec<_>>());
+            }
             return Outcome { fired: Some(fired) };
         }
         second += day.every;
+    }
+    if std::env::var("EXPLAIN").is_ok() {
+        for f in evidence.findings(service, at(second)) {
+            if let Some(n) = f.numbers {
+                eprintln!(
+                    "QUIET rps {:.2} {:?} q {:.4} now {:?} {}/{} logE {:.1} hold {} wait {:?} onset {:?}",
+                    (day.load)(0.0),
+                    f.impact,
+                    n.tolerance,
+                    n.now,
+                    n.failed,
+                    n.count,
+                    n.log_evidence,
+                    n.hold.as_secs(),
+                    n.waits_for,
+                    n.onset.map(|o| o.duration_since(at(0.0)).as_secs())
+                );
+            }
+        }
     }
     Outcome { fired: None }
 }

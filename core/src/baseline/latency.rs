@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Span, between, count, covered, local_stretches, trial, worst};
+use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Runs, Span, between, count, covered, local_stretches, trial, worst};
 use crate::evidence::interval::Interval;
 use crate::statistics::dispersion::{Counts, PRIOR, SCALES, dispersion};
 use crate::statistics::kl_upper::kl_upper;
@@ -75,12 +75,10 @@ pub struct SlowIntervals {
     pub bound: f64,
     /// How many were.
     pub intervals: u32,
-    /// The longest stretch of them without another between.
-    pub longest: SignedDuration,
-    /// The longest stretch of intervals that were as slow as an impact is.
-    pub longest_severe: SignedDuration,
-    /// How many stretches of those there were.
-    pub runs_severe: u32,
+    /// How long the mean was bad each time.
+    pub lasted: Runs,
+    /// How long it was as slow as an impact is each time, which noise hardly ever makes it.
+    pub severe_lasted: Runs,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
 }
@@ -151,38 +149,16 @@ impl SlowRequests {
 impl SlowIntervals {
     fn of(all: &[Interval<Timing>], calm: &[&Interval<Timing>], bound: f64, severe: f64, every: SignedDuration) -> Self {
         let is_bad = |interval: &Interval<Timing>| interval.counts.mean().map(|mean| mean >= bound);
-        let (longest, _) = stretches(all, bound);
-        let (longest_severe, runs_severe) = stretches(all, severe);
         let bad: Vec<Counts> = calm.iter().filter_map(|interval| is_bad(interval)).map(trial).collect();
         let prior = BAD_STRETCH.as_secs_f64() / every.as_secs_f64().max(0.1);
         Self {
             bound,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            longest,
-            longest_severe,
-            runs_severe,
+            lasted: Runs::of(all.iter().filter_map(is_bad)),
+            severe_lasted: Runs::of(all.iter().filter_map(|interval| Some(interval.counts.mean()? >= severe))),
             cluster: dispersion(&bad, prior, blocks(every)),
         }
     }
-}
-
-/// The longest stretch of intervals with at least this mean, and how many stretches there are. One without requests ends none: who asks
-/// rarely sees the same slowness.
-fn stretches(intervals: &[Interval<Timing>], mean: f64) -> (SignedDuration, u32) {
-    let (mut longest, mut runs, mut since) = (SignedDuration::ZERO, 0_u32, None);
-    for interval in intervals {
-        let Some(now) = interval.counts.mean() else { continue };
-        if now < mean {
-            since = None;
-            continue;
-        }
-        if since.is_none() {
-            runs = runs.saturating_add(1);
-        }
-        let since = *since.get_or_insert(interval.begin());
-        longest = longest.max(interval.at.duration_since(since));
-    }
-    (longest, runs)
 }
 
 /// How many of the requests of a stretch were slow, and how much they cluster.

@@ -187,7 +187,7 @@ mod what_counts_as_history {
 
     fn longest_outage(world: &World) -> u32 {
         match world.current().baselines.get(&ready()) {
-            Some(Baseline::Probe(probe)) => probe.longest_all_failed,
+            Some(Baseline::Probe(probe)) => probe.outages_lasted.longest,
             other => panic!("no baseline of probes: {other:?}"),
         }
     }
@@ -1171,10 +1171,30 @@ mod tasks {
     use super::*;
 
     #[test]
+    fn what_is_suspect_is_read_more_often_and_never_less() {
+        let world = deployed(Behaviour::Well);
+        let policy = |every| {
+            let mut policy = world.policies[&name("checkout")].clone();
+            policy.signals.values_mut().for_each(|signal| signal.every = every);
+            policy
+        };
+        let every = |every, suspect| {
+            task::of_service(&world.state, &policy(every), suspect).into_iter().find_map(|task| match task {
+                Task::Read { every, .. } => Some(every),
+                _ => None,
+            })
+        };
+        assert_eq!(
+            (every(seconds(15), false), every(seconds(15), true), every(seconds(2), true)),
+            (Some(seconds(15)), Some(seconds(5)), Some(seconds(2)))
+        );
+    }
+
+    #[test]
     fn probes_are_read_in_haste_only_while_a_rollback_is_proved() {
         let mut world = deployed(Behaviour::Failing);
         let every = |world: &World| {
-            task::of_service(&world.state, &world.policies[&name("checkout")]).into_iter().find_map(|task| match task {
+            task::of_service(&world.state, &world.policies[&name("checkout")], false).into_iter().find_map(|task| match task {
                 Task::Read { every, .. } => Some(every),
                 _ => None,
             })

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{EffectOutcome, decide, decide_fleet, effect_over};
+use crate::alert::{self, Alert, Heard, Rules};
 use crate::command::{self, Answer, Command, Desk};
 use crate::entry::{Actor, Entry, Record};
 use crate::evidence::Evidence;
@@ -398,7 +399,7 @@ impl World {
     }
 
     fn carry_out(&mut self, of: &ServiceName) {
-        for task in task::of_service(&self.state, &self.policies[of]) {
+        for task in task::of_service(&self.state, &self.policies[of], false) {
             if let Task::Apply { plan, effect, expires } = task
                 && self.now < expires
                 && let Some(outcome) = self.places.get_mut(of).expect("a place").apply(&effect, self.now)
@@ -458,6 +459,17 @@ impl World {
             self.turn(of);
         }
         answer
+    }
+
+    /// Alerts are delivered.
+    pub(crate) fn deliver(&mut self, rules: &Rules, alerts: &[Alert]) -> Vec<Heard> {
+        let (entries, heard) = alert::hear(&self.state, &self.policies, rules, alerts, self.now);
+        self.write(entries);
+        let names: Vec<_> = self.policies.keys().cloned().collect();
+        for of in &names {
+            self.turn(of);
+        }
+        heard
     }
 
     pub(crate) fn roll_back(&mut self, to: Option<&str>) -> Answer {

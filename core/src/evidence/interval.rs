@@ -20,6 +20,32 @@ pub(crate) struct Interval<Tally = Counts> {
     pub(crate) covered: SignedDuration,
     /// Requests and failed ones, or whatever else was counted.
     pub(crate) counts: Tally,
+    /// The same of the replicas that still ran the version before, at the same time.
+    pub(crate) beside: Tally,
+}
+
+/// What was counted in one look: at what the interval is about, and beside it, at replicas of the version before. Both in order of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look<'a, One> {
+    pub(crate) own: &'a [One],
+    pub(crate) beside: &'a [One],
+}
+
+impl<'a, One: Counted> Look<'a, One> {
+    /// All of one kind.
+    pub(crate) fn own(own: &'a [One]) -> Self {
+        Self { own, beside: &[] }
+    }
+
+    /// In order of time; of the same moment, what is its own first.
+    fn in_order(self) -> impl Iterator<Item = (bool, &'a One)> {
+        let (mut own, mut beside) = (self.own.iter().peekable(), self.beside.iter().peekable());
+        std::iter::from_fn(move || match (own.peek(), beside.peek()) {
+            (Some(mine), Some(other)) if mine.span().1 > other.span().1 => beside.next().map(|one| (false, one)),
+            (Some(_), _) => own.next().map(|one| (true, one)),
+            (None, _) => beside.next().map(|one| (false, one)),
+        })
+    }
 }
 
 /// What was counted at one target between two of its scrapes.
@@ -65,8 +91,8 @@ impl<Tally> Interval<Tally> {
     }
 
     /// The same interval with something else that was counted in it.
-    pub(crate) fn map<Other>(&self, other: impl FnOnce(&Tally) -> Other) -> Interval<Other> {
-        Interval { from: self.from, at: self.at, covered: self.covered, counts: other(&self.counts) }
+    pub(crate) fn map<Other>(&self, other: impl Fn(&Tally) -> Other) -> Interval<Other> {
+        Interval { from: self.from, at: self.at, covered: self.covered, counts: other(&self.counts), beside: other(&self.beside) }
     }
 }
 
@@ -92,58 +118,58 @@ pub(crate) struct Grouping<Tally = Counts> {
 struct Open<Tally> {
     from: Timestamp,
     at: Timestamp,
-    counts: Tally,
+    /// Nothing where all of it is beside.
+    own: Option<Tally>,
+    beside: Tally,
 }
 
-impl<Tally: for<'a> AddAssign<&'a Tally>> Grouping<Tally> {
+impl<Tally: Default + for<'a> AddAssign<&'a Tally>> Grouping<Tally> {
     /// Groups what begins at `since` or later.
     pub(crate) fn new(every: SignedDuration, since: Timestamp) -> Self {
         Self { every, since, ended: None, open: None }
     }
 
-    /// Takes in the increments of one look, in order of time, and gives each interval that ended.
-    pub(crate) fn take(&mut self, increments: &[impl Counted<Tally = Tally>], mut ended: impl FnMut(Interval<Tally>)) {
-        let Some(newest) = increments.last().map(|increment| increment.span().1) else { return };
+    /// Takes in what was counted in one look, and gives each interval that ended. Time in which only others counted is no interval.
+    pub(crate) fn take<One: Counted<Tally = Tally>>(&mut self, look: Look<'_, One>, mut ended: impl FnMut(Interval<Tally>)) {
+        let newest = look.own.last().into_iter().chain(look.beside.last()).map(|one| one.span().1).max();
+        let Some(newest) = newest else { return };
         let looks_ago = |at: Timestamp| newest.duration_since(at).as_nanos() / self.every.as_nanos().max(1);
         let mut group = None;
-        for increment in increments.iter().filter(|increment| increment.span().0 >= self.since) {
-            let (_, at) = increment.span();
+        for (is_own, one) in look.in_order().filter(|(_, one)| one.span().0 >= self.since) {
+            let (_, at) = one.span();
             if Some(at) <= self.ended {
-                Self::add(&mut self.open, increment);
+                Self::add(&mut self.open, one, is_own);
                 continue;
             }
-            let own = looks_ago(at);
-            if group.is_some_and(|group| group != own)
+            let look = looks_ago(at);
+            if group.is_some_and(|group| group != look)
                 && let Some(open) = self.open.take()
             {
-                ended(Self::end(&mut self.ended, self.every, open));
+                Self::end(&mut self.ended, self.every, open).into_iter().for_each(&mut ended);
             }
-            group = Some(own);
-            Self::add(&mut self.open, increment);
+            group = Some(look);
+            Self::add(&mut self.open, one, is_own);
         }
-        let ends = |open: &mut Open<Tally>| self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(2) >= self.every);
+        let ends = |open: &mut Open<Tally>| {
+            self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(4) >= self.every.saturating_mul(3))
+        };
         if let Some(open) = self.open.take_if(ends) {
-            ended(Self::end(&mut self.ended, self.every, open));
+            Self::end(&mut self.ended, self.every, open).into_iter().for_each(ended);
         }
     }
 
-    fn add(open: &mut Option<Open<Tally>>, increment: &impl Counted<Tally = Tally>) {
-        let (from, at) = increment.span();
-        match open {
-            None => *open = Some(Open { from, at, counts: increment.tally() }),
-            Some(open) => {
-                open.from = open.from.min(from);
-                open.at = open.at.max(at);
-                open.counts += &increment.tally();
-            }
-        }
+    fn add(open: &mut Option<Open<Tally>>, one: &impl Counted<Tally = Tally>, is_own: bool) {
+        let (from, at) = one.span();
+        let open = open.get_or_insert_with(|| Open { from, at, own: None, beside: Tally::default() });
+        (open.from, open.at) = (open.from.min(from), open.at.max(at));
+        *if is_own { open.own.get_or_insert_default() } else { &mut open.beside } += &one.tally();
     }
 
-    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open<Tally>) -> Interval<Tally> {
+    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open<Tally>) -> Option<Interval<Tally>> {
         let since = ended.unwrap_or(open.from);
         *ended = Some(open.at);
         let covered = open.at.duration_since(since).clamp(SignedDuration::ZERO, every);
-        Interval { from: open.from, at: open.at, covered, counts: open.counts }
+        Some(Interval { from: open.from, at: open.at, covered, counts: open.own?, beside: open.beside })
     }
 }
 
@@ -161,7 +187,7 @@ mod tests {
 
     fn grouped(grouping: &mut Grouping, increments: &[Increment]) -> Vec<(i64, i64, f64)> {
         let mut intervals = Vec::new();
-        grouping.take(increments, |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
+        grouping.take(Look::own(increments), |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
         intervals
     }
 
@@ -192,7 +218,8 @@ mod tests {
         let mut grouping = grouping();
         grouped(&mut grouping, &[increment(0, 15, 1.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(15, 20, 1.0)]), []);
-        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), [(25, 10, 2.0)]);
+        assert_eq!(grouped(&mut grouping, &[increment(20, 25, 1.0)]), []);
+        assert_eq!(grouped(&mut grouping, &[increment(25, 30, 1.0)]), [(30, 15, 3.0)]);
     }
 
     #[test]
@@ -201,6 +228,19 @@ mod tests {
         grouped(&mut grouping, &[increment(45, 60, 1.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(5, 20, 2.0), increment(60, 75, 1.0)]), [(75, 15, 3.0)]);
         assert_eq!(grouped(&mut grouping, &[increment(20, 35, 2.0)]), []);
+    }
+
+    #[test]
+    fn what_runs_beside_is_counted_beside_and_makes_no_interval_alone() {
+        let mut grouping = grouping();
+        let mut intervals = Vec::new();
+        let mut take = |own: &[Increment], beside: &[Increment]| {
+            grouping.take(Look { own, beside }, |one| intervals.push((one.at.as_second(), one.counts.count, one.beside.count)));
+        };
+        take(&[], &[increment(0, 15, 9.0)]);
+        take(&[increment(18, 30, 2.0)], &[increment(15, 29, 7.0)]);
+        take(&[increment(30, 45, 3.0)], &[]);
+        assert_eq!(intervals, [(30, 2.0, 7.0), (45, 3.0, 0.0)]);
     }
 
     #[test]

@@ -13,7 +13,8 @@ mod stories;
 use self::lens::LatencyLens;
 use self::proof::LatencyProof;
 use super::Lack;
-use super::interval::{Grouping, Interval};
+use super::combination::{Source, Tier, Voice};
+use super::interval::{Grouping, Interval, Look};
 use super::lens::{Restarts, SUSPECT};
 use super::trailing::Trailing;
 use super::window::Said;
@@ -111,7 +112,7 @@ impl Latencies {
 
     fn remember(&mut self, service: &Service, durations: &[Durations], at: Timestamp) {
         let Self { grouping, newest, .. } = self;
-        grouping.take(durations, |interval| newest.push_back(interval));
+        grouping.take(Look::own(durations), |interval| newest.push_back(interval));
         let oldest = at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
         while newest.len() > Self::MOST || newest.front().is_some_and(|interval| interval.at < oldest) {
             newest.pop_front();
@@ -144,7 +145,7 @@ pub(crate) fn intervals_of_history(
     let mut durations = HistogramCounter::new(every).take(histograms, now);
     durations.retain(|one| counts(one.from, one.at));
     let mut intervals = Vec::new();
-    Grouping::new(every, Timestamp::MIN).take(&durations, |interval| intervals.push(interval));
+    Grouping::new(every, Timestamp::MIN).take(Look::own(&durations), |interval| intervals.push(interval));
     intervals
 }
 
@@ -210,7 +211,7 @@ impl LatencyWindow {
     /// Takes in what was counted.
     pub(crate) fn take(&mut self, durations: &[Durations]) {
         let Self { grouping, stage, .. } = self;
-        grouping.take(durations, |interval| match stage {
+        grouping.take(Look::own(durations), |interval| match stage {
             Stage::Weighing(weighing) => weighing.push(&interval),
             Stage::Waiting(waiting) => {
                 if waiting.len() >= Self::MOST_WAITING {
@@ -230,10 +231,16 @@ impl LatencyWindow {
         self.stage = Stage::Weighing(Box::new(weighing));
     }
 
-    /// What the lens says; `None` while it lacks the baseline.
-    pub(crate) fn says(&self, log_threshold: f64) -> Option<Said> {
+    /// ln E, as a voice in its class.
+    pub(crate) fn voice(&self) -> Option<Voice> {
         let Stage::Weighing(weighing) = &self.stage else { return None };
-        let (state, numbers) = weighing.lens.state(&weighing.trailing, log_threshold);
+        Some(Voice { tier: Tier::Degraded, source: Source::Latency, log_evidence: weighing.lens.log_evidence() })
+    }
+
+    /// What the lens says, which must reach the threshold of its voice; `None` while it lacks the baseline.
+    pub(crate) fn says(&self, log_threshold: &impl Fn(Voice) -> f64) -> Option<Said> {
+        let (Stage::Weighing(weighing), Some(voice)) = (&self.stage, self.voice()) else { return None };
+        let (state, numbers) = weighing.lens.state(&weighing.trailing, log_threshold(voice));
         Some(Said { impact: Impact::Performance, state, numbers })
     }
 

@@ -3,18 +3,23 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::combination::{Source, Tier, Voice};
 use super::interval::Interval;
-use super::trailing::{Onset, Trailing};
-use crate::baseline::{ErrorsBaseline, ProbeBaseline, hold_factor};
+use super::trailing::{Held, Onset, Trailing};
+use crate::baseline::{ErrorsBaseline, ProbeBaseline};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
+use crate::statistics::expected_delay::Expectation;
 use crate::statistics::logaddexp;
-use crate::statistics::mixture::{FIRST_WEIGHT, Mixture, ONE_SAMPLE, one_sample};
+use crate::statistics::mixture::{FIRST_WEIGHT, Mixture, ONE_SAMPLE, Pair, one_sample, two_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// Odds of 1 : 20 against a deployment make it suspect.
 pub(crate) const SUSPECT: f64 = 20.0;
+
+/// From one look to the next, if nobody says otherwise.
+const USUAL_LOOKS: SignedDuration = SignedDuration::from_secs(15);
 
 /// A learned hold is at most this long.
 pub(super) const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
@@ -26,8 +31,16 @@ pub(super) const BAD_FLOOR: f64 = 0.05;
 /// From this frequency on, bad intervals are nothing unusual and say nothing.
 pub(super) const BAD_USUAL: f64 = 0.5;
 
-/// A quarter of the hold in which fewer failures are expected than this can't contradict.
+/// A quarter of the hold in which fewer failures are expected than this can't contradict: without any it would be a chance of exp(-3). Of
+/// more pieces than four each has to be so much less likely.
 const CONTRADICTION: f64 = 3.0;
+
+/// A route on which more than this share fails is a broken feature, if at least so many requests were made since the onset.
+const ROUTE_BROKEN: f64 = 0.5;
+const LEAST_REQUESTS: f64 = 20.0;
+
+/// The version before may fail half as often, as long as both run.
+const WORSE: f64 = 2.0;
 
 /// A class of the matrix as a lens sees it (the table in DECISION 2.2). Ratios are 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,14 +93,20 @@ impl Class {
         Self { impact: Impact::ErrorRatio, severity, floor: severity / 4.0, drift: 0.3 * severity, testable_below: 0.9 * severity, hold }
     }
 
-    /// Whoever has seen a whole day need not wait as long to tell a burst from a fault.
+    /// Whoever has seen a whole day without a burst need not wait as long to tell one from a fault.
     fn well_known(self) -> Self {
         let hold = if self.impact == Impact::FeatureBroken { self.hold } else { self.hold / 2 };
         Self { hold, ..self }
     }
 
+    /// How much of the first and of the last interval was bad can't be told. The holds are meant for looks of 15 s; where they are longer, the
+    /// difference comes on top.
+    fn hold_of_looks(&self, every: SignedDuration) -> SignedDuration {
+        self.hold.saturating_add(every.saturating_sub(USUAL_LOOKS).max(SignedDuration::ZERO))
+    }
+
     /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
-    fn tolerance(&self, upper: f64) -> f64 {
+    pub(crate) fn tolerance(&self, upper: f64) -> f64 {
         f64::max(upper + upper.min(self.drift), self.floor).min(1.0)
     }
 
@@ -115,6 +134,11 @@ impl Restarts {
         self.every
     }
 
+    /// The time that is evaluated.
+    pub(crate) fn evaluated(&self) -> SignedDuration {
+        self.spread.saturating_add(self.every)
+    }
+
     /// The weight of a restart in a step that covers so much time.
     pub(crate) fn weight(&self, first: bool, covered: SignedDuration) -> f64 {
         if first { FIRST_WEIGHT } else { (1.0 - FIRST_WEIGHT) * covered.as_secs_f64() / self.spread.as_secs_f64() }
@@ -132,8 +156,13 @@ pub(crate) struct RatioLens {
     cluster: f64,
     hold: SignedDuration,
     requests: Mixture<Onset, 8>,
+    /// Where the version before ran beside it: the evidence that the floor is exceeded, too. Without that, twice as bad as hardly anything
+    /// would be bad.
+    above_floor: Option<Box<Mixture<Onset, 8>>>,
     bad_intervals: Option<BadIntervalsLens>,
     first: bool,
+    /// Fewer requests since the onset say nothing.
+    least_requests: f64,
     suspect_at: Option<Timestamp>,
 }
 
@@ -149,24 +178,33 @@ struct BadIntervalsLens {
 impl RatioLens {
     /// A lens on request counters.
     pub(crate) fn of_errors(class: Class, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
-        let class = if baseline.knows_a_day { class.well_known() } else { class };
+        let calm = baseline.knows_a_day && !baseline.has_bursts();
+        let class = if calm { class.well_known() } else { class };
         let tolerance = class.tolerance(baseline.upper);
         let above = class.bad_above(tolerance);
         let bad = baseline.bad(above);
         let bad_intervals = bad.and_then(|bad| {
-            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR);
+            let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR).max(bad.local_upper);
             let evidence = Mixture::new(ONE_SAMPLE);
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
-        let longest = baseline.span.every.saturating_mul(longest(bad.map_or(0, |bad| bad.longest.saturating_mul(hold_factor(bad.runs)))));
-        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, longest, restarts)
+        let next = baseline.next_bad_at_most(above, restarts.evaluated());
+        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, next, restarts)
+    }
+
+    /// A lens on the request counters of one route: a feature that fails for more than half of those who use it.
+    pub(crate) fn of_route(service: &Service, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
+        let hold = service.decision.hold_p2;
+        let class = Class { impact: Impact::FeatureBroken, ..Class::error_ratio(ROUTE_BROKEN, hold) };
+        let next = baseline.next_bad_at_most(class.bad_above(class.tolerance(baseline.upper)), restarts.evaluated());
+        let lens = Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, None, next, restarts);
+        Self { least_requests: LEAST_REQUESTS, ..lens }
     }
 
     /// A lens on the failing share of probes.
     pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
-        let longest =
-            baseline.span.every.saturating_mul(longest(baseline.longest_failing.saturating_mul(hold_factor(baseline.runs_failing))));
-        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, longest, restarts)
+        let next = baseline.failing_lasted.next_at_most(&baseline.span, restarts.evaluated());
+        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, next, restarts)
     }
 
     fn new(
@@ -175,10 +213,10 @@ impl RatioLens {
         observed: f64,
         cluster: f64,
         bad_intervals: Option<BadIntervalsLens>,
-        longest: SignedDuration,
+        next: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = longest.saturating_add(restarts.every).min(LONGEST_HOLD);
+        let learned = next.saturating_add(restarts.every).min(LONGEST_HOLD);
         Self {
             class,
             restarts,
@@ -186,10 +224,12 @@ impl RatioLens {
             observed,
             tolerance: class.tolerance(upper),
             cluster,
-            hold: class.hold.max(learned).max(restarts.every.saturating_mul(2)),
+            hold: class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2)),
             requests: Mixture::new(ONE_SAMPLE),
+            above_floor: None,
             bad_intervals,
             first: true,
+            least_requests: 0.0,
             suspect_at: None,
         }
     }
@@ -201,28 +241,60 @@ impl RatioLens {
         configured.max(LONGEST_HOLD).max(every.saturating_mul(2))
     }
 
-    /// Weighs one interval; `before` are the sums of all intervals before it.
-    pub(crate) fn step(&mut self, interval: &Interval, before: Counts) {
+    /// Weighs one interval; `before` are the sums of all intervals before it. What others suffer too (`ambient`) is tolerated.
+    pub(crate) fn step(&mut self, interval: &Interval, before: Counts, ambient: f64) {
         let onset = Onset { at: interval.begin(), before };
         let weight = self.restarts.weight(self.first, interval.covered);
         self.first = false;
-        let Counts { count, failed } = interval.counts;
-        let (tolerance, cluster) = (self.tolerance, self.cluster);
-        self.requests.step(weight, onset, |tilt| one_sample(tilt, failed, count, tolerance, cluster));
-        if let Some(lens) = &mut self.bad_intervals {
-            let trials = f64::from(u8::from(count > 0.0));
-            let bad = f64::from(u8::from(interval.is_bad(lens.above)));
-            let (boundary, cluster) = (lens.boundary, lens.cluster);
-            lens.evidence.step(weight, onset, |tilt| one_sample(tilt, bad, trials, boundary, cluster));
+        if interval.beside.count > 0.0 {
+            self.compare(interval, weight, onset);
+        } else {
+            self.weigh(interval, weight, onset, ambient);
         }
         if self.testable() && self.log_evidence() >= SUSPECT.ln() {
             self.suspect_at = Some(interval.at);
         }
     }
 
+    /// Against the time before the deployment.
+    fn weigh(&mut self, interval: &Interval, weight: f64, onset: Onset, ambient: f64) {
+        let Counts { count, failed } = interval.counts;
+        let (tolerance, cluster) = (self.tolerance.max(ambient), self.cluster);
+        for evidence in [Some(&mut self.requests), self.above_floor.as_deref_mut()].into_iter().flatten() {
+            evidence.step(weight, onset, |tilt| one_sample(tilt, failed, count, tolerance, cluster));
+        }
+        if let Some(lens) = &mut self.bad_intervals {
+            let trials = f64::from(u8::from(count > 0.0));
+            let bad = f64::from(u8::from(interval.is_bad(lens.above.max(ambient))));
+            let (boundary, cluster) = (lens.boundary, lens.cluster);
+            lens.evidence.step(weight, onset, |tilt| one_sample(tilt, bad, trials, boundary, cluster));
+        }
+    }
+
+    /// Against the version before, as long as it runs beside this one: whatever befalls both is no difference. To switch from one
+    /// comparison to the other keeps the evidence valid, since each factor of it is fair given what was before.
+    fn compare(&mut self, interval: &Interval, weight: f64, onset: Onset) {
+        let (new, old) = (interval.counts, interval.beside);
+        let pair = Pair { new_count: new.count, new_failed: new.failed, old_count: old.count, old_failed: old.failed };
+        let (floor, cluster) = (self.class.floor, self.cluster);
+        let above_floor = self.above_floor.get_or_insert_with(|| Box::new(self.requests.clone()));
+        above_floor.step(weight, onset, |tilt| one_sample(tilt, new.failed, new.count, floor, cluster));
+        self.requests.step(weight, onset, |tilt| two_sample(tilt, pair, WORSE, cluster));
+    }
+
     /// How far back it looks.
     pub(crate) fn hold(&self) -> SignedDuration {
         self.hold
+    }
+
+    /// ln E of it, as a voice in its class.
+    pub(crate) fn voice(&self, source: Source) -> Voice {
+        let tier = match self.class.impact {
+            Impact::CompleteOutage => Tier::Outage,
+            Impact::FeatureBroken => Tier::Feature,
+            _ => Tier::Degraded,
+        };
+        Voice { tier, source, log_evidence: self.log_evidence() }
     }
 
     /// The row of the matrix that it stands for.
@@ -261,14 +333,19 @@ impl RatioLens {
 
     /// ln E: both lenses at equal weights.
     fn log_evidence(&self) -> f64 {
-        let requests = self.requests.log_evidence();
+        let requests = self.log_evidence_of_requests();
         let bad_intervals = self.bad_intervals.as_ref().map(|lens| lens.evidence.log_evidence());
         bad_intervals.map_or(requests, |bad_intervals| logaddexp(requests, bad_intervals) - 2.0_f64.ln())
     }
 
+    fn log_evidence_of_requests(&self) -> f64 {
+        let above_floor = self.above_floor.as_ref().map_or(f64::INFINITY, |evidence| evidence.log_evidence());
+        self.requests.log_evidence().min(above_floor)
+    }
+
     /// The onset that the lens with more evidence sees.
     fn onset(&self) -> Option<Onset> {
-        let requests = self.requests.log_evidence();
+        let requests = self.log_evidence_of_requests();
         let heavier = self.bad_intervals.as_ref().filter(|lens| lens.evidence.log_evidence() > requests);
         heavier.map_or_else(|| self.requests.onset(), |lens| lens.evidence.onset())
     }
@@ -284,8 +361,8 @@ impl RatioLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, self.persists(held.total, &held.quarters)),
-            (Gate::Severity, since.count > 0.0 && since.failed >= self.class.severity * since.count),
+            (Gate::Persistence, self.persists(&held)),
+            (Gate::Severity, since.count > self.least_requests && since.failed >= self.class.severity * since.count),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= self.hold),
         ];
         Numbers {
@@ -302,30 +379,50 @@ impl RatioLens {
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
-            expected_delay: None,
+            expected_delay: self.expected_delay(total.count, trailing.covered(), log_threshold),
             ambient: None,
         }
     }
 
-    /// The pooled ratio of the hold is bad enough, and no quarter of it contradicts, nor what came last: where a quarter has too little
-    /// traffic to contradict, a burst that is over would be taken for something that lasts.
-    fn persists(&self, total: Counts, quarters: &[Counts; 4]) -> bool {
-        let severity = self.class.severity;
-        let mut newest = *quarters;
-        for age in 1..newest.len() {
-            newest[age] =
-                Counts { count: newest[age - 1].count + quarters[age].count, failed: newest[age - 1].failed + quarters[age].failed };
-        }
-        let contradicts = |quarter: &Counts| quarter.count * severity >= CONTRADICTION && quarter.failed < severity / 2.0 * quarter.count;
-        total.count > 0.0
-            && total.failed >= severity.max(self.tolerance) * total.count
-            && !quarters.iter().chain(&newest[..3]).any(contradicts)
+    /// From an onset at the level of the class to a decision, at so many requests a second; `None` where it is never decided.
+    pub(crate) fn foreseen_delay(&self, rate: f64, log_threshold: f64) -> Option<SignedDuration> {
+        self.expected_delay(rate, SignedDuration::from_secs(1), log_threshold).filter(|_| self.testable())
     }
-}
 
-/// A number of intervals as a factor on their length.
-fn longest(intervals: u32) -> i32 {
-    i32::try_from(intervals).unwrap_or(i32::MAX)
+    /// From an onset at the level of the class, at the traffic so far.
+    fn expected_delay(&self, requests: f64, watched: SignedDuration, log_threshold: f64) -> Option<SignedDuration> {
+        let expectation = Expectation {
+            grace: 0.0,
+            hold: self.hold.as_secs_f64(),
+            rate: requests / watched.as_secs_f64().max(1.0),
+            severity: self.class.severity,
+            tolerance: self.tolerance,
+            cluster: self.cluster,
+            log_threshold,
+        };
+        SignedDuration::try_from_secs_f64(expectation.delay()?).ok()
+    }
+
+    /// The pooled ratio of the hold is bad enough, and no piece of it contradicts, nor what came last: where a piece has too little
+    /// traffic to contradict, a burst that is over would be taken for something that lasts.
+    fn persists(&self, Held { total, pieces, beside }: &Held) -> bool {
+        let severity = self.class.severity;
+        let worse_than_beside = if beside.count > 0.0 { WORSE * beside.failed / beside.count } else { 0.0 };
+        let least = severity.max(self.tolerance).max(worse_than_beside);
+        if total.count <= 0.0 || total.failed < least * total.count {
+            return false;
+        }
+        // What lasts shows in every piece as it shows in all of them together.
+        let shows = severity.max(total.failed / total.count);
+        #[expect(clippy::cast_precision_loss, reason = "at most a few dozen")]
+        let expected = CONTRADICTION + (pieces.len() as f64 / 4.0).ln();
+        let contradicts = |piece: &Counts| piece.count * shows >= expected && piece.failed < severity / 2.0 * piece.count;
+        let mut newest = Counts { count: 0.0, failed: 0.0 };
+        !pieces.iter().any(|piece| {
+            newest = Counts { count: newest.count + piece.count, failed: newest.failed + piece.failed };
+            contradicts(piece) || contradicts(&newest)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -380,8 +477,8 @@ mod tests {
         for ((step, counts), row) in (0_i32..).zip(trace["seq"].as_array().expect("a list")).zip(rows) {
             let counts = Counts { count: number(&counts[0]), failed: number(&counts[1]) };
             let at = begin.checked_add(EVERY * (step + 1)).expect("a time in range");
-            let interval = Interval { from: begin, at, covered: EVERY, counts };
-            lens.step(&interval, trailing.total());
+            let interval = Interval { from: begin, at, covered: EVERY, counts, beside: Counts { count: 0.0, failed: 0.0 } };
+            lens.step(&interval, trailing.total(), 0.0);
             trailing.push(interval);
 
             let (state, numbers) = lens.state(&trailing, number(&vectors["log_threshold_alpha_1e-4"]));

@@ -1,18 +1,17 @@
 //! What is remembered of one signal, watched or not: its counters, and its own history for the next baseline.
 
-use std::collections::VecDeque;
-
 use jiff::{SignedDuration, Timestamp};
 
-use super::Excluded;
-use super::interval::{Grouping, Interval};
+use super::interval::{Grouping, Interval, Look};
 use super::latency::{self, Latencies};
 use super::query::Answers;
 use super::rounds::{Round, Rounds};
 use super::sight::Sight;
+use super::{Excluded, routes};
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
 use crate::counter::{Counter, Increment};
 use crate::observation::{Histogram, Missing, Scrape};
+use crate::past::Past;
 use crate::service::{Service, SignalKind, SignalPolicy};
 
 /// The memory of one signal.
@@ -42,7 +41,7 @@ pub(crate) enum History {
 pub(crate) struct Intervals {
     counter: Counter,
     grouping: Grouping,
-    newest: VecDeque<Interval>,
+    past: Past,
 }
 
 impl Memory {
@@ -52,7 +51,7 @@ impl Memory {
             SignalKind::Errors => History::Errors(Box::new(Intervals {
                 counter: Counter::new(policy.every),
                 grouping: Grouping::new(policy.every, Timestamp::MIN),
-                newest: VecDeque::new(),
+                past: Past::new(policy.every),
             })),
             SignalKind::Probe => History::Probe(Rounds::default()),
             SignalKind::Latency => History::Latency(Latencies::new(policy.every)),
@@ -75,11 +74,7 @@ impl Memory {
     pub(crate) fn baseline(&self, service: &Service, policy: &SignalPolicy, start: Timestamp, excluded: &[Excluded]) -> Baseline {
         let span = span(service, policy, start);
         match &self.history {
-            History::Errors(intervals) => {
-                let kept: Vec<Interval> =
-                    intervals.newest.iter().filter(|one| counts(&span, excluded, one.from, one.at)).copied().collect();
-                Baseline::Errors(ErrorsBaseline::of(&kept, span))
-            }
+            History::Errors(intervals) => baseline_of_intervals(&intervals.past, &span, excluded),
             History::Probe(rounds) => {
                 let kept: Vec<Round> = rounds.iter().filter(|round| counts(&span, excluded, round.at, round.at)).collect();
                 Baseline::Probe(ProbeBaseline::of(&kept, span))
@@ -94,8 +89,8 @@ impl Memory {
 }
 
 impl Intervals {
-    /// Half a day at 30-second steps, a quarter of one at 15: 68 KiB.
-    const MOST: usize = 1440;
+    /// A day at 15-second steps takes about 35 KiB, a shorter time at shorter ones. A thousand services stay below 48 MiB.
+    const MOST_BYTES: usize = 48 * 1024;
 
     /// However fast the looks follow each other, a look itself may take as long as this.
     const FRESH: SignedDuration = SignedDuration::from_secs(2);
@@ -124,12 +119,9 @@ impl Intervals {
     }
 
     fn remember(&mut self, service: &Service, increments: &[Increment], at: Timestamp) {
-        let Self { grouping, newest, .. } = self;
-        grouping.take(increments, |interval| newest.push_back(interval));
-        let oldest = at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
-        while newest.len() > Self::MOST || newest.front().is_some_and(|interval| interval.at < oldest) {
-            newest.pop_front();
-        }
+        let Self { grouping, past, .. } = self;
+        grouping.take(Look::own(increments), |interval| past.push(interval));
+        past.shorten(at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN), Self::MOST_BYTES);
     }
 }
 
@@ -145,8 +137,43 @@ pub(crate) fn baseline_of_history(
     let increments = Counter::new(policy.every).take(history, start);
     let before: Vec<Increment> = increments.into_iter().filter(|one| counts(&span, excluded, one.from, one.at)).collect();
     let mut intervals = Vec::new();
-    Grouping::new(policy.every, Timestamp::MIN).take(&before, |interval| intervals.push(interval));
-    Baseline::Errors(ErrorsBaseline::of(&intervals, span))
+    Grouping::new(policy.every, Timestamp::MIN).take(Look::own(&before), |interval| intervals.push(interval));
+    let routes = routes::baselines(policy, history, &span, excluded);
+    let span = Span { from: intervals.first().map_or(span.to, Interval::begin).max(span.from), ..span };
+    Baseline::Errors(ErrorsBaseline { routes, ..ErrorsBaseline::of(&intervals, span) })
+}
+
+/// The baseline of what is known of the past, be it fetched or remembered.
+pub(crate) fn baseline_of_past(service: &Service, policy: &SignalPolicy, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
+    let span = span(service, policy, start);
+    match policy.kind {
+        SignalKind::Errors => baseline_of_intervals(past, &span, excluded),
+        SignalKind::Latency => {
+            let kept: Vec<_> = past.timed().into_iter().filter(|one| counts(&span, excluded, one.from, one.at)).collect();
+            let known_from = kept.first().map_or(span.to, Interval::begin).max(span.from);
+            Baseline::Latency(latency::baseline(service, &kept, Span { from: known_from, ..span }))
+        }
+        SignalKind::Probe | SignalKind::Query { .. } => Memory::new(policy).baseline(service, policy, start, excluded),
+    }
+}
+
+fn baseline_of_intervals(past: &Past, span: &Span, excluded: &[Excluded]) -> Baseline {
+    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), span, excluded))).collect();
+    routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
+    routes.truncate(routes::BUSIEST);
+    let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();
+    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), span, excluded) })
+}
+
+fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {
+    let inside = |span: &Span| -> Vec<Interval> { all.iter().filter(|one| counts(span, excluded, one.from, one.at)).copied().collect() };
+    let kept = inside(span);
+    // A half hour that the history doesn't reach back to says how it is at this time of the day or week, and nothing else.
+    let before = Past::half_hours(span.to).into_iter().filter(|(_, to)| *to < span.from);
+    let others: Vec<_> = before.map(|(from, to)| inside(&Span { from, to, ..span.clone() })).collect();
+    let known_from = kept.first().map_or(span.to, Interval::begin).max(span.from);
+    let baseline = ErrorsBaseline::of(&kept, Span { from: known_from, ..span.clone() });
+    others.iter().fold(baseline, |baseline, half_hour| baseline.and_local(half_hour))
 }
 
 /// The baseline of raw samples of histograms that the source kept.
@@ -168,6 +195,6 @@ fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {
 }
 
 /// Whether what was between two moments is history: inside the span, and outside everything that is excluded.
-fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
+pub(crate) fn counts(span: &Span, excluded: &[Excluded], from: Timestamp, to: Timestamp) -> bool {
     from >= span.from && to <= span.to && !excluded.iter().any(|(begin, end)| to >= *begin && from <= *end)
 }

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::combination::{Source, Tier, Voice};
 use super::lens::{Restarts, SUSPECT};
 use super::rounds::Round;
 use super::trailing::Onset;
-use crate::baseline::{ProbeBaseline, hold_factor};
+use crate::baseline::ProbeBaseline;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
@@ -42,7 +43,10 @@ pub(crate) struct OutageLens {
 impl OutageLens {
     /// A lens that fires after `hold` rounds at the earliest.
     pub(crate) fn new(baseline: &ProbeBaseline, hold: u32, every: SignedDuration, restarts: Restarts) -> Self {
-        let learned = baseline.longest_all_failed.saturating_mul(hold_factor(baseline.runs_all_failed)).saturating_add(1);
+        let next = baseline.outages_lasted.next_at_most(&baseline.span, restarts.evaluated());
+        let rounds = next.as_secs_f64() / every.as_secs_f64().max(0.1);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is cut to a few rounds below")]
+        let learned = (rounds.round() as u32).saturating_add(1);
         Self {
             every,
             restarts,
@@ -76,6 +80,11 @@ impl OutageLens {
         if self.testable() && self.evidence.log_evidence() >= SUSPECT.ln() {
             self.suspect_at = Some(round.at);
         }
+    }
+
+    /// ln E of it, as a voice in its class.
+    pub(crate) fn voice(&self) -> Voice {
+        Voice { tier: Tier::Outage, source: Source::Probe, log_evidence: self.evidence.log_evidence() }
     }
 
     /// The last time at which the odds against the deployment were high.
@@ -134,7 +143,7 @@ impl OutageLens {
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
-            expected_delay: None,
+            expected_delay: Some(self.every.saturating_mul(rounds)),
             ambient: None,
         }
     }

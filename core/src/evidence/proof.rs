@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Lack;
-use super::interval::Grouping;
+use super::interval::{Grouping, Look};
 use super::latency::proof::LatencyProof;
 use super::rounds::Round;
-use crate::counter::Increment;
+use crate::counter::{Counter, Increment};
 use crate::histogram::Durations;
-use crate::observation::Answered;
+use crate::observation::{Answered, Scrape};
 use crate::plan::PlanId;
 use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
 use crate::statistics::dispersion::Counts;
@@ -28,11 +28,21 @@ pub(crate) const ROUNDS: u32 = 3;
 pub(crate) struct Proof {
     pub(crate) plan: PlanId,
     since: Timestamp,
-    /// The signal of counters that had fired, with the half of its ratio that must be undercut.
-    trigger: Option<(SignalName, f64)>,
+    /// The signal of counters that had fired.
+    trigger: Option<Trigger>,
     /// Whether no signal had fired, so that nothing but the platform says that it is well again.
     pub(crate) by_platform: bool,
     pub(crate) signals: BTreeMap<SignalName, SignalProof>,
+}
+
+/// What had fired, on counters.
+#[derive(Clone, Debug)]
+struct Trigger {
+    signal: SignalName,
+    /// Half of its ratio, which must be undercut.
+    bound: f64,
+    /// The route that it was about, where it was one of several.
+    route: Option<String>,
 }
 
 /// What one signal gave since the target was rolled out.
@@ -40,6 +50,8 @@ pub(crate) struct Proof {
 pub(crate) enum SignalProof {
     /// Counters of requests.
     Errors {
+        /// The route that alone is counted, where it was one that had fired.
+        route: Option<Box<(String, Counter)>>,
         /// Makes intervals of what was counted.
         grouping: Grouping,
         /// Their sums.
@@ -72,9 +84,13 @@ impl Proof {
         since: Timestamp,
         cluster: impl Fn(&SignalName) -> f64,
     ) -> Self {
+        let by_platform = trigger.is_none_or(|verdict| !service.signals.contains_key(&verdict.signal));
+        let trigger = trigger.and_then(|verdict| errors_trigger(service, verdict));
+        let route = |name: &SignalName| trigger.as_ref().filter(|trigger| trigger.signal == *name)?.route.clone();
         let of = |(name, policy): (&SignalName, &SignalPolicy)| {
             let proof = match policy.kind {
                 SignalKind::Errors => SignalProof::Errors {
+                    route: route(name).map(|route| Box::new((route, Counter::new(policy.every)))),
                     grouping: Grouping::new(policy.every, since),
                     total: Counts { count: 0.0, failed: 0.0 },
                     cluster: cluster(name),
@@ -85,15 +101,15 @@ impl Proof {
             };
             (name.clone(), proof)
         };
-        let by_platform = trigger.is_none_or(|verdict| !service.signals.contains_key(&verdict.signal));
-        let trigger = trigger.and_then(|verdict| errors_trigger(service, verdict));
-        Self { plan, since, trigger, by_platform, signals: service.signals.iter().map(of).collect() }
+        let signals = service.signals.iter().map(of).collect();
+        Self { plan, since, trigger, by_platform, signals }
     }
 
-    /// Takes in what was counted at a signal.
-    pub(crate) fn take_increments(&mut self, signal: &SignalName, increments: &[Increment]) {
-        if let Some(SignalProof::Errors { grouping, total, .. }) = self.signals.get_mut(signal) {
-            grouping.take(increments, |interval| {
+    /// Takes in what was counted at a signal, in this look.
+    pub(crate) fn take_increments(&mut self, signal: &SignalName, increments: &[Increment], scrape: &Scrape, at: Timestamp) {
+        if let Some(SignalProof::Errors { route, grouping, total, .. }) = self.signals.get_mut(signal) {
+            let of_route = route.as_mut().map(|one| one.1.take_route(scrape, &one.0, at));
+            grouping.take(Look::own(of_route.as_deref().unwrap_or(increments)), |interval| {
                 total.count += interval.counts.count;
                 total.failed += interval.counts.failed;
             });
@@ -135,8 +151,8 @@ impl Proof {
     pub(crate) fn lack(&self, signal: &SignalName) -> Option<Lack> {
         match self.signals.get(signal)? {
             SignalProof::Errors { total, cluster, .. } => {
-                let (_, bound) = self.trigger.as_ref().filter(|(trigger, _)| trigger == signal)?;
-                let log_evidence = log_wellness(total.failed, total.count, *bound, *cluster);
+                let trigger = self.trigger.as_ref().filter(|trigger| trigger.signal == *signal)?;
+                let log_evidence = log_wellness(total.failed, total.count, trigger.bound, *cluster);
                 let log_threshold = RECOVERED.ln();
                 let lack = Lack::Evidence { signal: signal.clone(), count: total.count, log_evidence, log_threshold };
                 (log_evidence < log_threshold).then_some(lack)
@@ -160,9 +176,10 @@ pub(crate) fn lack_of_rounds(signal: &SignalName, rounds: f64) -> Lack {
 }
 
 /// Counters prove that what had fired is well; for every other trigger the probes and the platform do.
-fn errors_trigger(service: &Service, verdict: &Verdict) -> Option<(SignalName, f64)> {
+fn errors_trigger(service: &Service, verdict: &Verdict) -> Option<Trigger> {
     let policy = service.signals.get(&verdict.signal)?;
     let numbers = verdict.decisive()?.numbers.as_ref()?;
     let ratio = numbers.now.unwrap_or(numbers.severity).clamp(0.001, 1.0);
-    (policy.kind == SignalKind::Errors).then(|| (verdict.signal.clone(), ratio / 2.0))
+    let trigger = || Trigger { signal: verdict.signal.clone(), bound: ratio / 2.0, route: numbers.route.clone() };
+    (policy.kind == SignalKind::Errors).then(trigger)
 }

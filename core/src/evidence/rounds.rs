@@ -50,7 +50,13 @@ impl Round {
 
     /// The round as an interval with one trial, of which the failing share failed.
     pub(crate) fn as_interval(&self, every: SignedDuration) -> Interval {
-        Interval { from: self.at, at: self.at, covered: every, counts: Counts { count: 1.0, failed: self.failing } }
+        Interval {
+            from: self.at,
+            at: self.at,
+            covered: every,
+            counts: Counts { count: 1.0, failed: self.failing },
+            beside: Counts { count: 0.0, failed: 0.0 },
+        }
     }
 }
 

@@ -235,6 +235,8 @@ fn inconclusive(state: &FindingState) -> Option<&Inconclusive> {
     }
 }
 
+mod comparison;
+
 mod probes {
     use super::*;
 
@@ -278,8 +280,8 @@ mod probes {
         world.probe(736, &[true]);
         world.deploy();
         let (after, verdict) = world.until_verdict(60, |world| world.probe(1, &[false])).expect("an outage");
-        assert_eq!(verdict.decisive().and_then(|finding| Some(finding.numbers.as_ref()?.hold)), Some(seconds(65)));
-        assert!((60 + 12 * 5..60 + 20 * 5).contains(&after), "{after}");
+        assert_eq!(verdict.decisive().and_then(|finding| Some(finding.numbers.as_ref()?.hold)), Some(seconds(155)));
+        assert!((60 + 30 * 5..60 + 38 * 5).contains(&after), "{after}");
     }
 
     #[test]
@@ -417,7 +419,7 @@ mod probes {
         let with = world.baselines(at(START), &[]);
         let without = world.baselines(at(START), &[incident]);
         let all_failed = |baselines: &BTreeMap<SignalName, Baseline>| match &baselines[&ready()] {
-            Baseline::Probe(baseline) => (baseline.rounds, baseline.all_failed, baseline.longest_all_failed),
+            Baseline::Probe(baseline) => (baseline.rounds, baseline.all_failed, baseline.outages_lasted.longest),
             _ => panic!("a probe has a baseline of probes"),
         };
         assert_eq!((all_failed(&with), all_failed(&without)), ((1_440, 100, 100), (1_339, 0, 0)));

@@ -31,14 +31,23 @@ struct Kept<Tally> {
     at: Timestamp,
     covered: SignedDuration,
     counts: Tally,
+    beside: Tally,
 }
 
-/// The intervals of a hold: what they have in common, and each quarter of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// The intervals of a hold: what they have in common, and each piece of it.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Held<Tally = Counts> {
     pub(crate) total: Tally,
-    pub(crate) quarters: [Tally; 4],
+    /// The newest first: a quarter of the hold each, and of a long one no more than half a minute.
+    pub(crate) pieces: Vec<Tally>,
+    /// What replicas of the version before counted at the same time.
+    pub(crate) beside: Tally,
 }
+
+/// A hold has at least four pieces, and a piece of a long one is as long as that of the default hold of two minutes: a burst that is nearly
+/// as long as the hold must not pass for a fault that filled it.
+const LEAST_PIECES: usize = 4;
+const PIECE: SignedDuration = SignedDuration::from_secs(30);
 
 impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
     /// Nothing yet, and nothing kept longer than `horizon`.
@@ -51,7 +60,7 @@ impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
         self.held = self.held.saturating_add(interval.covered);
         self.covered = self.covered.saturating_add(interval.covered);
         self.total += &interval.counts;
-        self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts });
+        self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts, beside: interval.beside });
         self.forget();
     }
 
@@ -91,17 +100,19 @@ impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
 
     /// The intervals of the covered time `hold` that ends now, to half an interval.
     pub(crate) fn held(&self, hold: SignedDuration, every: SignedDuration) -> Held<Tally> {
-        let quarter = hold.as_secs_f64() / 4.0;
-        let mut sums = Held { total: Tally::default(), quarters: [Tally::default(); 4] };
+        let pieces = usize::try_from(hold.as_nanos() / PIECE.as_nanos()).unwrap_or(LEAST_PIECES).max(LEAST_PIECES);
+        let piece = hold / i32::try_from(pieces).unwrap_or(i32::MAX);
+        let mut sums = Held { total: Tally::default(), pieces: vec![Tally::default(); pieces], beside: Tally::default() };
         let mut age = SignedDuration::ZERO;
         for interval in self.intervals.iter().rev() {
             if age.saturating_add(every / 2) > hold {
                 break;
             }
-            let middle = age.as_secs_f64() + interval.covered.as_secs_f64() / 2.0;
+            let middle = age.saturating_add(interval.covered / 2);
             sums.total += &interval.counts;
-            let index = (1..4).take_while(|index| middle >= quarter * f64::from(*index)).count();
-            sums.quarters[index] += &interval.counts;
+            sums.beside += &interval.beside;
+            let index = usize::try_from(middle.as_nanos() / piece.as_nanos().max(1)).unwrap_or(usize::MAX);
+            sums.pieces[index.min(pieces - 1)] += &interval.counts;
             age = age.saturating_add(interval.covered);
         }
         sums
@@ -132,7 +143,7 @@ mod tests {
             let covered = if number % 3 == 0 { EVERY / 2 } else { EVERY };
             at += covered;
             let counts = Counts { count: f64::from(number), failed: f64::from(number % 7) };
-            trailing.push(Interval { from: at, at, covered, counts });
+            trailing.push(Interval { from: at, at, covered, counts, beside: Counts::default() });
         }
         trailing
     }

@@ -5,18 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::interval::{Grouping, Interval};
+use super::combination::{Source, Voice};
+use super::control::ControlWindow;
+use super::interval::{Grouping, Interval, Look};
 use super::latency::LatencyWindow;
 use super::lens::{Class, RatioLens, Restarts};
 use super::outage::OutageLens;
 use super::platform::HardRules;
 use super::query::QueryWindow;
 use super::rounds::Round;
+use super::routes::RouteWindow;
 use super::trailing::Trailing;
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline};
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
-use crate::service::{Decision, Service, SignalKind, SignalName, SignalPolicy};
+use crate::observation::Scrape;
+use crate::service::{Decision, Role, Service, SignalKind, SignalName, SignalPolicy};
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::wellness::log_wellness;
@@ -33,6 +37,13 @@ pub(crate) struct Said {
     pub(crate) state: FindingState,
     /// Its numbers.
     pub(crate) numbers: Option<Numbers>,
+}
+
+impl Said {
+    fn of_route(self, route: &str) -> Self {
+        let numbers = self.numbers.map(|numbers| Numbers { route: Some(route.to_owned()), ..numbers });
+        Self { numbers, ..self }
+    }
 }
 
 /// A deployment in its window.
@@ -57,6 +68,8 @@ pub(crate) enum SignalWindow {
     Latency(Box<LatencyWindow>),
     /// A question of the operator's own.
     Query(QueryWindow),
+    /// How others are.
+    Control(Box<ControlWindow>),
 }
 
 impl Window {
@@ -69,6 +82,9 @@ impl Window {
         was_well: impl Fn(&SignalName) -> bool,
     ) -> Self {
         let window = |name: &SignalName, policy: &SignalPolicy| match policy.kind {
+            SignalKind::Errors if policy.role == Role::Control => {
+                SignalWindow::Control(Box::new(ControlWindow::new(service, policy.every, start)))
+            }
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
             SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
@@ -87,7 +103,8 @@ impl SignalWindow {
             (Self::Probe(window), Baseline::Probe(baseline)) => window.set_baseline(service, baseline),
             (Self::Latency(window), Baseline::Latency(baseline)) => window.set_baseline(baseline),
             (Self::Query(window), Baseline::Query(baseline)) => window.set_baseline(baseline),
-            (Self::Errors(_) | Self::Probe(_) | Self::Latency(_) | Self::Query(_), _) => {}
+            (Self::Control(window), Baseline::Errors(baseline)) => window.set_baseline(baseline),
+            (Self::Errors(_) | Self::Probe(_) | Self::Latency(_) | Self::Query(_) | Self::Control(_), _) => {}
         }
     }
 
@@ -98,6 +115,7 @@ impl SignalWindow {
             Self::Probe(_) => vec![Impact::CompleteOutage, Impact::ErrorRatio],
             Self::Latency(_) => vec![Impact::Performance],
             Self::Query(window) => vec![window.impact()],
+            Self::Control(_) => Vec::new(),
         }
     }
 
@@ -107,57 +125,82 @@ impl SignalWindow {
             Self::Errors(window) => (!window.ratios.is_empty(), window.since),
             Self::Probe(window) => (window.begun, window.latest_begin),
             Self::Latency(window) => (window.has_begun(), window.since()),
-            Self::Query(_) => return None,
+            Self::Query(_) | Self::Control(_) => return None,
         };
         (!begun).then(|| if now < until { Inconclusive::WarmingUp { until } } else { Inconclusive::NotLooked })
     }
 
-    /// What its lenses say; `None` while they lack the baseline.
-    pub(crate) fn says(&self, log_threshold: f64) -> Option<Vec<Said>> {
+    /// The odds of its lenses, as voices in their classes.
+    pub(crate) fn voices(&self) -> Vec<Voice> {
         match self {
-            Self::Errors(window) => window.ratios.says(log_threshold),
+            Self::Errors(window) => {
+                let routes = window.routes.values().flat_map(|route| route.ratios.voices(Source::Route));
+                window.ratios.voices(Source::Errors).chain(routes).collect()
+            }
+            Self::Probe(window) => window.outage.iter().map(OutageLens::voice).chain(window.ratios.voices(Source::Probe)).collect(),
+            Self::Latency(window) => window.voice().into_iter().collect(),
+            Self::Query(_) | Self::Control(_) => Vec::new(),
+        }
+    }
+
+    /// What its lenses say, each of which must reach the threshold of its voice; `None` while they lack the baseline.
+    pub(crate) fn says(&self, log_threshold: &impl Fn(Voice) -> f64) -> Option<Vec<Said>> {
+        match self {
+            Self::Errors(window) => {
+                let mut said = window.ratios.says(Source::Errors, log_threshold)?;
+                let routes = window.routes.iter().filter_map(|(name, route)| {
+                    let said = route.ratios.says(Source::Route, log_threshold)?;
+                    Some(said.into_iter().map(|said| said.of_route(name)))
+                });
+                said.extend(routes.flatten());
+                Some(said)
+            }
             Self::Probe(window) => {
-                let (state, numbers) = window.outage.as_ref()?.state(log_threshold);
+                let outage = window.outage.as_ref()?;
+                let (state, numbers) = outage.state(log_threshold(outage.voice()));
                 let mut said = vec![Said { impact: Impact::CompleteOutage, state, numbers }];
-                said.extend(window.ratios.says(log_threshold)?);
+                said.extend(window.ratios.says(Source::Probe, log_threshold)?);
                 Some(said)
             }
             Self::Latency(window) => Some(vec![window.says(log_threshold)?]),
             Self::Query(window) => Some(vec![Said { impact: window.impact(), state: window.state(), numbers: None }]),
+            Self::Control(_) => Some(Vec::new()),
         }
     }
 
     /// Since when it has failed without a break, where nobody can say whether that is new.
     pub(crate) fn fails_without_measure(&self) -> Option<Timestamp> {
         match self {
-            Self::Errors(_) | Self::Latency(_) | Self::Query(_) => None,
+            Self::Errors(_) | Self::Latency(_) | Self::Query(_) | Self::Control(_) => None,
             Self::Probe(window) => window.outage.as_ref()?.fails_without_measure(),
         }
     }
 
     /// Whether the odds against the deployment were high at any time after `since`.
     pub(crate) fn suspect_after(&self, since: Timestamp) -> bool {
-        let (ratios, outage) = match self {
-            Self::Errors(window) => (&window.ratios, None),
-            Self::Probe(window) => (&window.ratios, window.outage.as_ref()),
-            Self::Latency(window) => return window.suspect_at().is_some_and(|at| at > since),
-            Self::Query(_) => return false,
-        };
-        let lenses = ratios.lenses.iter().flatten().map(RatioLens::suspect_at);
-        lenses.chain(outage.map(OutageLens::suspect_at)).flatten().any(|at| at > since)
+        let suspect = |ratios: &Ratios| ratios.lenses.iter().flatten().filter_map(RatioLens::suspect_at).any(|at| at > since);
+        match self {
+            Self::Errors(window) => suspect(&window.ratios) || window.routes.values().any(|route| suspect(&route.ratios)),
+            Self::Probe(window) => {
+                suspect(&window.ratios) || window.outage.as_ref().and_then(OutageLens::suspect_at).is_some_and(|at| at > since)
+            }
+            Self::Latency(window) => window.suspect_at().is_some_and(|at| at > since),
+            Self::Query(_) | Self::Control(_) => false,
+        }
     }
 }
 
 /// Ratios of one signal: the intervals, and the lenses on them once the baseline is known.
 #[derive(Clone, Debug)]
-struct Ratios {
+pub(crate) struct Ratios {
     trailing: Trailing,
-    waiting: VecDeque<Interval>,
+    /// Each with what others suffered at that time.
+    waiting: VecDeque<(Interval, f64)>,
     lenses: Option<Vec<RatioLens>>,
 }
 
 impl Ratios {
-    fn new(horizon: SignedDuration) -> Self {
+    pub(crate) fn new(horizon: SignedDuration) -> Self {
         Self { trailing: Trailing::new(horizon), waiting: VecDeque::new(), lenses: None }
     }
 
@@ -165,22 +208,23 @@ impl Ratios {
         self.trailing.total().count <= 0.0 && self.trailing.covered() <= SignedDuration::ZERO
     }
 
-    fn push(&mut self, interval: Interval) {
+    /// Takes in the next interval; `ambient` is the level that whoever suffers with others may have.
+    pub(crate) fn push(&mut self, interval: Interval, ambient: f64) {
         match &mut self.lenses {
-            Some(lenses) => lenses.iter_mut().for_each(|lens| lens.step(&interval, self.trailing.total())),
-            None => wait(&mut self.waiting, interval),
+            Some(lenses) => lenses.iter_mut().for_each(|lens| lens.step(&interval, self.trailing.total(), ambient)),
+            None => wait(&mut self.waiting, (interval, ambient)),
         }
         self.trailing.push(interval);
     }
 
     /// Weighs what waited, with the sums that were before each. From now on as much is kept as the longest hold needs, and `least`.
-    fn set_lenses(&mut self, mut lenses: Vec<RatioLens>, least: SignedDuration) {
-        let waited = self.waiting.iter().fold(Counts { count: 0.0, failed: 0.0 }, |sum, interval| plus(sum, interval.counts));
+    pub(crate) fn set_lenses(&mut self, mut lenses: Vec<RatioLens>, least: SignedDuration) {
+        let waited = self.waiting.iter().fold(Counts { count: 0.0, failed: 0.0 }, |sum, (interval, _)| plus(sum, interval.counts));
         let total = self.trailing.total();
         let mut before = Counts { count: total.count - waited.count, failed: total.failed - waited.failed };
-        for interval in std::mem::take(&mut self.waiting) {
+        for (interval, ambient) in std::mem::take(&mut self.waiting) {
             for lens in &mut lenses {
-                lens.step(&interval, before);
+                lens.step(&interval, before, ambient);
             }
             before = plus(before, interval.counts);
         }
@@ -188,9 +232,13 @@ impl Ratios {
         self.lenses = Some(lenses);
     }
 
-    fn says(&self, log_threshold: f64) -> Option<Vec<Said>> {
+    fn voices(&self, source: Source) -> impl Iterator<Item = Voice> {
+        self.lenses.iter().flatten().map(move |lens| lens.voice(source))
+    }
+
+    fn says(&self, source: Source, log_threshold: &impl Fn(Voice) -> f64) -> Option<Vec<Said>> {
         let says = |lens: &RatioLens| {
-            let (state, numbers) = lens.state(&self.trailing, log_threshold);
+            let (state, numbers) = lens.state(&self.trailing, log_threshold(lens.voice(source)));
             Said { impact: lens.impact(), state, numbers }
         };
         self.lenses.as_ref().map(|lenses| lenses.iter().map(says).collect())
@@ -204,6 +252,8 @@ pub(crate) struct ErrorsWindow {
     grouping: Grouping,
     restarts: Restarts,
     ratios: Ratios,
+    every: SignedDuration,
+    routes: BTreeMap<String, RouteWindow>,
     bound: f64,
     cluster: f64,
 }
@@ -229,15 +279,29 @@ impl ErrorsWindow {
             grouping: Grouping::new(every, since),
             restarts: Restarts::new(service.window.saturating_sub(grace), every),
             ratios: Ratios::new(RatioLens::horizon(service, every)),
+            every,
+            routes: BTreeMap::new(),
             bound: Self::LEAST_BOUND,
             cluster: Self::UNKNOWN_CLUSTER,
         }
     }
 
-    /// Takes in what was counted.
-    pub(crate) fn take(&mut self, increments: &[Increment]) {
-        let Self { grouping, ratios, .. } = self;
-        grouping.take(increments, |interval| ratios.push(interval));
+    /// Takes in what was counted in one look. `split` says what of it is the version's own, and what ran beside it; `ambient` is the level
+    /// that whoever suffers with others may have.
+    pub(crate) fn take(
+        &mut self,
+        increments: &[Increment],
+        scrape: &Scrape,
+        at: Timestamp,
+        ambient: f64,
+        split: impl Fn(&[Increment]) -> (Vec<Increment>, Vec<Increment>),
+    ) {
+        let (own, beside) = split(increments);
+        let Self { grouping, ratios, routes, .. } = self;
+        grouping.take(Look { own: &own, beside: &beside }, |interval| ratios.push(interval, ambient));
+        for (name, route) in routes {
+            route.take(name, scrape, at, ambient, &split);
+        }
     }
 
     fn set_baseline(&mut self, service: &Service, baseline: &ErrorsBaseline) {
@@ -246,6 +310,13 @@ impl ErrorsWindow {
         }
         let lens = |class| RatioLens::of_errors(class, baseline, self.restarts);
         self.ratios.set_lenses(Class::of_errors(service).map(lens).to_vec(), SignedDuration::ZERO);
+        let horizon = RatioLens::horizon(service, self.every);
+        let route = |(name, baseline): (&String, &ErrorsBaseline)| {
+            let mut ratios = Ratios::new(horizon);
+            ratios.set_lenses(vec![RatioLens::of_route(service, baseline, self.restarts)], SignedDuration::ZERO);
+            (name.clone(), RouteWindow::new(self.every, self.since, ratios))
+        };
+        self.routes = baseline.routes.iter().map(route).collect();
         self.cluster = baseline.cluster;
         if baseline.upper - baseline.observed() < Self::LITTLE_HISTORY {
             self.bound = (2.0 * baseline.upper).clamp(Self::LEAST_BOUND, Self::LARGEST_BOUND);
@@ -334,7 +405,7 @@ impl ProbeWindow {
             Some(outage) => outage.step(&round),
             None => wait(&mut self.waiting, round),
         }
-        self.ratios.push(round.as_interval(self.every));
+        self.ratios.push(round.as_interval(self.every), 0.0);
     }
 
     fn set_baseline(&mut self, service: &Service, baseline: &ProbeBaseline) {

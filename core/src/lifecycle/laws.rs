@@ -7,15 +7,17 @@ use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_assert, prop_as
 use proptest::{collection, option, sample};
 
 use super::{ServiceState, State};
+use crate::alert::{self, Alert, Rule, Rules};
 use crate::baseline::{Baseline, ProbeBaseline};
 use crate::decide::{decide, decide_fleet, world};
+use crate::declaration::{self, Declaration, Firing, Question};
 use crate::entry::{Actor, Arrival, DeploymentId, Entry, Mark, MarkReason, Record, Scope};
 use crate::evidence::{Evidence, Lack};
 use crate::guard::{Limits, Refusal};
 use crate::observation::{Binding, Missing, Trouble};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
-use crate::severity::{Impact, Response, Severity};
+use crate::severity::{Choice, Impact, Response, Severity};
 use crate::task::{self, Task};
 use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
@@ -63,7 +65,7 @@ fn signal() -> BoxedStrategy<SignalName> {
 }
 
 fn actor() -> BoxedStrategy<Actor> {
-    prop_oneof![Just(Actor::Daemon), words().prop_map(Actor::Operator)].boxed()
+    prop_oneof![Just(Actor::Daemon), words().prop_map(Actor::Operator), words().prop_map(Actor::Alert)].boxed()
 }
 
 fn scope() -> BoxedStrategy<Scope> {
@@ -133,7 +135,8 @@ fn failure() -> BoxedStrategy<Failure> {
         words().prop_map(|message| Failure::CannotStart(Trouble::NotAdmitted { message })),
         duration().prop_map(|after| Failure::NeverReady { after }),
         duration().prop_map(|since| Failure::NoReplica { since }),
-        words().prop_map(Failure::ProgressDeadline)
+        words().prop_map(Failure::ProgressDeadline),
+        (words(), words()).prop_map(|(by, reason)| Failure::Declared { by, reason })
     ]
     .boxed()
 }
@@ -165,7 +168,8 @@ fn finding() -> BoxedStrategy<Finding> {
         Just(FindingState::Passing),
         failure().prop_map(FindingState::Failing),
         missing().prop_map(|missing| FindingState::Inconclusive(Inconclusive::Missing(missing))),
-        number().prop_map(|tolerance| FindingState::Inconclusive(Inconclusive::NotTestable { tolerance }))
+        number().prop_map(|tolerance| FindingState::Inconclusive(Inconclusive::NotTestable { tolerance })),
+        time().prop_map(|since| FindingState::Inconclusive(Inconclusive::BeganBefore { since }))
     ];
     (signal(), sample::select(Impact::ALL.to_vec()), state, option::of(numbers()))
         .prop_map(|(signal, impact, state, numbers)| Finding { signal, impact, state, numbers })
@@ -250,7 +254,8 @@ fn refusal() -> BoxedStrategy<Refusal> {
         services().prop_map(|services| Refusal::FleetBrake { services }),
         version().prop_map(|target| Refusal::DryRun { target }),
         Just(Refusal::OutOfSight),
-        any::<u32>().prop_map(|times| Refusal::Contested { times })
+        any::<u32>().prop_map(|times| Refusal::Contested { times }),
+        (signal(), duration()).prop_map(|(signal, known)| Refusal::LittleHistory { signal, known })
     ]
     .boxed()
 }
@@ -300,7 +305,12 @@ fn of_deployment() -> BoxedStrategy<Entry> {
             deployment,
             baselines: BTreeMap::from([(signal, no_baseline())]),
         }),
-        (on(), verdict()).prop_map(|((service, deployment), verdict)| Entry::VerdictReached { service, deployment, verdict }),
+        (on(), verdict(), option::of(question())).prop_map(|((service, deployment), verdict, question)| Entry::VerdictReached {
+            service,
+            deployment,
+            verdict,
+            question
+        }),
         (on(), refusal()).prop_map(|((service, deployment), refusal)| Entry::RollbackRefused { service, deployment, refusal }),
         (on(), number()).prop_map(|((service, deployment), log_evidence)| Entry::WindowPassed { service, deployment, log_evidence }),
         (on(), time(), lacks()).prop_map(|((service, deployment), until, lacks)| Entry::WindowExtended {
@@ -313,6 +323,69 @@ fn of_deployment() -> BoxedStrategy<Entry> {
         on().prop_map(|(service, deployment)| Entry::Superseded { service, deployment })
     ]
     .boxed()
+}
+
+fn choice() -> BoxedStrategy<Choice> {
+    sample::select(vec![Choice::Keep, Choice::RollBack]).boxed()
+}
+
+fn question() -> BoxedStrategy<Question> {
+    (time(), choice()).prop_map(|(until, otherwise)| Question { until, otherwise }).boxed()
+}
+
+fn impact() -> BoxedStrategy<Impact> {
+    sample::select(Impact::ALL.to_vec()).boxed()
+}
+
+fn declaration() -> BoxedStrategy<Declaration> {
+    let firing = (sample::select(vec!["a1", "b2", ""]), time(), time());
+    let firing = firing.prop_map(|(fingerprint, fired, until)| Firing { fingerprint: fingerprint.to_owned(), fired, until });
+    (impact(), actor(), words(), time(), option::of(firing))
+        .prop_map(|(impact, by, reason, since, alert)| Declaration { impact, by, reason, since, alert })
+        .boxed()
+}
+
+fn of_declarations() -> BoxedStrategy<Entry> {
+    let on = || (service(), deployment());
+    prop_oneof![
+        3 => (on(), declaration())
+            .prop_map(|((service, deployment), declaration)| Entry::ImpactDeclared { service, deployment, declaration }),
+        2 => (on(), declaration(), actor(), time()).prop_map(|((service, deployment), declaration, by, ended)| Entry::ImpactWithdrawn {
+            service,
+            deployment,
+            declaration,
+            by,
+            ended
+        }),
+        2 => (on(), choice(), actor(), words()).prop_map(|((service, deployment), choice, by, reason)| Entry::QuestionAnswered {
+            service,
+            deployment,
+            choice,
+            by,
+            reason
+        })
+    ]
+    .boxed()
+}
+
+fn alert() -> BoxedStrategy<Alert> {
+    let labels = (service(), option::of(impact()), any::<bool>());
+    (words(), sample::select(vec!["a1", "b2", ""]), labels, any::<bool>(), time(), option::of(time()))
+        .prop_map(|(name, fingerprint, (service, impact, critical), firing, starts, ends)| {
+            let impact = impact.map(|impact| (alert::IMPACT_LABEL.to_owned(), impact.key().to_owned()));
+            let critical = critical.then(|| ("severity".to_owned(), "critical".to_owned()));
+            let labels = [Some(("service".to_owned(), service.to_string())), impact, critical];
+            Alert {
+                reason: name.clone(),
+                name,
+                fingerprint: fingerprint.to_owned(),
+                labels: labels.into_iter().flatten().collect(),
+                firing,
+                starts,
+                ends,
+            }
+        })
+        .boxed()
 }
 
 /// A baseline of a probe that was never looked at.
@@ -367,7 +440,7 @@ fn of_others() -> BoxedStrategy<Entry> {
 
 /// Entries, most of which speak of what other entries made.
 fn entry() -> BoxedStrategy<Entry> {
-    prop_oneof![3 => seen(), 5 => of_deployment(), 5 => of_rollback(), 4 => of_others()].boxed()
+    prop_oneof![3 => seen(), 5 => of_deployment(), 3 => of_declarations(), 5 => of_rollback(), 4 => of_others()].boxed()
 }
 
 fn fold(entries: &[(Entry, i64)]) -> (State, Vec<Record>) {
@@ -406,6 +479,7 @@ proptest! {
             prop_assert!(service.deployments.len() <= ServiceState::KEPT_DEPLOYMENTS + 1);
             prop_assert!(service.marks.len() <= ServiceState::KEPT_MARKS + 1);
             prop_assert!(service.artifacts.len() <= 5 && service.incidents.len() <= 20);
+            prop_assert!(service.deployments.values().all(|deployment| deployment.declared.len() <= declaration::KEPT));
         }
         prop_assert!(state.alarms.len() <= state.services.len());
         let mut ids = BTreeSet::new();
@@ -426,7 +500,7 @@ proptest! {
         for (name, service) in &state.services {
             let mut policy = world::policy(name.as_str());
             policy.dry_run = dry_run;
-            for task in task::of_service(&state, &policy) {
+            for task in task::of_service(&state, &policy, false) {
                 let Task::Apply { plan, .. } = task else { continue };
                 let rollback = service.rollback.as_ref().expect("an effect has a rollback");
                 prop_assert_eq!((rollback.id, &rollback.phase), (plan, &Phase::Planned));
@@ -434,6 +508,38 @@ proptest! {
                 prop_assert!(!by_itself || !(dry_run || is_paused(&state, service)));
             }
         }
+    }
+
+    #[test]
+    fn what_alerts_say_twice_in_whatever_order_is_written_once(
+        entries in collection::vec((entry(), later()), 0..60),
+        alerts in collection::vec(alert(), 0..12),
+        places in collection::vec(any::<sample::Index>(), 0..30),
+    ) {
+        let (mut state, _) = fold(&entries);
+        let now = state.at;
+        let policies = BTreeMap::from(["cart", "checkout", "search"].map(|name| (world::name(name), world::policy(name))));
+        let labels = BTreeMap::from([("severity".to_owned(), "critical".to_owned())]);
+        let rule = Rule { labels, impact: Impact::DataCorruption, service: None, pending: None };
+        let rules = Rules { rules: vec![rule], ..Rules::default() };
+        let mut hear = |alerts: &[Alert]| {
+            let (entries, heard) = alert::hear(&state, &policies, &rules, alerts, now);
+            assert_eq!(heard.len(), alerts.len());
+            for entry in &entries {
+                state.apply(&Record { seq: state.seq + 1, at: now, entry: entry.clone() });
+            }
+            entries.len()
+        };
+        // One after the other is the same as all at once, and whatever is delivered again in its order changes nothing more.
+        prop_assert!(hear(&alerts) <= alerts.len());
+        let mut ended_last: Vec<Alert> = alerts.iter().filter(|alert| !alert.firing).cloned().collect();
+        ended_last.sort_by_key(|alert| alert.ends.unwrap_or(now));
+        hear(&ended_last);
+        prop_assert_eq!(hear(&ended_last), 0);
+        let firing: Vec<Alert> = alerts.iter().filter(|alert| alert.firing).cloned().collect();
+        hear(&firing);
+        let again = places.iter().filter(|_| !firing.is_empty()).map(|place| place.get(&firing).clone()).collect::<Vec<_>>();
+        prop_assert_eq!(hear(&again), 0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::{Notice, NoticeKind};
 use crate::command::{Answer, Command};
 use crate::decide::world::{Api, Behaviour, World, minutes, name, seconds};
 use crate::entry::Scope;
-use crate::severity::{Response, Severity};
+use crate::severity::{Impact, Response, Severity};
 use crate::version::ChangeKind;
 use crate::words;
 
@@ -40,6 +40,12 @@ fn until(world: &mut World, kind: NoticeKind) -> String {
 }
 
 /// The answer of `rollbackd explain`.
+/// Somebody says that something is wrong, or no longer is.
+fn declare(world: &mut World, impact: Impact, resolved: bool) {
+    let reason = "orders lose their totals".to_owned();
+    world.ask(Command::Declare { service: name("checkout"), impact, reason, resolved, dry_run: false });
+}
+
 fn explained(world: &mut World) -> String {
     match world.ask(Command::Explain { service: name("checkout"), deployment: None }) {
         Answer::Explanation(view) => {
@@ -53,7 +59,8 @@ fn explained(world: &mut World) -> String {
 
 fn all() -> Vec<(NoticeKind, String)> {
     use NoticeKind::{
-        AllClear, ApprovalWanted, Blind, Blocked, Detected, DidNotHelp, Failed, Operator, Recovered, RollingBack, Sighted, Stopped,
+        AllClear, Answered, ApprovalWanted, Blind, Blocked, Detected, DidNotHelp, Failed, Operator, Recovered, RollingBack, Sighted,
+        Stopped, Withdrawn,
     };
     let mut told = Vec::new();
     let mut world = deployed(Behaviour::Failing);
@@ -94,6 +101,21 @@ fn all() -> Vec<(NoticeKind, String)> {
     }
     world.deploy("v2", Behaviour::Failing);
     told.push((ApprovalWanted, until(&mut world, ApprovalWanted)));
+    told.push((Answered, until(&mut world, Answered)));
+    told.push((Answered, explained(&mut world)));
+
+    let mut world = deployed(Behaviour::Well);
+    world.pass(minutes(90));
+    declare(&mut world, Impact::DataCorruption, false);
+    told.push((Detected, newest(&world, Detected)));
+    told.push((Recovered, until(&mut world, Recovered)));
+    told.push((Recovered, explained(&mut world)));
+
+    let mut world = deployed(Behaviour::Well);
+    world.pass(minutes(1));
+    declare(&mut world, Impact::MinorFault, false);
+    declare(&mut world, Impact::MinorFault, true);
+    told.push((Withdrawn, newest(&world, Withdrawn)));
 
     let mut world = deployed(Behaviour::Well);
     world.pass(minutes(1));

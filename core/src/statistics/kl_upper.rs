@@ -28,9 +28,10 @@ pub fn kl_upper(failed: f64, count: f64, level: f64) -> f64 {
     high
 }
 
-/// The Kullback-Leibler divergence between two coins. `p` is between 0 and 1, exclusively.
-fn divergence(p: f64, q: f64) -> f64 {
-    p * (p / q).ln() + (1.0 - p) * ((-p).ln_1p() - (-q).ln_1p())
+/// The Kullback-Leibler divergence between two coins. `p` is greater than 0 and at most 1, `q` between 0 and 1, exclusively.
+pub(super) fn divergence(p: f64, q: f64) -> f64 {
+    let fails = p * (p / q).ln();
+    if p >= 1.0 { fails } else { fails + (1.0 - p) * ((-p).ln_1p() - (-q).ln_1p()) }
 }
 
 #[cfg(test)]

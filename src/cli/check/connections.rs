@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
+use super::traffic;
 use crate::daemon::Setup;
 use crate::executor::Adapters;
 use crate::platform::{Platform, Report};
@@ -28,12 +29,17 @@ pub struct Tried {
     pub ok: bool,
     /// What is there, or what is wrong.
     pub found: String,
+    /// What it can't be used for, as it is now.
+    pub warnings: Vec<String>,
 }
+
+/// What is there, and what it can't be used for; or what is wrong.
+type Outcome = Result<(String, Vec<String>), String>;
 
 /// One thing that is still to be tried.
 struct Attempt<'a> {
     what: String,
-    outcome: BoxFuture<'a, Result<String, String>>,
+    outcome: BoxFuture<'a, Outcome>,
 }
 
 /// Tries everything, and tells `progress` how many are over, of how many. A service without a platform failed, because there is `no_cluster`.
@@ -43,25 +49,40 @@ pub async fn tried(setup: &Setup, no_cluster: Option<&str>, progress: impl FnMut
 
 /// Platforms first, then signals, then destinations; each by name.
 fn attempts<'a>(setup: &'a Setup, no_cluster: &'a str) -> Vec<Attempt<'a>> {
-    let Adapters { platforms, signals, notifiers } = &setup.adapters;
+    let Adapters { platforms, signals, notifiers, .. } = &setup.adapters;
     let platforms = setup.policies.iter().map(|(name, policy)| {
         let outcome = async move {
             match platforms.get(name) {
-                Some(platform) => look(platform.as_ref()).await,
+                Some(platform) => look(platform.as_ref()).await.map(without_warnings),
                 None => Err(no_cluster.to_owned()),
             }
         };
         Attempt { what: format!("services.{name}: {}", policy.platform), outcome: Box::pin(outcome) }
     });
     let signals = signals.iter().map(|((service, name), signal)| {
-        let source = setup.policies.get(service).and_then(|policy| policy.signals.get(name)).map_or("", |policy| &policy.source);
-        Attempt { what: format!("services.{service}: {name} ({source})"), outcome: Box::pin(signal.check(Timestamp::now())) }
+        let policy = setup.policies.get(service);
+        let source = policy.and_then(|policy| policy.signals.get(name)).map_or("", |policy| &policy.source);
+        let outcome = async move {
+            let now = Timestamp::now();
+            let found = signal.check(now).await?;
+            let traffic = match policy {
+                Some(policy) => traffic::of(policy, name, signal.as_ref(), now).await,
+                None => None,
+            };
+            Ok(traffic.map_or_else(|| (found.clone(), Vec::new()), |traffic| (format!("{found}; {}", traffic.words), traffic.warnings)))
+        };
+        Attempt { what: format!("services.{service}: {name} ({source})"), outcome: Box::pin(outcome) }
     });
     let notifiers = notifiers.iter().map(|(name, notifier)| {
-        let outcome = async { notifier.check().await.map(|()| "can be reached".to_owned()).map_err(|error| error.to_string()) };
+        let outcome =
+            async { notifier.check().await.map(|()| without_warnings("can be reached".to_owned())).map_err(|error| error.to_string()) };
         Attempt { what: format!("notify.{name}"), outcome: Box::pin(outcome) }
     });
     platforms.chain(signals).chain(notifiers).collect()
+}
+
+fn without_warnings(found: String) -> (String, Vec<String>) {
+    (found, Vec::new())
 }
 
 async fn look(platform: &dyn Platform) -> Result<String, String> {
@@ -94,7 +115,8 @@ impl Attempt<'_> {
         let too_late = || format!("not {} within the {LIMIT:?} that all have", if in_time { "over" } else { "tried" });
         let outcome = timeout_at(end, self.outcome).await.unwrap_or_else(|_| Err(too_late()));
         let ok = outcome.is_ok();
-        Tried { what: self.what, ok, found: outcome.unwrap_or_else(|wrong| wrong) }
+        let (found, warnings) = outcome.unwrap_or_else(without_warnings);
+        Tried { what: self.what, ok, found, warnings }
     }
 }
 
@@ -108,7 +130,7 @@ mod tests {
             what: format!("number {index}"),
             outcome: Box::pin(async move {
                 tokio::time::sleep(time).await;
-                Ok(format!("after {time:?}"))
+                Ok(without_warnings(format!("after {time:?}")))
             }),
         };
         times.into_iter().enumerate().map(attempt).collect()

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -5,6 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::super::testing::{HEAD_IN_TIME, Peer, answer, request, write_for_ever};
 use super::*;
+use rollbackd_core::observation::{Sample, Series};
 
 const TEXT: &str = r#"# TYPE http_requests_total counter
 http_requests_total{code="200",path="/"} 100
@@ -15,12 +17,14 @@ process_start_time_seconds 1.7e9
 "#;
 
 fn settings(targets: Vec<Url>) -> Settings {
-    Settings {
-        targets,
+    Settings { targets, wanted: counters(None), timeout: Duration::from_secs(20), access: Access::default() }
+}
+
+fn counters(by: Option<&str>) -> Wanted {
+    Wanted::Counters {
         total: "http_requests_total{path=\"/\"}".to_owned(),
         failed: "http_requests_total{path=\"/\",code=~\"5..\"}".to_owned(),
-        timeout: Duration::from_secs(20),
-        access: Access::default(),
+        by: by.map(str::to_owned),
     }
 }
 
@@ -206,13 +210,122 @@ async fn an_endpoint_that_hangs_or_drips_costs_its_time_and_no_more() {
 #[tokio::test]
 async fn endpoints_keep_no_history() {
     let metrics = Metrics::new(settings(vec![Url::parse("http://127.0.0.1/").unwrap()]), Arc::new(Clients::default())).unwrap();
-    assert_eq!(metrics.history(Timestamp::UNIX_EPOCH, now()).await, Err(Missing::NoHistory));
+    assert_eq!(metrics.history(Timestamp::UNIX_EPOCH, now()).await, Reading::Missing(Missing::NoHistory));
 }
 
 #[test]
 fn a_selector_that_is_none_is_refused() {
     let url = Url::parse("http://127.0.0.1/").unwrap();
-    let wrong = Settings { failed: "rate(r[5m])".to_owned(), ..settings(vec![url]) };
+    let wanted = Wanted::Counters { total: "r".to_owned(), failed: "rate(r[5m])".to_owned(), by: None };
+    let wrong = Settings { wanted, ..settings(vec![url]) };
     let error = Metrics::new(wrong, Arc::new(Clients::default())).unwrap_err();
     assert_eq!(error.to_string(), "cannot use \"rate(r[5m])\"");
+}
+
+#[tokio::test]
+async fn series_have_the_route_that_their_label_tells() {
+    let peer = serving(TEXT.replace("path=\"/\"", "path=\"/\",route=\"cart\"")).await;
+    let settings = Settings { wanted: counters(Some("route")), ..settings(vec![peer.url("/metrics")]) };
+    let scrape = look(settings.clone()).await.unwrap();
+    let routes = |series: &[Series]| series.iter().map(|series| series.route.clone()).collect::<Vec<_>>();
+    assert_eq!((routes(&scrape.total), routes(&scrape.failed)), (vec![Some("cart".to_owned()); 2], vec![Some("cart".to_owned())]));
+    let checked = async |settings: Settings| Metrics::new(settings, Arc::new(Clients::default())).unwrap().check(now()).await.unwrap();
+    assert_eq!(checked(settings.clone()).await, "2 series of all requests, 1 of failed ones, 1 route");
+    let unrouted = Settings { wanted: counters(Some("feature")), ..settings };
+    assert_eq!(checked(unrouted).await, "2 series of all requests, 1 of failed ones; none of them has the label `feature`");
+}
+
+/// From the documentation of the format, with another histogram of the same name.
+const DURATIONS: &str = r#"# HELP http_request_duration_seconds A histogram of the request duration.
+# TYPE http_request_duration_seconds histogram
+http_request_duration_seconds_bucket{le="0.05"} 24054
+http_request_duration_seconds_bucket{le="0.1"} 33444
+http_request_duration_seconds_bucket{le="0.2"} 100392
+http_request_duration_seconds_bucket{le="0.5"} 129389
+http_request_duration_seconds_bucket{le="1"} 133988
+http_request_duration_seconds_bucket{le="+Inf"} 144320
+http_request_duration_seconds_sum 53423
+http_request_duration_seconds_count 144320
+http_request_duration_seconds_bucket{le="0.05",path="/other"} 1
+http_request_duration_seconds_bucket{le="+Inf",path="/other"} 1
+http_request_duration_seconds_sum{path="/other"} 0.01
+http_request_duration_seconds_count{path="/other"} 1
+http_request_duration_seconds 1
+process_start_time_seconds 1.7e9
+"#;
+
+fn durations(targets: Vec<Url>, selector: &str) -> Metrics {
+    let settings = Settings { wanted: Wanted::Histogram(selector.to_owned()), ..settings(targets) };
+    Metrics::new(settings, Arc::new(Clients::default())).unwrap()
+}
+
+async fn measured(targets: Vec<Url>, selector: &str) -> Result<Vec<Histogram>, String> {
+    match durations(targets, selector).read(now()).await {
+        Reading::Histograms(histograms) => Ok(histograms),
+        Reading::Missing(missing) => Err(missing.to_string()),
+        other => panic!("no histograms: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn histograms_are_put_together_from_the_lines_of_a_text() {
+    let peer = serving(DURATIONS).await;
+    let found = measured(vec![peer.url("/metrics")], "http_request_duration_seconds{path=\"\"}").await.unwrap();
+    let [histogram] = found.as_slice() else { panic!("{found:?}") };
+    assert_eq!(histogram.target, format!("http://{}/metrics", peer.at));
+    assert_eq!(histogram.process_started, Some(Timestamp::from_second(1_700_000_000).unwrap()));
+    assert_eq!(histogram.bounds, [0.05, 0.1, 0.2, 0.5, 1.0]);
+    let below = vec![24054.0, 33444.0, 100_392.0, 129_389.0, 133_988.0];
+    let sample = rollbackd_core::observation::HistogramSample { at: now(), count: 144_320.0, sum: 53423.0, below };
+    assert_eq!(histogram.samples, [sample]);
+    let said = durations(vec![peer.url("/metrics")], "http_request_duration_seconds").check(now()).await.unwrap();
+    assert_eq!(said, "2 histograms with 1 to 5 buckets from 50ms to 1s");
+}
+
+#[tokio::test]
+async fn open_metrics_tells_when_a_histogram_began() {
+    let text = format!("{DURATIONS}http_request_duration_seconds_created 1700000030\n# EOF\n");
+    let peer = Peer::answering(move |_| answer(200, "content-type: application/openmetrics-text; version=1.0.0\r\n", &text)).await;
+    let found = measured(vec![peer.url("/")], "http_request_duration_seconds").await.unwrap();
+    let began: Vec<_> = found.iter().map(|histogram| histogram.process_started.unwrap().as_second()).collect();
+    assert_eq!(began, [1_700_000_030, 1_700_000_000]);
+}
+
+#[tokio::test]
+async fn replicas_have_histograms_of_their_own_and_one_that_makes_no_sense_is_left_out() {
+    let (well, again) = (serving(DURATIONS).await, serving(DURATIONS).await);
+    let ill = serving(DURATIONS.replace("le=\"0.1\"", "le=\"low\"")).await;
+    let found = measured(vec![well.url("/"), ill.url("/"), again.url("/")], "http_request_duration_seconds{path=\"\"}").await.unwrap();
+    let targets: Vec<_> = found.iter().map(|histogram| histogram.target.clone()).collect();
+    assert_eq!(targets, [format!("http://{}/", well.at), format!("http://{}/", again.at)]);
+    let only = measured(vec![ill.url("/")], "http_request_duration_seconds{path=\"\"}").await.unwrap_err();
+    assert!(only.starts_with("answer not understood: http_request_duration_seconds{instance="), "{only}");
+    assert!(only.ends_with("a bucket whose `le` is no number: \"low\""), "{only}");
+}
+
+#[tokio::test]
+async fn a_text_without_such_a_histogram_or_with_too_many_is_nothing() {
+    let peer = serving(TEXT).await;
+    let none = measured(vec![peer.url("/")], "http_request_duration_seconds").await.unwrap_err();
+    assert_eq!(none, "no series match http_request_duration_seconds_bucket");
+    let summary = serving("d_seconds{quantile=\"0.9\"} 1\nd_seconds_sum 1\nd_seconds_count 1\n").await;
+    let no_buckets = measured(vec![summary.url("/")], "d_seconds").await.unwrap_err();
+    assert!(no_buckets.ends_with("it has no buckets, as a summary has none: a histogram with buckets is needed"), "{no_buckets}");
+    let twice = serving(format!("{DURATIONS}http_request_duration_seconds_sum 53423\n")).await;
+    let twice = measured(vec![twice.url("/")], "http_request_duration_seconds{path=\"\"}").await.unwrap_err();
+    assert!(twice.ends_with("a part of it is there twice"), "{twice}");
+    let exploding = (0..1001).fold(String::new(), |mut text, shop| {
+        let _ = writeln!(text, "d_seconds_count{{shop=\"{shop}\"}} 1");
+        text
+    });
+    let exploding = serving(exploding).await;
+    assert_eq!(measured(vec![exploding.url("/")], "d_seconds").await.unwrap_err(), "answer too large: more than 1000 series");
+}
+
+#[tokio::test]
+async fn a_selector_of_a_part_of_a_histogram_is_refused() {
+    let wanted = Wanted::Histogram("d_seconds_sum".to_owned());
+    let wrong = Settings { wanted, ..settings(vec![Url::parse("http://127.0.0.1/").unwrap()]) };
+    let error = Metrics::new(wrong, Arc::new(Clients::default())).unwrap_err();
+    assert_eq!(error.to_string(), "cannot use \"d_seconds_sum\"");
 }

@@ -464,5 +464,5 @@ fn settings_that_no_probe_can_be_made_of_are_refused() {
 #[tokio::test]
 async fn a_probe_has_no_history() {
     let probe = Probe::new(settings(Url::parse("http://127.0.0.1/").unwrap()), Arc::new(Clients::default())).unwrap();
-    assert_eq!(probe.history(Timestamp::UNIX_EPOCH, Timestamp::MAX).await, Err(Missing::NoHistory));
+    assert_eq!(probe.history(Timestamp::UNIX_EPOCH, Timestamp::MAX).await, Reading::Missing(Missing::NoHistory));
 }

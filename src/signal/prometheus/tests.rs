@@ -1,34 +1,42 @@
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rollbackd_core::observation::Sample;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Barrier;
 
+use super::super::http::plain;
+use super::super::series::BODY_LIMIT;
 use super::super::testing::{HEAD_IN_TIME, Peer, answer, request, write_for_ever};
 use super::*;
 use crate::secret::Secret;
 
-const NOW: i64 = 1_700_000_000;
+pub(super) const NOW: i64 = 1_700_000_000;
 
-fn at(second: i64) -> Timestamp {
+const FAILED: &str = r#"requests_total{code=~"5\\d\\d"}"#;
+
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn settings(url: Url) -> Settings {
+pub(super) fn settings(url: Url) -> Settings {
     Settings {
         server: Server { url, timeout: Duration::from_secs(20), access: Access::default() },
         total: "requests_total".to_owned(),
-        failed: "requests_total{code=~\"5..\"}".to_owned(),
+        // `\\d` may mean something else to the server, so that the failed ones are asked for.
+        failed: FAILED.to_owned(),
+        by: None,
         every: Duration::from_secs(15),
     }
 }
 
 /// A question: the query and the time as of which it is to be answered.
-type Question = (String, Option<String>);
+pub(super) type Question = (String, Option<String>);
 
 /// A server that answers `time()` with [`NOW`] and everything else with what `data` makes of it; and the questions it was asked.
-async fn server(data: impl Fn(&str) -> Value + Send + Sync + 'static) -> (Peer, Arc<Mutex<Vec<Question>>>) {
+pub(super) async fn server(data: impl Fn(&str) -> Value + Send + Sync + 'static) -> (Peer, Arc<Mutex<Vec<Question>>>) {
     let questions: Arc<Mutex<Vec<Question>>> = Arc::default();
     let asked = Arc::clone(&questions);
     let peer = Peer::answering(move |head| {
@@ -47,15 +55,15 @@ async fn server(data: impl Fn(&str) -> Value + Send + Sync + 'static) -> (Peer, 
     (peer, questions)
 }
 
-fn success(data: &Value) -> Value {
+pub(super) fn success(data: &Value) -> Value {
     json!({"status": "success", "data": data})
 }
 
-fn matrix(series: &Value) -> Value {
+pub(super) fn matrix(series: &Value) -> Value {
     success(&json!({"resultType": "matrix", "result": series}))
 }
 
-fn vector(points: &Value) -> Value {
+pub(super) fn vector(points: &Value) -> Value {
     success(&json!({"resultType": "vector", "result": points}))
 }
 
@@ -109,7 +117,7 @@ async fn raw_samples_come_with_their_series_target_and_process() {
             {"metric": {"job": "shop", "instance": "a:80", "code": "200", "__name__": "requests_total"}, "values": [[NOW - 20, "1"], [1_699_999_995.25, "2e1"]]},
             {"metric": {"__name__": "requests_total", "code": "500", "instance": "b:80", "job": "shop"}, "values": [[NOW - 6, "7"]]},
         ])),
-        "requests_total{code=~\"5..\"}[90000ms]" => matrix(&json!([
+        r#"requests_total{code=~"5\\d\\d"}[90000ms]"# => matrix(&json!([
             {"metric": {"__name__": "requests_total", "code": "500", "instance": "b:80", "job": "shop"}, "values": [[NOW - 6, "7"], [NOW - 1, "8"]]},
         ])),
         "process_start_time_seconds and on (job, instance) (requests_total)" => vector(&json!([
@@ -156,7 +164,7 @@ async fn a_path_before_the_api_is_kept() {
 
 #[tokio::test]
 async fn no_failure_yet_is_fine_and_no_request_is_no_series() {
-    let (peer, _) = server(|query| if query.contains("5..") { matrix(&json!([])) } else { one_series(&json!([[NOW, "1"]])) }).await;
+    let (peer, _) = server(|query| if query.contains("code") { matrix(&json!([])) } else { one_series(&json!([[NOW, "1"]])) }).await;
     let scrape = look(&peer).await.unwrap();
     assert_eq!((scrape.total.len(), scrape.failed.len()), (1, 0));
     assert_eq!(look_with(matrix(&json!([]))).await.unwrap_err(), "no series match requests_total");
@@ -392,7 +400,7 @@ async fn history_comes_in_pieces_that_join_without_a_gap_or_a_double() {
     for longest in [3600, 900] {
         let peer = historian(longest).await;
         let (from, to) = (at(NOW - 7300), at(NOW));
-        let scrape = prometheus(peer.url("/")).history(from, to).await.unwrap();
+        let scrape = prometheus(peer.url("/")).look_back(from, to).await.unwrap();
         let times: Vec<_> = scrape.total[0].samples.iter().map(|sample| sample.at.as_second()).collect();
         let expected: Vec<_> = (NOW - 7300..=NOW).filter(|second| second % 15 == 0).collect();
         assert_eq!(times, expected);
@@ -403,14 +411,14 @@ async fn history_comes_in_pieces_that_join_without_a_gap_or_a_double() {
 #[tokio::test]
 async fn history_is_bounded_and_all_or_nothing() {
     let peer = historian(0).await;
-    let huge = prometheus(peer.url("/")).history(at(NOW - 3600), at(NOW)).await.unwrap_err();
+    let huge = prometheus(peer.url("/")).look_back(at(NOW - 3600), at(NOW)).await.unwrap_err();
     assert!(matches!(huge, Missing::TooLarge(_)), "{huge}");
-    let long = prometheus(peer.url("/")).history(at(NOW - 8 * 24 * 3600), at(NOW)).await.unwrap_err();
+    let long = prometheus(peer.url("/")).look_back(at(NOW - 8 * 24 * 3600), at(NOW)).await.unwrap_err();
     assert_eq!(long.to_string(), "answer too large: a history of 192h, at most 168h");
 
     let (peer, _) = server(|_| matrix(&json!([]))).await;
-    let none = prometheus(peer.url("/")).history(at(NOW - 60), at(NOW)).await.unwrap_err();
-    assert_eq!(none, Missing::NoSeries("requests_total".to_owned()));
+    let none = prometheus(peer.url("/")).look_back(at(NOW - 60), at(NOW)).await;
+    assert_eq!(none, Ok(Scrape::default()));
 
     let failing = Mutex::new(0);
     let peer = Peer::answering(move |_| {
@@ -418,15 +426,15 @@ async fn history_is_bounded_and_all_or_nothing() {
         if *failing.lock().unwrap() == 2 { answer(503, "", "") } else { answer(200, "", one_series(&json!([])).to_string()) }
     })
     .await;
-    let part = prometheus(peer.url("/")).history(at(NOW - 7200), at(NOW)).await.unwrap_err();
+    let part = prometheus(peer.url("/")).look_back(at(NOW - 7200), at(NOW)).await.unwrap_err();
     assert!(matches!(part, Missing::Refused(_)), "{part}");
 }
 
 #[tokio::test]
 async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
     async fn check(peer: &Peer) -> Vec<String> {
-        let warnings = prometheus(peer.url("/")).examine().await.unwrap();
-        warnings.iter().map(|warning| warning.replace(&peer.at.to_string(), "server")).collect()
+        let examined = prometheus(peer.url("/")).examine().await.unwrap();
+        examined.oddities.iter().map(|warning| warning.replace(&peer.at.to_string(), "server")).collect()
     }
     let (peer, _) = server(|_| one_series(&json!([[NOW - 30, "1"], [NOW - 15, "1"], [NOW, "1"]]))).await;
     assert_eq!(check(&peer).await, [""; 0]);
@@ -436,13 +444,13 @@ async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
     let nothing = prometheus(peer.url("/")).examine().await.unwrap_err();
     assert_eq!(nothing, Missing::NoSeries("requests_total".to_owned()));
     let (peer, _) = server(|query| {
-        if query.contains("5..") { matrix(&json!([])) } else { one_series(&json!([[NOW - 120, "1"], [NOW - 60, "1"], [NOW, "1"]])) }
+        if query.contains("code") { matrix(&json!([])) } else { one_series(&json!([[NOW - 120, "1"], [NOW - 60, "1"], [NOW, "1"]])) }
     })
     .await;
     assert_eq!(
         check(&peer).await,
         [
-            "http://server/: no series match requests_total{code=~\"5..\"} now: no request has failed yet, or the selector is wrong",
+            "http://server/: no series match requests_total{code=~\"5\\\\d\\\\d\"} now: no request has failed yet, or the selector is wrong",
             "http://server/: requests_total is scraped every 1m, not every 15s",
         ]
     );
@@ -467,4 +475,76 @@ fn a_long_text_of_a_stranger_is_cut() {
     let mut text = String::new();
     let _ = write!(text, "\u{202e}{}", "é".repeat(300));
     assert_eq!(plain(&text), format!(" {}…", "é".repeat(199)));
+}
+
+/// Three series, of which one failed, with the routes in a label.
+fn routed(_: &str) -> Value {
+    let series = |code: &str, route: &str| {
+        let metric = json!({"__name__": "requests_total", "job": "shop", "instance": "a:80", "code": code, "route": route});
+        json!({"metric": metric, "values": [[NOW - 15, "1"], [NOW, "2"]]})
+    };
+    matrix(&json!([series("200", "/cart"), series("503", "/cart"), series("200", "")]))
+}
+
+async fn look_by(peer: &Peer, failed: &str) -> Scrape {
+    let settings = Settings { failed: failed.to_owned(), by: Some("route".to_owned()), ..settings(peer.url("/")) };
+    let reading = Prometheus::new(settings, Arc::new(Clients::default())).unwrap().read(at(NOW)).await;
+    told(peer, reading).unwrap()
+}
+
+#[tokio::test]
+async fn what_failed_is_picked_from_all_requests_without_another_question() {
+    let (peer, questions) = server(routed).await;
+    let scrape = look_by(&peer, "requests_total{code=~\"5..\"}").await;
+    let failed: Vec<_> = scrape.failed.iter().map(|series| series.id.as_str()).collect();
+    assert_eq!(failed, [r#"requests_total{code="503",instance="a:80",job="shop",route="/cart"}"#]);
+    assert_eq!((scrape.total.len(), &scrape.failed[0]), (3, &scrape.total[1]));
+    let queries: Vec<_> = questions.lock().unwrap().iter().map(|(query, _)| query.clone()).collect();
+    assert_eq!(queries, ["time()", "requests_total[90000ms]", "process_start_time_seconds and on (job, instance) (requests_total)"]);
+}
+
+#[tokio::test]
+async fn what_only_the_server_can_tell_is_asked_for() {
+    let (peer, questions) = server(routed).await;
+    look_by(&peer, FAILED).await;
+    assert!(questions.lock().unwrap().iter().any(|(query, _)| query.starts_with(FAILED)));
+    // Whether `5..` means a value with a line break in it, servers of different age don't agree.
+    let with_line = |_: &str| matrix(&json!([{"metric": {"code": "5\n3"}, "values": [[NOW, "1"]]}]));
+    let (peer, questions) = server(with_line).await;
+    look_by(&peer, "requests_total{code=~\"5..\"}").await;
+    assert!(questions.lock().unwrap().iter().any(|(query, _)| query.starts_with("requests_total{code=~\"5..\"}[")));
+}
+
+#[tokio::test]
+async fn history_asks_once_for_what_can_be_picked() {
+    let (peer, questions) = server(routed).await;
+    let settings = Settings { failed: "requests_total{code=~\"5..\"}".to_owned(), ..settings(peer.url("/")) };
+    let scrape = Prometheus::new(settings, Arc::new(Clients::default())).unwrap().look_back(at(NOW - 60), at(NOW)).await.unwrap();
+    assert_eq!((scrape.total.len(), scrape.failed.len()), (3, 1));
+    assert_eq!(questions.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn series_have_the_route_that_their_label_tells() {
+    let (peer, _) = server(routed).await;
+    let scrape = look_by(&peer, "requests_total{code=~\"5..\"}").await;
+    let routes: Vec<_> = scrape.total.iter().map(|series| series.route.as_deref()).collect();
+    assert_eq!(routes, [Some("/cart"), Some("/cart"), None]);
+    assert_eq!(scrape.failed[0].route.as_deref(), Some("/cart"));
+}
+
+#[tokio::test]
+async fn a_check_tells_how_many_routes_there_are_and_what_to_call_them_where_there_are_none() {
+    let (peer, _) = server(routed).await;
+    let checked = async |by: &str| {
+        let settings = Settings { by: Some(by.to_owned()), ..settings(peer.url("/")) };
+        let said = Prometheus::new(settings, Arc::new(Clients::default())).unwrap().check(at(NOW)).await.unwrap();
+        said.replace(&peer.at.to_string(), "server")
+    };
+    assert_eq!(checked("route").await, "both selectors match, 1 route");
+    assert_eq!(
+        checked("path").await,
+        "both selectors match, 0 routes; http://server/: no series of requests_total has the label `path`; \
+         they have: code, instance, job, route"
+    );
 }

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pace;
-use crate::baseline::{LatencyBaseline, hold_factor};
+use crate::baseline::LatencyBaseline;
 use crate::evidence::interval::Interval;
 use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LONGEST_HOLD, Restarts, SUSPECT};
 use crate::evidence::trailing::{Onset, Trailing};
@@ -79,7 +79,7 @@ impl LatencyLens {
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            hold: HOLD.max(learned_hold(baseline)).max(every.saturating_mul(2)),
+            hold: HOLD.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2)),
             slow,
             bad,
             bad_from: baseline.bad.bound,
@@ -132,7 +132,7 @@ impl LatencyLens {
     }
 
     /// ln E: what there is of both at equal weights.
-    fn log_evidence(&self) -> f64 {
+    pub(crate) fn log_evidence(&self) -> f64 {
         match (&self.slow, &self.bad) {
             (Some(slow), Some(bad)) => logaddexp(slow.evidence.log_evidence(), bad.evidence.log_evidence()) - 2.0_f64.ln(),
             (Some(one), None) | (None, Some(one)) => one.evidence.log_evidence(),
@@ -204,14 +204,13 @@ impl LatencyLens {
     }
 }
 
-/// How long the service may be slow by itself: half as long again as the longest stretch of bad intervals, of which noise makes some, and
-/// twice or three times as long as the longest that was as slow as an impact, which noise hardly ever is. And never so short that there are
-/// too few requests to contradict.
-fn learned_hold(baseline: &LatencyBaseline) -> SignedDuration {
-    let bad = &baseline.bad;
-    let times = i32::try_from(hold_factor(bad.runs_severe)).unwrap_or(i32::MAX);
-    let severe = bad.longest_severe.saturating_mul(times).saturating_add(baseline.span.every);
-    let longest = bad.longest.saturating_mul(3) / 2;
+/// How long the service may be slow by itself in the `evaluated` time: half as long again as the mean was ever bad, which noise may make it,
+/// and as long as what was as slow as an impact may last the next time. And never so short that there are too few requests to contradict.
+fn learned_hold(baseline: &LatencyBaseline, evaluated: SignedDuration) -> SignedDuration {
+    let (span, bad) = (&baseline.span, &baseline.bad);
+    let longest = span.every.saturating_mul(i32::try_from(bad.lasted.longest).unwrap_or(i32::MAX)).saturating_mul(3) / 2;
+    let severe = bad.severe_lasted.next_at_most(span, evaluated);
+    let severe = if severe.is_zero() { severe } else { severe.saturating_add(span.every) };
     let requests = SignedDuration::try_from_secs_f64(LEAST_STRETCHES * MEANINGFUL / baseline.rate).unwrap_or(LONGEST_HOLD);
     severe.max(longest).max(requests).min(LONGEST_HOLD)
 }

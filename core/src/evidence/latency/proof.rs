@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::baseline::SlowRequests;
-use crate::evidence::interval::Grouping;
+use crate::evidence::interval::{Grouping, Look};
 use crate::histogram::Durations;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::logaddexp;
@@ -62,7 +62,7 @@ impl LatencyProof {
     /// Takes in what was counted.
     pub(crate) fn take(&mut self, durations: &[Durations]) {
         let Self { grouping, slow, intervals, requests, halfway, .. } = self;
-        grouping.take(durations, |interval| {
+        grouping.take(Look::own(durations), |interval| {
             let timing = interval.counts;
             *requests += timing.requests;
             if let Some(slow) = slow {

@@ -1,0 +1,155 @@
+//! The report as one page that needs nothing else: no script, no file, no network. Everything that comes from elsewhere is escaped by the
+//! template; drawings are made of numbers and our own words.
+
+use askama::Template;
+use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::verdict::{Finding, FindingState, Measure};
+use rollbackd_core::words;
+
+use super::play::Point;
+use super::plot::{Level, Mark, Plot};
+use super::report::{Decision, Difference, Judgement};
+use super::{Report, Run};
+
+/// So many deployments of a configuration are drawn; those that were decided come first.
+const MOST_DRAWN: usize = 300;
+
+#[derive(Template)]
+#[template(path = "replay.html")]
+struct Page<'a> {
+    report: &'a Report,
+    version: &'static str,
+    runs: Vec<RunPart<'a>>,
+    against: Vec<AgainstPart<'a>>,
+}
+
+/// What another configuration makes differently.
+struct AgainstPart<'a> {
+    configuration: &'a str,
+    summary: String,
+    differences: Vec<[String; 4]>,
+}
+
+/// One configuration.
+struct RunPart<'a> {
+    run: &'a Run,
+    summary: String,
+    deployments: Vec<Part<'a>>,
+    omitted: usize,
+}
+
+/// One deployment.
+struct Part<'a> {
+    judgement: &'a Judgement,
+    style: &'static str,
+    is_open: bool,
+    deployed: String,
+    decided: Option<String>,
+    drawings: Vec<(String, String)>,
+    findings: Vec<[String; 4]>,
+}
+
+/// The page.
+///
+/// # Errors
+/// When it can't be put together, which memory alone could cause.
+pub fn page(report: &Report) -> Result<String, askama::Error> {
+    let runs = std::iter::once(&report.run).chain(report.against.iter().map(|against| &against.run));
+    let page = Page {
+        report,
+        version: env!("CARGO_PKG_VERSION"),
+        runs: runs.map(run_part).collect(),
+        against: report
+            .against
+            .iter()
+            .map(|against| AgainstPart {
+                configuration: &against.run.configuration,
+                summary: against.run.summary.words(),
+                differences: against.differences.iter().map(difference).collect(),
+            })
+            .collect(),
+    };
+    page.render()
+}
+
+fn difference(difference: &Difference) -> [String; 4] {
+    let when = |decision: Option<Decision>, decided: Option<Timestamp>| {
+        let words = decision.map_or("not guarded", Decision::words);
+        decided.map_or_else(|| words.to_owned(), |at| format!("{words} at {}", words::time(at)))
+    };
+    [
+        difference.service.to_string(),
+        words::time(difference.started),
+        when(Some(difference.decision), difference.decided),
+        when(difference.other_decision, difference.other_decided),
+    ]
+}
+
+fn run_part(run: &Run) -> RunPart<'_> {
+    let mut judgements: Vec<&Judgement> = run.deployments.iter().collect();
+    let omitted = judgements.len().saturating_sub(MOST_DRAWN);
+    if omitted > 0 {
+        judgements.sort_by_key(|judgement| (judgement.decided.is_none(), judgement.started));
+        judgements.truncate(MOST_DRAWN);
+        judgements.sort_by_key(|judgement| judgement.started);
+    }
+    RunPart { run, summary: run.summary.words(), deployments: judgements.into_iter().map(part).collect(), omitted }
+}
+
+fn part(judgement: &Judgement) -> Part<'_> {
+    let after = judgement.decided.map(|at| at.duration_since(judgement.started));
+    let decided =
+        judgement.decided.zip(after).map(|(at, after)| format!("{}, {} after the deployment", words::time(at), words::duration(after)));
+    let drawing =
+        |(signal, points): (&rollbackd_core::service::SignalName, &Vec<Point>)| (signal.to_string(), drawing(judgement, &signal.0, points));
+    Part {
+        judgement,
+        style: match judgement.decision {
+            Decision::RollBack | Decision::Refused => "bad",
+            Decision::Ask | Decision::Notify => "asked",
+            Decision::Inconclusive => "unknown",
+            Decision::LeftAlone => "good",
+        },
+        is_open: judgement.decision != Decision::LeftAlone,
+        deployed: words::time(judgement.started),
+        decided,
+        drawings: judgement.course.iter().map(drawing).filter(|(_, svg)| !svg.is_empty()).collect(),
+        findings: judgement
+            .findings
+            .iter()
+            .map(|view| {
+                let says = view.waits_for.as_deref().filter(|waits_for| !view.words.contains(waits_for));
+                let says = says.map_or_else(|| view.words.clone(), |waits_for| format!("{}; {waits_for}", view.words));
+                [words::standing(&view.finding).to_owned(), view.finding.signal.to_string(), view.finding.impact.to_string(), says]
+            })
+            .collect(),
+    }
+}
+
+fn drawing(judgement: &Judgement, signal: &str, points: &[Point]) -> String {
+    let mut marks = vec![Mark { at: judgement.started, name: "deployed", words: "deployed" }];
+    marks.extend(judgement.onset.map(|at| Mark { at, name: "onset", words: "onset" }));
+    marks.extend(judgement.decided.map(|at| Mark { at, name: "decided", words: "decided" }));
+    let is_within = points.last().is_some_and(|last| last.at >= judgement.window_ends.as_millisecond());
+    marks.extend(is_within.then_some(Mark { at: judgement.window_ends, name: "window", words: "window ends" }));
+    let findings: Vec<&Finding> =
+        judgement.findings.iter().map(|view| &view.finding).filter(|finding| finding.signal.0 == signal).collect();
+    let failing =
+        findings.iter().find(|finding| matches!(finding.state, FindingState::Failing(_)) && Some(finding.impact) == judgement.impact);
+    let with_numbers = |finding: &&&Finding| finding.numbers.is_some();
+    let told = failing.or_else(|| findings.iter().filter(with_numbers).next_back());
+    let shares = told.and_then(|finding| finding.numbers.as_ref()).filter(|numbers| numbers.measure == Measure::Share);
+    let levels = shares.map_or_else(Vec::new, |numbers| {
+        vec![
+            Level { ratio: numbers.tolerance, name: "tolerance", words: "tolerated" },
+            Level { ratio: numbers.severity, name: "severity", words: "bad from" },
+        ]
+    });
+    Plot { points, every: step(points), marks, levels }.svg()
+}
+
+/// The time from one point to the next, as it usually is.
+fn step(points: &[Point]) -> SignedDuration {
+    let least = points.windows(2).map(|pair| pair[1].at - pair[0].at).filter(|gap| *gap > 0).min();
+    SignedDuration::from_millis(least.unwrap_or(15_000))
+}
