@@ -52,6 +52,7 @@ pub fn families() -> Vec<Family> {
         alone("N11 latency, spells", |chance, number| spells(chance, number)),
         alone("N11 latency, daily batch", |chance, _| batch(chance)),
         alone("N11 latency, drift", drift),
+        alone("N9 latency, slow before", |chance, _| slow_before(chance)),
         alone("N13 latency, sd 0.1, every 60 s", |chance, _| at_a_minute(noisy(chance, 0.1, USUAL))),
         alone("N13 latency, sd 0.25, every 60 s", |chance, _| at_a_minute(noisy(chance, 0.25, USUAL))),
         alone("N13 latency, coarse, every 60 s", |chance, number| {
@@ -163,6 +164,12 @@ fn drift(chance: &mut Chance, number: usize) -> Day {
     let wave = move |t: f64| (TAU * t / DAY + phase).sin();
     let day = with_factor(day, move |t| 1.0 + 0.4 * wave(t));
     Day { load: Box::new(move |t| rps * (1.0 + 2.0 / 3.0 * wave(t))), ..day }
+}
+
+/// Twice as slow since ten minutes to an hour before the deployment, which has nothing to do with it.
+fn slow_before(chance: &mut Chance) -> Day {
+    let since = -chance.uniform(600.0, 3600.0);
+    Day { restarts: true, ..with_factor(noisy(chance, 0.1, USUAL), move |t| if t < since { 1.0 } else { 2.0 }) }
 }
 
 fn latency() -> SignalName {

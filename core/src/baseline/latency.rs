@@ -91,7 +91,7 @@ impl LatencyBaseline {
         let calm: Vec<&Interval<Timing>> =
             intervals.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, interval)| interval).collect();
         let usual = sum(calm.iter().copied());
-        let mean = f64::max(usual.mean().unwrap_or(0.0), local_mean(intervals, &span) / chance(&calm));
+        let mean = level(usual.mean().unwrap_or(0.0), local_mean(intervals, &span), chance(&calm), 1.0 + TOLERATED * above);
         let bad = mean * (1.0 + BAD * above);
         Self {
             requests: sum(intervals).requests,
@@ -192,6 +192,12 @@ fn blocks(every: SignedDuration) -> &'static [usize] {
     let fits = |block: usize| every.saturating_mul(i32::try_from(block).unwrap_or(i32::MAX)) <= LONGEST_BLOCK;
     let blocks = SCALES.iter().take_while(|&&block| fits(block)).count();
     &SCALES[..blocks.max(1)]
+}
+
+/// The level before: the mean of the whole history, or a local one. One that is beyond what is tolerated counts as it is; of one that is
+/// not, what may be chance is left out, and at most half of what is tolerated.
+fn level(mean: f64, local: f64, chance: f64, tolerated: f64) -> f64 {
+    if local > mean * tolerated { local } else { f64::max(mean, local / chance.min(tolerated.sqrt())) }
 }
 
 /// The largest mean of what the time of the window may be like: the hour and the ten minutes before the deployment, and the slowest ten
