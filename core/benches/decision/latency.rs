@@ -66,9 +66,9 @@ pub fn families() -> Vec<Family> {
         found("R12 latency x3", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 3.0)),
         found("R12 latency x2, coarse", 0.99, 240.0, Some(360.0), |chance, _| with_bounds(slower(chance, 2.0), COARSE)),
         found("R12 latency x2, every 60 s", 0.99, 360.0, None, |chance, _| at_a_minute(slower(chance, 2.0))),
-        // DECISION promises for one kind of service; where buckets and spread are as they come, it is told.
-        Family { name: "R12 latency x2, any service", bar: Bar::Told, day: |chance, _| any_slower(chance, 2.0) },
-        Family { name: "R12 latency x1.75, any service", bar: Bar::Told, day: |chance, _| any_slower(chance, 1.75) },
+        // DECISION promises for one kind of service; where buckets and spread are as they come, that can take longer.
+        found("R12 latency x2, any service", 0.99, 300.0, Some(600.0), |chance, _| any_slower(chance, 2.0)),
+        found("R12 latency x1.75, any service", 0.99, 300.0, Some(600.0), |chance, _| any_slower(chance, 1.75)),
         Family { name: "R12 latency x1.3, any service", bar: Bar::Told, day: |chance, _| any_slower(chance, 1.3) },
         Family { name: "R12 latency x1.3", bar: Bar::MostlyLeftAlone(0.1), day: |chance, _| slower(chance, 1.3) },
         Family { name: "R12 latency x2, sd 0.25", bar: Bar::Told, day: |chance, _| with_wander(slower(chance, 2.0), 0.25) },
