@@ -52,7 +52,7 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let millions = std::env::args().filter_map(|argument| argument.parse::<u64>().ok()).next();
+    let millions = std::env::args().find_map(|argument| argument.parse::<u64>().ok());
     for millions in millions.map_or_else(|| vec![1, 10], |millions| vec![millions]) {
         measure(millions * 1_000_000);
     }

@@ -1,6 +1,7 @@
 //! The command line as people and scripts meet it: the real binary against a daemon that gives canned answers on a real socket.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -1327,4 +1328,55 @@ fn a_file_of_policy_tests_with_errors_is_shown_with_its_lines() {
     assert_eq!(json["files"][0]["outcome"], "unreadable");
     assert_eq!(json["files"][0]["diagnostics"][0]["diagnostics"][0]["line"].as_u64().map(|line| line > 40), Some(true));
     complains(&run_alone(&["test", "/nowhere/x_test.toml"]), 2, &["cannot read the tests /nowhere/x_test.toml"]);
+}
+
+/// Two hours of samples at ten requests a second; after an hour and a half, six of ten fail.
+fn recorded() -> String {
+    let (mut well, mut failed, mut text) = (0, 0, String::new());
+    for step in 0..480_i64 {
+        failed += if step > 360 { 90 } else { i64::from(step % 4 == 0) };
+        well += if step > 360 { 60 } else { 150 };
+        let at = 1_795_000_000 + 15 * step;
+        for (code, value) in [(200, well), (500, failed)] {
+            let _ = writeln!(text, "requests_total{{instance=\"a\",code=\"{code}\"}} {value} {at}");
+        }
+    }
+    text + "# EOF\n"
+}
+
+#[test]
+fn a_replay_says_what_would_have_been_done_and_by_its_exit_code_whether_all_could_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let config = r#"
+        [prometheus.main]
+        url = "http://127.0.0.1:9090"
+        [services.checkout]
+        platform.command = { current = ["true"], deploy = ["true"] }
+        errors = { prometheus = "main", total = "requests_total", failed = 'requests_total{code=~"5.."}' }
+    "#;
+    std::fs::write(path("c.toml"), config).unwrap();
+    std::fs::write(path("whole.txt"), recorded()).unwrap();
+    // Three digits of the last sample are missing, and the end.
+    std::fs::write(path("cut.txt"), &recorded()[..recorded().len() - 10]).unwrap();
+    let (config, page) = (path("c.toml"), path("replay.html"));
+    let replay = |samples: &str, deployed: &str, more: &[&str]| {
+        let samples = path(samples);
+        let arguments = ["replay", "--config", &config, "--samples", &samples, "--deployed", deployed];
+        run_alone(&[&arguments, more].concat())
+    };
+    let bad = "checkout=1795005400";
+    replay("whole.txt", bad, &["--report", &page]).says(
+        0,
+        &["1 deployment: 1 would have been rolled back\n", "960 of 2 series", "3m after the deployment", "P1 error ratio too high"],
+    );
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<svg"));
+    let json = replay("whole.txt", "checkout=2026-11-18T12:06:40Z", &["--output", "json"]).json();
+    assert_eq!((&json["summary"]["left_alone"], &json["deployments"][0]["decision"]), (&1.into(), &"left_alone".into()));
+    let cut = replay("cut.txt", bad, &[]);
+    cut.says(1, &["1 would have been rolled back", "line 960: the file is cut in the middle of it"]);
+    replay("whole.txt", "search=1795005400", &[]).stops(2, &["guards no service called search\n  checkout"]);
+    replay("whole.txt", "checkout=yesterday", &[]).stops(2, &["neither a time with its zone"]);
+    replay("nothing.txt", bad, &[]).stops(1, &["cannot read", "nothing.txt"]);
+    run_alone(&["replay", "--config", &config, "--samples", &path("whole.txt")]).stops(2, &["nothing was deployed"]);
 }

@@ -247,7 +247,7 @@ impl Evidence {
             window.take(answer, at);
         }
         if let Some(proof) = &mut self.proof {
-            proof.take_answer(signal, answer);
+            proof.take_answer(signal, answer, at);
         }
     }
 
@@ -407,7 +407,8 @@ impl Evidence {
         let hard_rules = HardRules::new(&service.decision, &self.platform, start, patience, now);
         let was_well = |signal: &SignalName| match self.memories.get(signal).map(|memory| &memory.history) {
             Some(History::Probe(rounds)) => rounds.were_well_before(start),
-            Some(History::Errors(_) | History::Latency(_) | History::Query(_)) | None => false,
+            Some(History::Query(answers)) => !answers.had_one_at(start),
+            Some(History::Errors(_) | History::Latency(_)) | None => false,
         };
         let mut window = Window::new(service, deployment, start, hard_rules, was_well);
         window.alone_since = self.platform.complete_since();
@@ -541,13 +542,12 @@ impl Evidence {
         let (mut lacks, mut proofs, mut rounds) = (self.suspects(service, window, now), Vec::new(), Vec::new());
         for (name, signal) in &window.signals {
             match signal {
-                SignalWindow::Errors(_) if probes_suffice => {}
+                SignalWindow::Errors(_) | SignalWindow::Latency(_) if probes_suffice => {}
                 SignalWindow::Errors(errors) => match self.proof_of_errors(service, name, errors, now) {
                     Ok(log_evidence) => proofs.push(log_evidence),
                     Err(lack) => lacks.push(lack),
                 },
                 SignalWindow::Query(_) | SignalWindow::Control(_) => {}
-                SignalWindow::Latency(_) if probes_suffice => {}
                 SignalWindow::Latency(latency) => match latency.wellness(name) {
                     None => {}
                     Some(Ok(log_evidence)) => proofs.push(log_evidence),

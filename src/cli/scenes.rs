@@ -97,7 +97,13 @@ fn history(upper: f64, requests: f64, cluster: f64) -> ErrorsBaseline {
         cluster,
         upper,
         knows_a_day: true,
-        bad: vec![BadIntervals { above: 0.0, intervals: 6, lasted: Default::default(), local_upper: 0.0, cluster: 1.0 }],
+        bad: vec![BadIntervals {
+            above: 0.0,
+            intervals: 6,
+            lasted: rollbackd_core::baseline::Runs::default(),
+            local_upper: 0.0,
+            cluster: 1.0,
+        }],
         routes: BTreeMap::new(),
     }
 }

@@ -18,6 +18,7 @@ use crate::signal::histogram::{Family, Part, Parts};
 
 /// What is played.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Script {
     /// The services, with the signals that can be had.
     pub policies: Vec<Service>,
@@ -45,7 +46,7 @@ pub enum Happening {
     /// A look at what is deployed.
     Deployed(Deployed),
     /// Somebody said something.
-    Said(Entry),
+    Said(Box<Entry>),
 }
 
 /// What came of it.
@@ -66,7 +67,7 @@ pub struct Point {
     pub at: i64,
     /// Requests.
     pub requests: f64,
-    /// Failed ones; of durations their sum in their own unit.
+    /// Failed ones; of durations their sum in seconds.
     pub failed: f64,
 }
 
@@ -392,7 +393,7 @@ impl<'a> Player<'a> {
         match happening {
             Happening::Deployed(deployed) => self.deploy(service, deployed, at),
             Happening::Said(entry) => {
-                let entry = self.as_here(service, entry.clone());
+                let entry = self.as_here(service, Entry::clone(entry));
                 self.judge.write(vec![entry], moment(at));
                 let name = self.services[service].name.clone();
                 self.judge.turn(&name, moment(at));
@@ -407,6 +408,13 @@ impl<'a> Player<'a> {
         match entry {
             Entry::DeploymentAnnounced { service, deployment: Some(_), started, change, by } => {
                 Entry::DeploymentAnnounced { service, deployment: Some(current), started, change, by }
+            }
+            Entry::ImpactDeclared { service, declaration, .. } => Entry::ImpactDeclared { service, deployment: current, declaration },
+            Entry::ImpactWithdrawn { service, declaration, by, ended, .. } => {
+                Entry::ImpactWithdrawn { service, deployment: current, declaration, by, ended }
+            }
+            Entry::QuestionAnswered { service, choice, by, reason, .. } => {
+                Entry::QuestionAnswered { service, deployment: current, choice, by, reason }
             }
             Entry::RollbackPlanned { mut plan } => {
                 plan.deployment = current;
@@ -640,7 +648,9 @@ impl Heard {
         if course {
             let difference =
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
-            self.steps.add(kind, at, self.every, difference);
+            // In seconds, whatever the histogram has.
+            let unit = if matches!(kind, SlotKind::Part(Part::Sum, _)) { self.family.as_ref().map_or(1.0, Family::unit) } else { 1.0 };
+            self.steps.add(kind, at, self.every, unit * difference);
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);

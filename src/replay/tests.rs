@@ -319,6 +319,56 @@ fn the_page_shows_everything_and_what_comes_from_elsewhere_is_escaped() {
     assert!(!page.contains("http://") && !page.contains("https://"), "it needs nothing from elsewhere");
 }
 
+/// Histograms of `checkout` at ten requests a second, with a median of 50 ms until `slow_from` and of `factor` times that from then on; the
+/// bucket of 100 ms is gone for some scrapes.
+fn durations(step: i64, seconds: i64, slow_from: i64, factor: f64) -> String {
+    let bounds = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8];
+    let mut counts = [0.0; 7];
+    let (mut sum, mut text) = (0.0, String::new());
+    let mut uneven = 0.5_f64;
+    for second in (0..seconds).step_by(usize::try_from(step).expect("it is positive")) {
+        // Some noise that repeats.
+        uneven = (uneven * 3.9 * (1.0 - uneven)).clamp(0.01, 0.99);
+        let median = 0.05 * (0.97 + 0.06 * uneven) * if second > slow_from { factor } else { 1.0 };
+        #[expect(clippy::cast_precision_loss, reason = "few")]
+        let requests = 10.0 * step as f64;
+        // Log-logistic, which has a closed form.
+        let below = |bound: f64| 1.0 / (1.0 + (bound / median).powf(-4.0));
+        for (count, bound) in counts.iter_mut().zip(bounds) {
+            *count += (requests * below(bound)).round();
+        }
+        counts[6] += requests;
+        sum += requests * median * 1.11;
+        let at = START + second;
+        let labels = "service=\"checkout\",job=\"shop\",instance=\"a\"";
+        for (count, bound) in counts.iter().zip(bounds) {
+            if second % 3000 != 0 || (bound - 0.1_f64).abs() > 1e-9 {
+                let _ = writeln!(text, "duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count} {at}");
+            }
+        }
+        let _ = writeln!(text, "duration_seconds_bucket{{{labels},le=\"+Inf\"}} {} {at}", counts[6]);
+        let _ = writeln!(text, "duration_seconds_sum{{{labels}}} {sum} {at}\nduration_seconds_count{{{labels}}} {} {at}", counts[6]);
+    }
+    text
+}
+
+#[test]
+fn a_release_that_is_twice_as_slow_would_have_been_rolled_back_and_the_one_before_is_left_alone() {
+    let slow = configured("[services.checkout.latency]\nprometheus = \"main\"\nhistogram = 'duration_seconds{service=\"checkout\"}'");
+    for step in [15, 60] {
+        let text = durations(step, 27 * HOUR, 26 * HOUR, 2.0);
+        let mut request = deployed(&[25 * HOUR, 26 * HOUR]);
+        request.courses = true;
+        let report = replayed_with(request, &text, std::slice::from_ref(&slow));
+        let decisions: Vec<_> = report.run.deployments.iter().map(|judgement| (judgement.decision, judgement.impact)).collect();
+        let performance = Some(rollbackd_core::severity::Impact::Performance);
+        assert_eq!(decisions, [(Decision::LeftAlone, None), (Decision::RollBack, performance)], "{step}: {:#?}", report.run.deployments);
+        assert!(report.run.deployments[1].after_seconds <= Some(600.0), "{:?}", report.run.deployments[1].after_seconds);
+        let page = page::page(&report).expect("it can be made");
+        assert_eq!(page.matches("<svg").count(), 2);
+    }
+}
+
 // A daemon, and the replay of its ledger.
 
 /// A shop whose versions are deployed one after the other, and that is scraped every 15 s: the world of a daemon.
@@ -484,7 +534,7 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
         policies: BTreeMap::from([(checkout(), policy)]),
         limits: Limits::default(),
         routes: BTreeMap::new(),
-        alerts: Default::default(),
+        alerts: rollbackd_core::alert::Rules::default(),
         adapters,
     };
     let ledger = Memory::new();

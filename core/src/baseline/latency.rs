@@ -204,7 +204,7 @@ fn level(mean: f64, local: f64, chance: f64, tolerated: f64) -> f64 {
 /// minutes of the half hours that began one and seven days before it. What comes again each day may be shorter than half an hour.
 fn local_mean(intervals: &[Interval<Timing>], span: &Span) -> f64 {
     let just_now = between(intervals, span.to.checked_sub(BLOCK).unwrap_or(Timestamp::MIN), span.to);
-    let means = local_stretches(intervals, span).chain([just_now]).flat_map(|stretch| {
+    let means = local_stretches(intervals, span).chain([just_now]).filter_map(|stretch| {
         let slowest = if is_before(stretch, span) { slowest_block(stretch) } else { None };
         slowest.or_else(|| sum(stretch).mean())
     });

@@ -159,6 +159,7 @@ pub(crate) fn baseline(service: &Service, intervals: &[Interval<Timing>], span: 
 pub(crate) struct LatencyWindow {
     since: Timestamp,
     grouping: Grouping<Timing>,
+    hold: SignedDuration,
     restarts: Restarts,
     stage: Stage,
 }
@@ -190,6 +191,7 @@ impl LatencyWindow {
         Self {
             since,
             grouping: Grouping::new(every, since),
+            hold: service.decision.hold_latency,
             restarts: Restarts::new(service.window.saturating_sub(grace), every),
             stage: Stage::Waiting(VecDeque::new()),
         }
@@ -225,9 +227,11 @@ impl LatencyWindow {
     /// Gives it the baseline, and weighs what waited. The first one stays.
     pub(crate) fn set_baseline(&mut self, baseline: &LatencyBaseline) {
         let Stage::Waiting(waiting) = &mut self.stage else { return };
-        let lens = LatencyLens::new(baseline, self.restarts);
+        let lens = LatencyLens::new(baseline, self.hold, self.restarts);
         let mut weighing = Weighing { slow: baseline.slow, trailing: Trailing::new(lens.hold()), lens };
-        std::mem::take(waiting).iter().for_each(|interval| weighing.push(interval));
+        for interval in std::mem::take(waiting) {
+            weighing.push(&interval);
+        }
         self.stage = Stage::Weighing(Box::new(weighing));
     }
 

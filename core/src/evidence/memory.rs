@@ -31,7 +31,7 @@ pub(crate) enum History {
     /// Of probes.
     Probe(Rounds),
     /// Of histograms.
-    Latency(Latencies),
+    Latency(Box<Latencies>),
     /// Of a question.
     Query(Answers),
 }
@@ -54,7 +54,7 @@ impl Memory {
                 past: Past::new(policy.every),
             })),
             SignalKind::Probe => History::Probe(Rounds::default()),
-            SignalKind::Latency => History::Latency(Latencies::new(policy.every)),
+            SignalKind::Latency => History::Latency(Box::new(Latencies::new(policy.every))),
             SignalKind::Query { .. } => History::Query(Answers::default()),
         };
         Self { sight: Sight::default(), history, cluster: None }

@@ -70,8 +70,10 @@ pub(crate) enum SignalProof {
     Latency(Option<Box<LatencyProof>>),
     /// A question of the operator's own.
     Query {
-        /// Whether it had an answer at the newest look.
-        answered: bool,
+        /// Whether it had an answer at the newest look, if there was one.
+        answered: Option<bool>,
+        /// Whether it had fired, so that it must be asked again.
+        fired: bool,
     },
 }
 
@@ -85,6 +87,7 @@ impl Proof {
         cluster: impl Fn(&SignalName) -> f64,
     ) -> Self {
         let by_platform = trigger.is_none_or(|verdict| !service.signals.contains_key(&verdict.signal));
+        let fired = trigger.map(|verdict| &verdict.signal);
         let trigger = trigger.and_then(|verdict| errors_trigger(service, verdict));
         let route = |name: &SignalName| trigger.as_ref().filter(|trigger| trigger.signal == *name)?.route.clone();
         let of = |(name, policy): (&SignalName, &SignalPolicy)| {
@@ -97,7 +100,7 @@ impl Proof {
                 },
                 SignalKind::Probe => SignalProof::Probe { passed: 0, failed: false },
                 SignalKind::Latency => SignalProof::Latency(None),
-                SignalKind::Query { .. } => SignalProof::Query { answered: false },
+                SignalKind::Query { .. } => SignalProof::Query { answered: None, fired: fired == Some(name) },
             };
             (name.clone(), proof)
         };
@@ -141,9 +144,11 @@ impl Proof {
     }
 
     /// Takes in the answer to a question.
-    pub(crate) fn take_answer(&mut self, signal: &SignalName, answer: &[Answered]) {
-        if let Some(SignalProof::Query { answered }) = self.signals.get_mut(signal) {
-            *answered = !answer.is_empty();
+    pub(crate) fn take_answer(&mut self, signal: &SignalName, answer: &[Answered], at: Timestamp) {
+        if let Some(SignalProof::Query { answered, .. }) = self.signals.get_mut(signal)
+            && at > self.since
+        {
+            *answered = Some(!answer.is_empty());
         }
     }
 
@@ -163,8 +168,11 @@ impl Proof {
                 let lack = Lack::Evidence { signal: signal.clone(), count, log_evidence, log_threshold };
                 (log_evidence < log_threshold).then_some(lack)
             }
-            SignalProof::Query { answered } => answered.then(|| Lack::Suspect(signal.clone())),
-            SignalProof::Probe { failed: true, .. } => Some(Lack::Suspect(signal.clone())),
+            SignalProof::Query { answered: None, fired: true } => Some(lack_of_rounds(signal, 0.0)),
+            SignalProof::Query { answered: Some(true), .. } | SignalProof::Probe { failed: true, .. } => {
+                Some(Lack::Suspect(signal.clone()))
+            }
+            SignalProof::Query { .. } => None,
             SignalProof::Probe { passed, .. } => (*passed < ROUNDS).then(|| lack_of_rounds(signal, f64::from(*passed))),
         }
     }

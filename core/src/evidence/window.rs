@@ -73,7 +73,8 @@ pub(crate) enum SignalWindow {
 }
 
 impl Window {
-    /// A window that opens now on all signals of the service. `was_well`: whether a probe passed until the start.
+    /// A window that opens now on all signals of the service. `was_well`: whether a probe passed until the start, or a question had
+    /// no answer then.
     pub(crate) fn new(
         service: &Service,
         deployment: DeploymentId,
@@ -88,7 +89,7 @@ impl Window {
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
             SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
-            SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start)),
+            SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start, !was_well(name))),
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
         Self { deployment, start, hard_rules, signals, alone_since: None }

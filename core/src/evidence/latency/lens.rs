@@ -12,9 +12,6 @@ use crate::statistics::logaddexp;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
 
-/// How long it must persist, before anything is learned.
-const HOLD: SignedDuration = SignedDuration::from_mins(3);
-
 /// A history with less time with traffic than twice the longest hold has no room for what the hold is learned from.
 const LEAST_KNOWN: SignedDuration = SignedDuration::from_mins(20);
 
@@ -67,8 +64,8 @@ impl Trials {
 }
 
 impl LatencyLens {
-    /// A lens on what comes after a history.
-    pub(crate) fn new(baseline: &LatencyBaseline, restarts: Restarts) -> Self {
+    /// A lens on what comes after a history. It must persist for `hold`, or for longer where the history says so.
+    pub(crate) fn new(baseline: &LatencyBaseline, hold: SignedDuration, restarts: Restarts) -> Self {
         let every = baseline.span.every;
         let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(), BAD_FLOOR);
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
@@ -79,7 +76,7 @@ impl LatencyLens {
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            hold: HOLD.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2)),
+            hold: hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2)),
             slow,
             bad,
             bad_from: baseline.bad.bound,
