@@ -198,3 +198,120 @@ fn is_count(series: &Histogram, sample: &HistogramSample) -> bool {
     let good = |number: &f64| (0.0..=Counter::LARGEST).contains(number);
     sample.below.len() == series.bounds.len() && good(&sample.count) && good(&sample.sum) && sample.below.iter().all(good)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time in range")
+    }
+
+    /// A pod's histogram with the bounds 0.1 and 1: its samples are when, how many, their sum, and how many are below each bound.
+    fn pod(started: Option<i64>, samples: &[(i64, f64, f64, [f64; 2])]) -> Histogram {
+        let sample = |&(second, count, sum, below): &(i64, f64, f64, [f64; 2])| HistogramSample {
+            at: at(second),
+            count,
+            sum,
+            below: below.to_vec(),
+        };
+        Histogram {
+            id: "duration".to_owned(),
+            target: "pod-1".to_owned(),
+            process_started: started.map(at),
+            bounds: vec![0.1, 1.0],
+            samples: samples.iter().map(sample).collect(),
+        }
+    }
+
+    fn counter() -> HistogramCounter {
+        HistogramCounter::new(SignedDuration::from_secs(15))
+    }
+
+    /// From, until, how many, their sum, and how many took longer than 0.1 s.
+    fn counted(counter: &mut HistogramCounter, histogram: Histogram, now: i64) -> Vec<(i64, i64, f64, f64, f64)> {
+        let durations = counter.take(&[histogram], at(now));
+        let of = |one: &Durations| {
+            let timing = &one.timing;
+            (one.from.as_second(), one.at.as_second(), timing.requests, timing.seconds, timing.certainly_slower_than(0.1))
+        };
+        durations.iter().map(of).collect()
+    }
+
+    #[test]
+    fn the_first_sample_is_only_a_base_and_what_was_seen_counts_once() {
+        let mut counter = counter();
+        assert_eq!(counted(&mut counter, pod(None, &[(0, 100.0, 10.0, [80.0, 99.0])]), 0), []);
+        let two = [(0, 100.0, 10.0, [80.0, 99.0]), (15, 110.0, 13.0, [87.0, 109.0])];
+        assert_eq!(counted(&mut counter, pod(None, &two), 15), [(0, 15, 10.0, 3.0, 3.0)]);
+        assert_eq!(counted(&mut counter, pod(None, &two), 16), []);
+    }
+
+    #[test]
+    fn a_histogram_of_which_any_count_fell_began_again_at_zero() {
+        for after in [(15, 8.0, 0.5, [7.0, 8.0]), (15, 120.0, 20.0, [60.0, 120.0])] {
+            let mut counter = counter();
+            counted(&mut counter, pod(None, &[(0, 100.0, 10.0, [80.0, 99.0])]), 0);
+            assert_eq!(counted(&mut counter, pod(None, &[after]), 15), [(0, 15, after.1, after.2, after.1 - after.3[0])]);
+        }
+    }
+
+    #[test]
+    fn a_sum_that_falls_alone_contradicts_itself_and_is_only_a_base() {
+        let mut counter = counter();
+        counted(&mut counter, pod(None, &[(0, 100.0, 10.0, [80.0, 99.0])]), 0);
+        assert_eq!(counted(&mut counter, pod(None, &[(15, 100.0, 9.9, [80.0, 99.0])]), 15), []);
+        assert_eq!(counted(&mut counter, pod(None, &[(30, 101.0, 10.9, [80.0, 100.0])]), 30), [(15, 30, 1.0, 1.0, 1.0)]);
+    }
+
+    #[test]
+    fn a_new_process_counts_from_zero_and_one_that_is_only_seen_late_does_not() {
+        let mut counter = counter();
+        counted(&mut counter, pod(Some(-900), &[(0, 100.0, 10.0, [80.0, 99.0])]), 0);
+        let other =
+            |started, id: &str| Histogram { id: id.to_owned(), target: id.to_owned(), ..pod(started, &[(15, 9.0, 2.0, [4.0, 9.0])]) };
+        assert_eq!(counted(&mut counter, other(Some(4), "new"), 15), [(4, 15, 9.0, 2.0, 5.0)]);
+        assert_eq!(counted(&mut counter, other(Some(-800), "old"), 15), []);
+        assert_eq!(counted(&mut counter, other(None, "unknown"), 15), []);
+        assert_eq!(counted(&mut counter, pod(Some(5), &[(15, 200.0, 30.0, [90.0, 200.0])]), 15), [(5, 15, 200.0, 30.0, 110.0)]);
+    }
+
+    #[test]
+    fn other_bounds_are_another_histogram() {
+        let mut counter = counter();
+        counted(&mut counter, pod(Some(-900), &[(0, 100.0, 10.0, [80.0, 99.0])]), 0);
+        let changed =
+            |started, second, count| Histogram { bounds: vec![0.1, 2.0], ..pod(started, &[(second, count, 30.0, [90.0, 150.0])]) };
+        assert_eq!(counted(&mut counter, changed(Some(-900), 15, 150.0), 15), []);
+        assert_eq!(counted(&mut counter, changed(Some(-900), 30, 160.0), 30), [(15, 30, 10.0, 0.0, 10.0)]);
+        assert_eq!(counted(&mut counter, pod(Some(31), &[(45, 7.0, 1.0, [5.0, 7.0])]), 45), [(31, 45, 7.0, 1.0, 2.0)]);
+    }
+
+    #[test]
+    fn what_is_no_count_is_discarded_and_told() {
+        let mut counter = counter();
+        counted(&mut counter, pod(None, &[(0, 100.0, 10.0, [80.0, 99.0])]), 0);
+        let nonsense = [
+            (15, f64::NAN, 11.0, [80.0, 99.0]),
+            (16, 101.0, f64::INFINITY, [80.0, 99.0]),
+            (17, 101.0, 11.0, [-1.0, 99.0]),
+            (18, 1e300, 11.0, [80.0, 99.0]),
+        ];
+        assert_eq!(counted(&mut counter, pod(None, &nonsense), 20), []);
+        let unfit = Histogram { bounds: vec![1.0, 0.1], ..pod(None, &[(19, 101.0, 11.0, [80.0, 99.0])]) };
+        assert_eq!(counted(&mut counter, unfit, 20), []);
+        assert_eq!((counter.discarded(), counter.newest()), (5, Some(at(0))));
+        assert_eq!(counted(&mut counter, pod(None, &[(120, 101.0, 11.0, [80.0, 99.0])]), 20), [], "it is in the future");
+        assert_eq!(counted(&mut counter, pod(None, &[(30, 101.0, 11.0, [80.0, 100.0])]), 30), [(0, 30, 1.0, 1.0, 1.0)]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_vanished_series_are_forgotten() {
+        let mut counter = counter();
+        let named = |number: i32| Histogram { id: format!("duration-{number}"), ..pod(None, &[(0, 1.0, 1.0, [1.0, 1.0])]) };
+        counter.take(&(0..1_200).map(named).collect::<Vec<_>>(), at(0));
+        assert_eq!((counter.seen.len(), counter.discarded()), (HistogramCounter::MOST_SERIES, 200));
+        counter.take(&[], at(601));
+        assert!(counter.seen.is_empty());
+    }
+}

@@ -523,7 +523,7 @@ pub fn baseline(baseline: &Baseline) -> String {
             "mean {} over {:.0} requests; slow for at most {} in one piece",
             seconds(latency.mean),
             latency.requests.abs(),
-            duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.longest).unwrap_or(i32::MAX)))
+            duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.lasted.longest).unwrap_or(i32::MAX)))
         ),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),
         Baseline::Probe(probe) => format!(

@@ -51,7 +51,8 @@ pub fn families() -> Vec<Family> {
         alone("N11 latency, cold start", cold_start),
         alone("N11 latency, spells", spells),
         alone("N11 latency, daily batch", |chance, _| batch(chance)),
-        alone("N11 latency, drift", |chance, _| drift(chance)),
+        alone("N11 latency, drift", drift),
+        alone("N9 latency, slow before", |chance, _| slow_before(chance)),
         alone("N13 latency, sd 0.1, every 60 s", |chance, _| at_a_minute(noisy(chance, 0.1, USUAL))),
         alone("N13 latency, sd 0.25, every 60 s", |chance, _| at_a_minute(noisy(chance, 0.25, USUAL))),
         alone("N13 latency, coarse, every 60 s", |chance, number| {
@@ -59,11 +60,16 @@ pub fn families() -> Vec<Family> {
         }),
         alone("N13 latency, cold start, every 60 s", |chance, number| at_a_minute(cold_start(chance, number))),
         alone("N13 latency, spells, every 60 s", |chance, number| at_a_minute(spells(chance, number))),
+        Family { name: "N14 latency, rare long spells", bar: Bar::Told, day: |chance, _| spells_of(chance, 0.5, 120.0) },
         found("R12 latency x2", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 2.0)),
         found("R12 latency x1.75", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 1.75)),
         found("R12 latency x3", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 3.0)),
         found("R12 latency x2, coarse", 0.99, 240.0, Some(360.0), |chance, _| with_bounds(slower(chance, 2.0), COARSE)),
         found("R12 latency x2, every 60 s", 0.99, 360.0, None, |chance, _| at_a_minute(slower(chance, 2.0))),
+        // DECISION promises for one kind of service; where buckets and spread are as they come, that can take longer.
+        found("R12 latency x2, any service", 0.99, 300.0, Some(600.0), |chance, _| any_slower(chance, 2.0)),
+        found("R12 latency x1.75, any service", 0.99, 300.0, Some(600.0), |chance, _| any_slower(chance, 1.75)),
+        Family { name: "R12 latency x1.3, any service", bar: Bar::Told, day: |chance, _| any_slower(chance, 1.3) },
         Family { name: "R12 latency x1.3", bar: Bar::MostlyLeftAlone(0.1), day: |chance, _| slower(chance, 1.3) },
         Family { name: "R12 latency x2, sd 0.25", bar: Bar::Told, day: |chance, _| with_wander(slower(chance, 2.0), 0.25) },
     ]
@@ -105,9 +111,14 @@ fn noisy(chance: &mut Chance, wander: f64, bounds: &'static [f64]) -> Day {
 }
 
 /// Ten requests a second of a service that is a little noisy, from the deployment on so much slower.
-fn slower(chance: &mut Chance, factor: f64) -> Day {
+fn any_slower(chance: &mut Chance, factor: f64) -> Day {
     let day = with_factor(noisy(chance, 0.1, USUAL), move |t| if t < 0.0 { 1.0 } else { factor });
     Day { load: Box::new(|_| 10.0), restarts: true, ..day }
+}
+
+/// The same of a service with a median of 100 ms and short tails, whose buckets are two and a half times as wide as they begin.
+fn slower(chance: &mut Chance, factor: f64) -> Day {
+    changed(any_slower(chance, factor), |slowness| (slowness.median, slowness.spread) = (0.1, 0.5))
 }
 
 fn cold_start(chance: &mut Chance, number: usize) -> Day {
@@ -118,7 +129,11 @@ fn cold_start(chance: &mut Chance, number: usize) -> Day {
 
 /// Slow spells that come by themselves, before as after: collections of garbage, neighbours that are loud.
 fn spells(chance: &mut Chance, number: usize) -> Day {
-    let (an_hour, seconds) = [(6.0, 30.0), (1.0, 60.0), (0.5, 120.0)][number % 3];
+    let (an_hour, seconds) = [(6.0, 30.0), (0.5, 30.0), (0.5, 60.0)][number % 3];
+    spells_of(chance, an_hour, seconds)
+}
+
+fn spells_of(chance: &mut Chance, an_hour: f64, seconds: f64) -> Day {
     let (mut spells, mut time) = (Vec::new(), -DAY);
     while time < WINDOW {
         time += chance.exponential(3600.0 / an_hour);
@@ -139,9 +154,22 @@ fn batch(chance: &mut Chance) -> Day {
     with_factor(noisy(chance, 0.1, USUAL), factor)
 }
 
-/// Half slower within 90 minutes, of which the deployment is in the midst.
-fn drift(chance: &mut Chance) -> Day {
-    with_factor(noisy(chance, 0.1, USUAL), |t| 1.0 + 0.5 * ((t + 3600.0) / 5400.0).clamp(0.0, 1.0))
+/// A quarter slower within 90 minutes, of which the deployment is in the midst; or slower by day than by night, as there is more to do.
+fn drift(chance: &mut Chance, number: usize) -> Day {
+    let day = noisy(chance, 0.1, USUAL);
+    if number.is_multiple_of(2) {
+        return with_factor(day, |t| 1.0 + 0.25 * ((t + 3600.0) / 5400.0).clamp(0.0, 1.0));
+    }
+    let (rps, phase) = ((day.load)(0.0), chance.uniform(0.0, TAU));
+    let wave = move |t: f64| (TAU * t / DAY + phase).sin();
+    let day = with_factor(day, move |t| 1.0 + 0.4 * wave(t));
+    Day { load: Box::new(move |t| rps * (1.0 + 2.0 / 3.0 * wave(t))), ..day }
+}
+
+/// Twice as slow since ten minutes to an hour before the deployment, which has nothing to do with it.
+fn slow_before(chance: &mut Chance) -> Day {
+    let since = -chance.uniform(600.0, 3600.0);
+    Day { restarts: true, ..with_factor(noisy(chance, 0.1, USUAL), move |t| if t < since { 1.0 } else { 2.0 }) }
 }
 
 fn latency() -> SignalName {

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Span, between, count, covered, local_stretches, trial, worst};
+use super::{ALPHA, ALPHA_LOCAL, BAD_STRETCH, DAY, HOUR, INCIDENT, Runs, Span, between, count, covered, local_stretches, trial, worst};
 use crate::evidence::interval::Interval;
 use crate::statistics::dispersion::{Counts, PRIOR, SCALES, dispersion};
 use crate::statistics::kl_upper::kl_upper;
@@ -47,6 +47,8 @@ pub struct LatencyBaseline {
     pub slow: Option<SlowRequests>,
     /// How often the mean of an interval was bad.
     pub bad: SlowIntervals,
+    /// Requests in a second.
+    pub rate: f64,
     /// Whether the history covers a day.
     pub knows_a_day: bool,
 }
@@ -73,10 +75,10 @@ pub struct SlowIntervals {
     pub bound: f64,
     /// How many were.
     pub intervals: u32,
-    /// The most of them in a row.
-    pub longest: u32,
-    /// How often some came in a row.
-    pub runs: u32,
+    /// How long the mean was bad each time.
+    pub lasted: Runs,
+    /// How long it was as slow as an impact is each time, which noise hardly ever makes it.
+    pub severe_lasted: Runs,
     /// How many of them come together: the cluster size, at least 1.
     pub cluster: f64,
 }
@@ -89,7 +91,7 @@ impl LatencyBaseline {
         let calm: Vec<&Interval<Timing>> =
             intervals.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, interval)| interval).collect();
         let usual = sum(calm.iter().copied());
-        let mean = f64::max(usual.mean().unwrap_or(0.0), local_mean(intervals, &span) / chance(&calm));
+        let mean = level(usual.mean().unwrap_or(0.0), local_mean(intervals, &span), chance(&calm), 1.0 + TOLERATED * above);
         let bad = mean * (1.0 + BAD * above);
         Self {
             requests: sum(intervals).requests,
@@ -97,7 +99,8 @@ impl LatencyBaseline {
             mean,
             above,
             slow: SlowRequests::of(intervals, &calm, &usual, &span, above),
-            bad: SlowIntervals::of(intervals, &calm, bad, span.every),
+            bad: SlowIntervals::of(intervals, &calm, bad, mean * (1.0 + above), span.every),
+            rate: usual.requests / calm.iter().map(|interval| interval.covered.as_secs_f64()).sum::<f64>().max(1.0),
             knows_a_day,
             span,
         }
@@ -144,40 +147,17 @@ impl SlowRequests {
 }
 
 impl SlowIntervals {
-    fn of(all: &[Interval<Timing>], calm: &[&Interval<Timing>], bound: f64, every: SignedDuration) -> Self {
+    fn of(all: &[Interval<Timing>], calm: &[&Interval<Timing>], bound: f64, severe: f64, every: SignedDuration) -> Self {
         let is_bad = |interval: &Interval<Timing>| interval.counts.mean().map(|mean| mean >= bound);
-        let (longest, runs) = runs(all.iter().filter_map(is_bad));
         let bad: Vec<Counts> = calm.iter().filter_map(|interval| is_bad(interval)).map(trial).collect();
         let prior = BAD_STRETCH.as_secs_f64() / every.as_secs_f64().max(0.1);
         Self {
             bound,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            longest,
-            runs,
+            lasted: Runs::of(all.iter().filter_map(is_bad)),
+            severe_lasted: Runs::of(all.iter().filter_map(|interval| Some(interval.counts.mean()? >= severe))),
             cluster: dispersion(&bad, prior, blocks(every)),
         }
-    }
-}
-
-/// The length of the longest run, and how many there are.
-fn runs(bad: impl Iterator<Item = bool>) -> (u32, u32) {
-    let (mut longest, mut run, mut runs) = (0_u32, 0_u32, 0_u32);
-    for bad in bad {
-        run = if bad { run.saturating_add(1) } else { 0 };
-        runs = runs.saturating_add(u32::from(run == 1));
-        longest = longest.max(run);
-    }
-    (longest, runs)
-}
-
-/// Of how many runs the longest has to be known until twice its length is long.
-const MANY_RUNS: u32 = 40;
-
-impl SlowIntervals {
-    /// How long a stretch of slow intervals may last that comes by itself, in intervals. If lengths are exponential, the longest of n is
-    /// exceeded twofold with probability 2/((n+1)(n+2)) and threefold with 6/((n+1)(n+2)(n+3)): of a dozen that is 1 % and 0.2 %.
-    pub(crate) fn next_at_most(&self) -> u32 {
-        self.longest.saturating_mul(if self.runs >= MANY_RUNS { 2 } else { 3 })
     }
 }
 
@@ -212,6 +192,12 @@ fn blocks(every: SignedDuration) -> &'static [usize] {
     let fits = |block: usize| every.saturating_mul(i32::try_from(block).unwrap_or(i32::MAX)) <= LONGEST_BLOCK;
     let blocks = SCALES.iter().take_while(|&&block| fits(block)).count();
     &SCALES[..blocks.max(1)]
+}
+
+/// The level before: the mean of the whole history, or a local one. One that is beyond what is tolerated counts as it is; of one that is
+/// not, what may be chance is left out, and at most half of what is tolerated.
+fn level(mean: f64, local: f64, chance: f64, tolerated: f64) -> f64 {
+    if local > mean * tolerated { local } else { f64::max(mean, local / chance.min(tolerated.sqrt())) }
 }
 
 /// The largest mean of what the time of the window may be like: the hour and the ten minutes before the deployment, and the slowest ten

@@ -24,6 +24,9 @@ const STRETCH: SignedDuration = SignedDuration::from_mins(1);
 /// The mean of so many requests means something: where single ones vary as much as they are long, it is known to a quarter.
 const MEANINGFUL: f64 = 20.0;
 
+/// So many stretches are in the shortest hold; where there are so few requests that it has less than two, nothing persists.
+const LEAST_STRETCHES: f64 = 3.0;
+
 /// Durations against a baseline. All levels are in seconds.
 #[derive(Clone, Debug)]
 pub(crate) struct LatencyLens {
@@ -68,14 +71,12 @@ impl LatencyLens {
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
-        let longest = baseline.bad.next_at_most();
-        let learned = every.saturating_mul(i32::try_from(longest.saturating_add(1)).unwrap_or(i32::MAX)).min(LONGEST_HOLD);
         Self {
             restarts,
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            hold: hold.max(learned).max(every.saturating_mul(2)),
+            hold: hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2)),
             slow,
             bad,
             bad_from: baseline.bad.bound,
@@ -153,7 +154,7 @@ impl LatencyLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, held.is_at_least(self.severe) && !self.is_contradicted(trailing)),
+            (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing)),
             (Gate::Severity, since.is_at_least(self.severe)),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
         ];
@@ -176,27 +177,39 @@ impl LatencyLens {
         }
     }
 
-    /// Whether the mean of any minute of the hold is tolerated, or that of the newest one is not bad. What is slower than an impact in one
+    /// Whether the mean of no minute of the hold is tolerated, and that of the newest one is bad. What is slower than an impact in one
     /// interval of a minute does not make up for the others, or a short spell would be taken for something that lasts. Where there are few
     /// requests, intervals and minutes are taken together until their mean means something.
-    fn is_contradicted(&self, trailing: &Trailing<Pace>) -> bool {
-        let (mut covered, mut piece, mut stretch, mut least) = (SignedDuration::ZERO, Pace::default(), Pace::default(), self.bad_from);
-        trailing.newest(self.hold, self.restarts.every()).any(|(time, pace)| {
+    fn is_uncontradicted(&self, trailing: &Trailing<Pace>) -> bool {
+        let (mut covered, mut piece, mut stretch, mut stretches) = (SignedDuration::ZERO, Pace::default(), Pace::default(), 0_u32);
+        let agrees = trailing.newest(self.hold, self.restarts.every()).all(|(time, pace)| {
             covered = covered.saturating_add(time);
             piece += &pace;
             if piece.requests < MEANINGFUL {
-                return false;
+                return true;
             }
             piece.seconds = piece.seconds.min(self.severe * piece.requests);
             stretch += &std::mem::take(&mut piece);
             if covered < STRETCH {
-                return false;
+                return true;
             }
             covered = SignedDuration::ZERO;
-            let least = std::mem::replace(&mut least, self.tolerated);
-            !std::mem::take(&mut stretch).is_at_least(least)
-        })
+            stretches += 1;
+            std::mem::take(&mut stretch).is_at_least(if stretches == 1 { self.bad_from } else { self.tolerated })
+        });
+        agrees && stretches >= 2
     }
+}
+
+/// How long the service may be slow by itself in the `evaluated` time: half as long again as the mean was ever bad, which noise may make it,
+/// and as long as what was as slow as an impact may last the next time. And never so short that there are too few requests to contradict.
+fn learned_hold(baseline: &LatencyBaseline, evaluated: SignedDuration) -> SignedDuration {
+    let (span, bad) = (&baseline.span, &baseline.bad);
+    let longest = span.every.saturating_mul(i32::try_from(bad.lasted.longest).unwrap_or(i32::MAX)).saturating_mul(3) / 2;
+    let severe = bad.severe_lasted.next_at_most(span, evaluated);
+    let severe = if severe.is_zero() { severe } else { severe.saturating_add(span.every) };
+    let requests = SignedDuration::try_from_secs_f64(LEAST_STRETCHES * MEANINGFUL / baseline.rate).unwrap_or(LONGEST_HOLD);
+    severe.max(longest).max(requests).min(LONGEST_HOLD)
 }
 
 /// Too little history is something else than one that was often slow.
