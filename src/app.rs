@@ -331,12 +331,13 @@ mod tests {
         let file = directory.path().join("rollbackd.toml");
         let mut text = format!("[daemon]\nstate_directory = {:?}\n[prometheus.main]\nurl = {server:?}\n", directory.path());
         for service in 0..services {
-            text.push_str(&format!(
+            let service = format!(
                 "[services.svc-{service}]\nplatform.command = {{ current = [\"/bin/true\"], deploy = [\"/bin/true\"] }}\n\
                  [services.svc-{service}.errors]\nprometheus = \"main\"\n\
                  total = 'http_requests_total{{service=\"svc-{service}\"}}'\n\
                  failed = 'http_requests_total{{service=\"svc-{service}\",code=~\"5..\"}}'\n"
-            ));
+            );
+            text.push_str(&service);
         }
         std::fs::write(&file, text).unwrap();
         let config = config::load(&file, &Environment::default()).unwrap_or_else(|wrong| panic!("{}", config::render(&wrong, false)));

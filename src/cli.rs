@@ -28,6 +28,8 @@ mod hold;
 mod declare;
 mod answer;
 mod mark;
+#[cfg(test)]
+mod scenes;
 
 use crate::config::Environment;
 use client::Client;
@@ -338,7 +340,7 @@ fn dispatch(common: &Common, screen: &Screen, command: Command) -> Result<Exit, 
 }
 
 /// Runs a command that asks the daemon: one thread is enough.
-fn wait(command: impl Future<Output = Result<Exit, Stop>>) -> Result<Exit, Stop> {
+fn wait<T>(command: impl Future<Output = Result<T, Stop>>) -> Result<T, Stop> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Stop::Failed(format!("cannot start the runtime: {error}")))?;
     runtime.block_on(command)

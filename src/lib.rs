@@ -2,8 +2,8 @@
 //! proves that this helped, and tells the operators.
 //!
 //! Everything here touches the world; what is known, judged and decided is in [`rollbackd_core`]. Who may import whom: the roles
-//! ([`ledger`], [`platform`], [`signal`], [`notify`]) import the core and never each other; [`executor`] and [`daemon`] import the core
-//! and the roles' traits, never an adapter; [`app`] puts everything together. A test keeps it true.
+//! ([`ledger`], [`platform`], [`signal`], [`notify`]) import the core and never each other; [`history`], [`executor`] and [`daemon`] import
+//! the core and the roles' traits, never an adapter; [`app`] puts everything together. A test keeps it true.
 
 pub mod clock;
 pub mod ledger;

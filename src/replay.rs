@@ -4,24 +4,27 @@
 //! Samples are read as a stream ([`openmetrics`]), those of interest are picked ([`catalogue`]), put in order of time on disk where memory
 //! ends ([`runs`]), and played ([`play`]) to the daemon's rules ([`judge`]); what they come to is told in [`report`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::entry::Record;
-use rollbackd_core::service::ServiceName;
+use rollbackd_core::service::{ServiceName, SignalName};
 use rollbackd_core::version::{Version, VersionId};
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::signal::Signal;
 use catalogue::{Catalogue, Oddities};
 use judge::{Deployed, World};
 use openmetrics::{Met, ReadError};
 use play::{Happening, Script};
 use report::{Difference, Judgement, Summary};
-use setup::Setup;
+use setup::{Asked, Setup};
 
 pub mod catalogue;
+pub mod fetch;
 pub mod history;
 pub mod judge;
 pub mod openmetrics;
@@ -137,10 +140,21 @@ pub enum ReplayError {
     /// A selector.
     #[error("{0}")]
     Selector(String),
+    /// A server.
+    #[error("cannot read {what}: {why}")]
+    Fetch {
+        /// Which signal of which service, from where.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// The samples can't be read back from where they were kept.
     #[error("cannot read samples back from the temporary files")]
     Kept(#[source] io::Error),
 }
+
+/// What reads each signal of each service.
+pub type Adapters = BTreeMap<(ServiceName, SignalName), Arc<dyn Signal>>;
 
 /// Configurations and the samples that they ask for.
 #[derive(Debug)]
@@ -176,6 +190,34 @@ impl Replay {
         let met =
             openmetrics::read(source, &mut self.catalogue).map_err(|source| ReplayError::Read { source_name: name.to_owned(), source })?;
         self.samples = self.described(name, met);
+        Ok(())
+    }
+
+    /// Fetches what a Prometheus server has of the time from `from` to `to`. `adapters` are those of each configuration.
+    ///
+    /// # Errors
+    /// When a piece of it can't be had.
+    pub async fn fetch(&mut self, server: &str, from: Timestamp, to: Timestamp, adapters: &[Adapters]) -> Result<(), ReplayError> {
+        let source = format!("prometheus {server}");
+        let mut met = Met { ended: true, ..Met::default() };
+        let mut notes = Vec::new();
+        for ((_, setup), adapters) in self.setups.iter().zip(adapters) {
+            for asked in &setup.asked {
+                let Asked { service, signal, question, .. } = asked;
+                let policy = setup.policies.iter().find(|policy| policy.name == *service).and_then(|policy| policy.signals.get(signal));
+                let adapter = adapters.get(&(service.clone(), signal.clone()));
+                let (Some(policy), Some(adapter)) = (policy, adapter) else { continue };
+                if policy.source != source {
+                    notes.push(format!("{service}: {signal} is read from {} and not from {source}", policy.source));
+                    continue;
+                }
+                let version_label = self.request.version_label.as_deref();
+                let fetched = fetch::fetch(adapter.as_ref(), *question, version_label, from, to, &mut self.catalogue).await;
+                met.samples += fetched.map_err(|why| ReplayError::Fetch { what: format!("{signal} of {service} from {source}"), why })?;
+            }
+        }
+        self.samples = self.described(&source, met);
+        self.samples.notes.extend(notes);
         Ok(())
     }
 
@@ -235,6 +277,7 @@ impl Replay {
             happenings: self.request.happenings(),
             begins_well: !follows,
             courses: self.request.courses,
+            all_known: !follows && self.request.version_label.is_none(),
         };
         let played = play::play(&script, &mut self.catalogue).map_err(ReplayError::Kept)?;
         let mut deployments = report::judgements(&script.policies, played, self.samples.to);

@@ -20,6 +20,8 @@ mod host_stories;
 mod hostile;
 #[path = "bed/hostile_stories.rs"]
 mod hostile_stories;
+#[path = "bed/judge_stories.rs"]
+mod judge_stories;
 #[path = "bed/kubernetes_stories.rs"]
 mod kubernetes_stories;
 #[path = "bed/measure.rs"]

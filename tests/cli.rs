@@ -1,6 +1,7 @@
 //! The command line as people and scripts meet it: the real binary against a daemon that gives canned answers on a real socket.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -174,7 +175,8 @@ fn deployment(number: u64, version_name: &str, status: Status) -> DeploymentView
 
 fn finding(state: FindingState, numbers: Option<Numbers>, words: &str, waits_for: Option<&str>) -> FindingView {
     let finding = Finding { signal: SignalName("errors".to_owned()), impact: Impact::ErrorRatio, state, numbers };
-    FindingView { finding, words: words.to_owned(), waits_for: waits_for.map(ToOwned::to_owned) }
+    // What a daemon says that is older than the program that asks it.
+    FindingView { finding, words: words.to_owned(), waits_for: waits_for.map(ToOwned::to_owned), judged: None }
 }
 
 fn numbers() -> Numbers {
@@ -210,6 +212,8 @@ fn service() -> ServiceView {
         question: None,
         declared: Vec::new(),
         summary: "watched for 5m of 30m".to_owned(),
+        headline: String::new(),
+        warnings: Vec::new(),
         findings: vec![
             finding(FindingState::Failing(Failure::Evidence), Some(numbers()), "62 % failing", None),
             finding(FindingState::Inconclusive(Inconclusive::NoTraffic), None, "no traffic, so nothing can be said", None),
@@ -331,14 +335,17 @@ fn status_of_one_service_says_what_every_check_says() {
     ran.says(
         0,
         &[
-            "checkout  production, kubernetes shop/checkout\n",
+            "checkout: watched for 5m of 30m\n  production, kubernetes shop/checkout\n",
             "version     shop:v2 (deployment 12, marked unknown)",
             "started     2026-11-21 03:00:00 UTC (5m ago)",
             "window      5m of 30m, ends 2026-11-21 03:30:00 UTC (in 25m)",
             "known good  shop:v1",
-            "failing       errors  error ratio too high  62 % failing\n",
-            "inconclusive  errors  error ratio too high  no traffic, so nothing can be said\n",
-            "passing       errors  error ratio too high  well; waits until it has persisted for 2m\n",
+            "errors: error ratio  failing       1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  -\n",
+            "errors: error ratio  inconclusive  -       -          -     -         -           traffic\n",
+            "errors: error ratio  passing       -       -          -     -         -           -\n",
+            "errors: error ratio  62 % failing.\n",
+            "errors: error ratio  No traffic, so nothing can be said.\n",
+            "errors: error ratio  Waits until it has persisted for 2m.\n",
         ],
     );
     assert_eq!(fake.asked(), [Asked::Status { service: Some(name("checkout")) }]);
@@ -370,7 +377,8 @@ fn a_check_that_sees_more_failing_than_is_tolerated_is_not_said_to_pass() {
         suspect.findings = vec![finding(FindingState::Passing, Some(numbers), "62 % failing; waits", Some("waits"))];
         Answer::Status(status(vec![suspect]))
     });
-    fake.run(&["status", "checkout"]).says(0, &["suspect  errors  error ratio too high  62 % failing; waits\n"]);
+    fake.run(&["status", "checkout"])
+        .says(0, &["errors: error ratio  suspect  1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  persistence\n", "62 % failing; waits.\n"]);
 }
 
 #[test]
@@ -423,11 +431,12 @@ fn explain_answers_first_and_then_shows_times_and_numbers() {
     ran.says(
         0,
         &[
-            "checkout shop:v2  production, deployment 12, rolled_back\n  shop:v2 was to be rolled back to shop:v1",
+            "shop:v2 was to be rolled back to shop:v1: P1 error ratio too high.\n  The rollback recovered.\n",
+            "  checkout, production, deployment 12, rolled_back\n",
             "2026-11-21 03:00:00 UTC (5m ago)      +0s     shop:v2 was deployed\n",
             "2026-11-21 03:02:05 UTC (2m 55s ago)  +2m 5s  found: P1 error ratio too high\n",
             "errors  prometheus main  3 of 9000 requests failed\n",
-            "failing       errors  error ratio too high  62 % failing\n",
+            "errors: error ratio  failing       1.0 %   3.0 %      62 %  03:01:00  1 in 10^23  -\n",
         ],
     );
     let json = fake.run(&["explain", "checkout", "--output", "json"]).json();
@@ -998,7 +1007,8 @@ fn check_as_json_is_one_flat_object_whether_the_file_is_good_or_not() {
     let ran = Ran::new(rollbackd(&["check", &wrong, "--output", "json"]).output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));
     let json = ran.json();
-    let mut expected = vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "valid"];
+    let mut expected =
+        vec!["connections", "destinations", "diagnostics", "error", "exit_code", "file", "omitted", "services", "unseen", "valid"];
     assert_eq!(fields(&json), expected);
     assert_eq!((&json["valid"], &json["exit_code"], &json["omitted"]), (&json!(false), &json!(2), &json!(0)));
     let error = json["diagnostics"].as_array().unwrap().iter().find(|diagnostic| diagnostic["level"] == "error").unwrap();
@@ -1318,4 +1328,55 @@ fn a_file_of_policy_tests_with_errors_is_shown_with_its_lines() {
     assert_eq!(json["files"][0]["outcome"], "unreadable");
     assert_eq!(json["files"][0]["diagnostics"][0]["diagnostics"][0]["line"].as_u64().map(|line| line > 40), Some(true));
     complains(&run_alone(&["test", "/nowhere/x_test.toml"]), 2, &["cannot read the tests /nowhere/x_test.toml"]);
+}
+
+/// Two hours of samples at ten requests a second; after an hour and a half, six of ten fail.
+fn recorded() -> String {
+    let (mut well, mut failed, mut text) = (0, 0, String::new());
+    for step in 0..480_i64 {
+        failed += if step > 360 { 90 } else { i64::from(step % 4 == 0) };
+        well += if step > 360 { 60 } else { 150 };
+        let at = 1_795_000_000 + 15 * step;
+        for (code, value) in [(200, well), (500, failed)] {
+            let _ = writeln!(text, "requests_total{{instance=\"a\",code=\"{code}\"}} {value} {at}");
+        }
+    }
+    text + "# EOF\n"
+}
+
+#[test]
+fn a_replay_says_what_would_have_been_done_and_by_its_exit_code_whether_all_could_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let config = r#"
+        [prometheus.main]
+        url = "http://127.0.0.1:9090"
+        [services.checkout]
+        platform.command = { current = ["true"], deploy = ["true"] }
+        errors = { prometheus = "main", total = "requests_total", failed = 'requests_total{code=~"5.."}' }
+    "#;
+    std::fs::write(path("c.toml"), config).unwrap();
+    std::fs::write(path("whole.txt"), recorded()).unwrap();
+    // Three digits of the last sample are missing, and the end.
+    std::fs::write(path("cut.txt"), &recorded()[..recorded().len() - 10]).unwrap();
+    let (config, page) = (path("c.toml"), path("replay.html"));
+    let replay = |samples: &str, deployed: &str, more: &[&str]| {
+        let samples = path(samples);
+        let arguments = ["replay", "--config", &config, "--samples", &samples, "--deployed", deployed];
+        run_alone(&[&arguments, more].concat())
+    };
+    let bad = "checkout=1795005400";
+    replay("whole.txt", bad, &["--report", &page]).says(
+        0,
+        &["1 deployment: 1 would have been rolled back\n", "960 of 2 series", "3m after the deployment", "P1 error ratio too high"],
+    );
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<svg"));
+    let json = replay("whole.txt", "checkout=2026-11-18T12:06:40Z", &["--output", "json"]).json();
+    assert_eq!((&json["summary"]["left_alone"], &json["deployments"][0]["decision"]), (&1.into(), &"left_alone".into()));
+    let cut = replay("cut.txt", bad, &[]);
+    cut.says(1, &["1 would have been rolled back", "line 960: the file is cut in the middle of it"]);
+    replay("whole.txt", "search=1795005400", &[]).stops(2, &["guards no service called search\n  checkout"]);
+    replay("whole.txt", "checkout=yesterday", &[]).stops(2, &["neither a time with its zone"]);
+    replay("nothing.txt", bad, &[]).stops(1, &["cannot read", "nothing.txt"]);
+    run_alone(&["replay", "--config", &config, "--samples", &path("whole.txt")]).stops(2, &["nothing was deployed"]);
 }

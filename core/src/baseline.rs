@@ -1,11 +1,15 @@
 //! How it was before the deployment: a summary, small enough to be recorded. It says how bad the service was, how much its failures
 //! cluster, and how long it was bad in one piece; from that the lenses take their tolerance, their tempering and their holds.
 
+mod latency;
+
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub use self::latency::{LatencyBaseline, SlowIntervals, SlowRequests};
 use crate::evidence::interval::Interval;
 use crate::evidence::rounds::Round;
 use crate::statistics::dispersion::{Counts, PRIOR, SCALES, cluster, dispersion};
@@ -48,15 +52,6 @@ pub enum Baseline {
     Latency(LatencyBaseline),
     /// Of a question of the operator's own.
     Query(QueryBaseline),
-}
-
-/// How long requests took before a deployment.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LatencyBaseline {
-    /// When and from where.
-    pub span: Span,
-    /// Requests in the history.
-    pub requests: f64,
 }
 
 /// Whether a question had an answer before a deployment already.
@@ -165,13 +160,7 @@ impl ErrorsBaseline {
         let prior = BAD_STRETCH.as_secs_f64() / span.every.as_secs_f64().max(0.1);
         let (requests, failed) = sums(intervals);
         let mut upper = Level::of(&calm).upper(ALPHA);
-        let ago = |time: SignedDuration| span.to.checked_sub(time).unwrap_or(Timestamp::MIN);
-        let local: Vec<&[Interval]> = [(ago(HOUR), span.to)]
-            .into_iter()
-            .chain([SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR))))
-            .map(|(from, to)| between(intervals, from, to))
-            .filter(|stretch| !stretch.is_empty() && stretch.len() < intervals.len())
-            .collect();
+        let local: Vec<&[Interval]> = local_stretches(intervals, &span).collect();
         // A stretch that is not worse than the whole says nothing of its own: few requests, or none, would make a large limit.
         let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > upper);
         upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(upper, f64::max);
@@ -280,7 +269,7 @@ fn sums(intervals: &[Interval]) -> (f64, f64) {
     intervals.iter().fold((0.0, 0.0), |(requests, failed), one| (requests + one.counts.count, failed + one.counts.failed))
 }
 
-fn covered(intervals: &[Interval]) -> SignedDuration {
+fn covered<Tally>(intervals: &[Interval<Tally>]) -> SignedDuration {
     intervals.iter().fold(SignedDuration::ZERO, |sum, interval| sum.saturating_add(interval.covered))
 }
 
@@ -290,15 +279,29 @@ fn knows_a_day(intervals: &[Interval]) -> bool {
     last.at.duration_since(first.begin()) >= DAY && covered(intervals) >= DAY / 2
 }
 
+/// The hour before the deployment, and the half hour that began one and seven days before it, as far as they are known and not all that is.
+fn local_stretches<'a, Tally>(intervals: &'a [Interval<Tally>], span: &Span) -> impl Iterator<Item = &'a [Interval<Tally>]> {
+    let ago = |time: SignedDuration| span.to.checked_sub(time).unwrap_or(Timestamp::MIN);
+    let days = [SignedDuration::from_hours(24), SignedDuration::from_hours(7 * 24)].map(|time| (ago(time), ago(time - HALF_HOUR)));
+    let stretches = [(ago(HOUR), span.to), days[0], days[1]].map(|(from, to)| between(intervals, from, to));
+    stretches.into_iter().filter(|stretch| !stretch.is_empty() && stretch.len() < intervals.len())
+}
+
 /// The intervals that end after `from` and not after `to`; they are in order of time.
-fn between(intervals: &[Interval], from: Timestamp, to: Timestamp) -> &[Interval] {
+fn between<Tally>(intervals: &[Interval<Tally>], from: Timestamp, to: Timestamp) -> &[Interval<Tally>] {
     let begin = intervals.partition_point(|interval| interval.at <= from);
     let end = intervals.partition_point(|interval| interval.at <= to);
     &intervals[begin.min(end)..end]
 }
 
-/// All but the worst stretch of the given length: the one with the largest sum of squared excess over what the calmest 95 % predict.
+/// All but the worst stretch of the given length.
 fn without_worst(intervals: &[Interval], length: SignedDuration) -> Vec<Interval> {
+    let worst = worst(intervals, length);
+    intervals.iter().enumerate().filter(|(index, _)| !worst.contains(index)).map(|(_, interval)| *interval).collect()
+}
+
+/// The stretch of the given length with the largest sum of squared excess over what the calmest 95 % predict.
+fn worst(intervals: &[Interval], length: SignedDuration) -> Range<usize> {
     let usual = usual_ratio(intervals);
     let excess = |interval: &Interval| (interval.counts.failed - usual * interval.counts.count).max(0.0).powi(2);
     let (mut first, mut sum) = (0, 0.0);
@@ -313,8 +316,7 @@ fn without_worst(intervals: &[Interval], length: SignedDuration) -> Vec<Interval
             worst = (sum, first..last + 1);
         }
     }
-    let worst = worst.1;
-    intervals.iter().enumerate().filter(|(index, _)| !worst.contains(index)).map(|(_, interval)| *interval).collect()
+    worst.1
 }
 
 /// The ratio of failed requests in the calmest 95 % of the intervals with traffic.

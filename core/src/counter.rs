@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::observation::{Sample, Scrape, Series};
+use crate::target::Targets;
 
 /// What was counted at one target between two of its scrapes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,10 +26,7 @@ pub struct Increment {
 /// What is remembered of the counters of one signal. Bounded: [`Counter::MOST_SERIES`] series, and those that vanish are forgotten.
 #[derive(Clone, Debug)]
 pub struct Counter {
-    forget_after: SignedDuration,
-    began: Option<Timestamp>,
-    newest: Option<Timestamp>,
-    targets: BTreeMap<String, Timestamp>,
+    targets: Targets,
     total: BTreeMap<String, Sample>,
     failed: BTreeMap<String, Sample>,
     /// Failures at a target whose requests of the same time came earlier, or are still to come: since when, and how many.
@@ -70,24 +68,12 @@ impl Counter {
     pub const MOST_SERIES: usize = 10_000;
 
     /// Above this an `f64` can't count by ones any more (2^53): not a count of requests.
-    const LARGEST: f64 = 9_007_199_254_740_992.0;
-
-    /// Samples that are further ahead of the caller's time are not believed.
-    const FUTURE: SignedDuration = SignedDuration::from_mins(1);
+    pub(crate) const LARGEST: f64 = 9_007_199_254_740_992.0;
 
     /// Nothing seen yet of a signal that is looked at once `every`.
     #[must_use]
     pub fn new(every: SignedDuration) -> Self {
-        Self {
-            forget_after: every.saturating_mul(4).max(SignedDuration::from_mins(10)),
-            began: None,
-            newest: None,
-            targets: BTreeMap::new(),
-            total: BTreeMap::new(),
-            failed: BTreeMap::new(),
-            apart: BTreeMap::new(),
-            discarded: 0,
-        }
+        Self { targets: Targets::new(every), total: BTreeMap::new(), failed: BTreeMap::new(), apart: BTreeMap::new(), discarded: 0 }
     }
 
     /// Takes in a scrape and gives what was counted since the ones before, in order of time. Samples that were seen already cost nothing.
@@ -110,7 +96,7 @@ impl Counter {
     /// The time of the newest sample that could be believed.
     #[must_use]
     pub fn newest(&self) -> Option<Timestamp> {
-        self.newest
+        self.targets.newest()
     }
 
     /// How many samples were no counts at all, or one series too many.
@@ -121,7 +107,7 @@ impl Counter {
 
     /// The new and believable samples in order of time, those of one scrape of one target together.
     fn place<'a>(&mut self, scrape: &'a Scrape, now: Timestamp, wanted: impl Fn(&Series) -> bool) -> Vec<Placed<'a>> {
-        let latest = now.checked_add(Self::FUTURE).unwrap_or(Timestamp::MAX);
+        let latest = Targets::latest(now);
         let mut placed = Vec::new();
         let kinds =
             scrape.total.iter().map(|series| (Kind::Total, series)).chain(scrape.failed.iter().map(|series| (Kind::Failed, series)));
@@ -142,8 +128,7 @@ impl Counter {
     /// Counts one scrape of one target. `None` where no counter of requests moved on from a value that is known.
     fn count(&mut self, scrape: &[Placed<'_>]) -> Option<Increment> {
         let Placed { at, target, .. } = *scrape.first()?;
-        self.began.get_or_insert(at);
-        self.newest = self.newest.max(Some(at));
+        self.targets.begin(at);
         let (mut requests, mut failed) = (Counted::default(), Counted::default());
         for sample in scrape {
             let Some((since, difference)) = self.difference(sample) else { continue };
@@ -152,7 +137,7 @@ impl Counter {
                 Kind::Failed => failed.add(since, difference),
             }
         }
-        self.remember_target(target, at);
+        self.targets.remember(target, at);
         let Some(mut from) = requests.since else {
             self.set_apart(target, &failed);
             return None;
@@ -169,7 +154,7 @@ impl Counter {
     /// look late. Failures wait for the next requests of their target; what they happened among is counted there or was counted before.
     fn set_apart(&mut self, target: &str, failed: &Counted) {
         let Counted { since: Some(since), number } = *failed else { return };
-        if number <= 0.0 || !self.targets.contains_key(target) {
+        if number <= 0.0 || !self.targets.knows(target) {
             return;
         }
         let (earliest, waiting) = self.apart.entry(target.to_owned()).or_insert((since, 0.0));
@@ -203,15 +188,9 @@ impl Counter {
         })
     }
 
-    /// When a series that was never seen stood at zero for certain: its process began after the last scrape of its target, or, at a target
-    /// that was never scraped, while we were looking (and so recently that the target can't have been seen and forgotten).
+    /// When a series that was never seen stood at zero for certain.
     fn zero_of_new_series(&self, sample: &Placed<'_>, started: Option<Timestamp>) -> Option<Timestamp> {
-        let started = started?;
-        let known = match self.targets.get(sample.target) {
-            Some(scraped) => started > *scraped,
-            None => Some(started) > self.began && self.began.is_some() && sample.at.duration_since(started) < self.forget_after,
-        };
-        known.then_some(started)
+        started.filter(|started| self.targets.began_at_zero(sample.target, *started, sample.at))
     }
 
     fn seen(&mut self, kind: Kind) -> &mut BTreeMap<String, Sample> {
@@ -221,18 +200,9 @@ impl Counter {
         }
     }
 
-    fn remember_target(&mut self, target: &str, at: Timestamp) {
-        if let Some(scraped) = self.targets.get_mut(target) {
-            *scraped = at.max(*scraped);
-        } else if self.targets.len() < Self::MOST_SERIES {
-            self.targets.insert(target.to_owned(), at);
-        }
-    }
-
     fn forget(&mut self, now: Timestamp) {
-        let oldest = now.checked_sub(self.forget_after).unwrap_or(Timestamp::MIN);
-        self.targets.retain(|_, scraped| *scraped >= oldest);
-        self.apart.retain(|target, _| self.targets.contains_key(target));
+        let oldest = self.targets.forget(now);
+        self.apart.retain(|target, _| self.targets.knows(target));
         self.total.retain(|_, sample| sample.at >= oldest);
         self.failed.retain(|_, sample| sample.at >= oldest);
     }
@@ -391,6 +361,6 @@ mod tests {
         assert_eq!(counter.total.len(), Counter::MOST_SERIES);
         assert_eq!(counter.discarded(), 2_000);
         counter.take(&Scrape::default(), at(601));
-        assert_eq!((counter.total.len(), counter.targets.len()), (0, 0));
+        assert!(counter.total.is_empty() && !counter.targets.knows("pod-0"));
     }
 }

@@ -34,6 +34,7 @@ use self::window::{ErrorsWindow, ProbeWindow, Said, SignalWindow, Startup, Windo
 use crate::baseline::Baseline;
 use crate::counter::Increment;
 use crate::entry::DeploymentId;
+use crate::histogram::Durations;
 use crate::observation::{Answered, Histogram, Missing, Reading, Scrape, Workload};
 use crate::past::Past;
 use crate::plan::PlanId;
@@ -126,13 +127,19 @@ enum Sides {
 }
 
 impl Sides {
+    /// Whether the watched version counted it, by when the process began that did, and since when it was counted.
+    fn are_own(self, process_started: Option<Timestamp>, from: Timestamp) -> bool {
+        match self {
+            Self::Own => true,
+            Self::Told { begin, alone } => {
+                process_started.is_some_and(|started| started >= begin) || alone.is_some_and(|alone| from >= alone)
+            }
+        }
+    }
+
     /// What the watched version counted, and what was counted beside it by the version before; what could be either is left out.
     fn split(self, increments: &[Increment]) -> (Vec<Increment>, Vec<Increment>) {
-        let Self::Told { begin, alone } = self else { return (increments.to_vec(), Vec::new()) };
-        let is_own = |increment: &Increment| {
-            increment.process_started.is_some_and(|started| started >= begin) || alone.is_some_and(|alone| increment.from >= alone)
-        };
-        let (own, rest): (Vec<Increment>, Vec<Increment>) = increments.iter().partition(|increment| is_own(increment));
+        let (own, rest): (Vec<Increment>, Vec<Increment>) = increments.iter().partition(|one| self.are_own(one.process_started, one.from));
         (own, rest.into_iter().filter(|increment| increment.process_started.is_some()).collect())
     }
 }
@@ -217,10 +224,18 @@ impl Evidence {
         at: Timestamp,
     ) {
         let Some(Memory { sight, history: History::Latency(latencies), .. }) = self.memories.get_mut(signal) else { return };
-        let (_durations, missing) = latencies.take(service, policy, histograms, at);
+        let (durations, missing) = latencies.take(service, policy, histograms, at);
         match missing {
             Some(missing) => sight.lose(missing, at),
             None => sight.see(at),
+        }
+        let sides = self.sides(service);
+        let own: Vec<Durations> = durations.iter().filter(|one| sides.are_own(one.process_started, one.from)).cloned().collect();
+        if let Some(SignalWindow::Latency(window)) = self.signal_window(signal) {
+            window.take(&own);
+        }
+        if let Some(proof) = &mut self.proof {
+            proof.take_durations(signal, &durations);
         }
     }
 
@@ -232,7 +247,7 @@ impl Evidence {
             window.take(answer, at);
         }
         if let Some(proof) = &mut self.proof {
-            proof.take_answer(signal, answer);
+            proof.take_answer(signal, answer, at);
         }
     }
 
@@ -355,6 +370,20 @@ impl Evidence {
         memory::baseline_of_past(service, &policy_of(service, signal), past, start, excluded)
     }
 
+    /// A baseline from raw samples of histograms that the source kept of the time before `start`. A signal that the service doesn't have
+    /// knows nothing.
+    #[must_use]
+    pub fn baseline_of_histograms(
+        service: &Service,
+        signal: &SignalName,
+        history: &[Histogram],
+        start: Timestamp,
+        excluded: &[Excluded],
+    ) -> Option<Baseline> {
+        let policy = service.signals.get(signal).filter(|policy| policy.kind == SignalKind::Latency)?;
+        Some(memory::baseline_of_histograms(service, policy, history, start, excluded))
+    }
+
     /// The deployment whose window is being weighed.
     #[must_use]
     pub fn watched(&self) -> Option<DeploymentId> {
@@ -378,7 +407,8 @@ impl Evidence {
         let hard_rules = HardRules::new(&service.decision, &self.platform, start, patience, now);
         let was_well = |signal: &SignalName| match self.memories.get(signal).map(|memory| &memory.history) {
             Some(History::Probe(rounds)) => rounds.were_well_before(start),
-            Some(History::Errors(_) | History::Latency(_) | History::Query(_)) | None => false,
+            Some(History::Query(answers)) => !answers.had_one_at(start),
+            Some(History::Errors(_) | History::Latency(_)) | None => false,
         };
         let mut window = Window::new(service, deployment, start, hard_rules, was_well);
         window.alone_since = self.platform.complete_since();
@@ -388,10 +418,12 @@ impl Evidence {
     /// Gives the watched deployment the baselines it lacked; those it has stay.
     pub fn set_baselines(&mut self, service: &Service, baselines: &BTreeMap<SignalName, Baseline>) {
         for (signal, baseline) in baselines {
-            if let Some(memory) = self.memories.get_mut(signal)
-                && let Baseline::Errors(errors) = baseline
-            {
-                memory.cluster = Some(errors.cluster);
+            if let Some(memory) = self.memories.get_mut(signal) {
+                match (&mut memory.history, baseline) {
+                    (_, Baseline::Errors(errors)) => memory.cluster = Some(errors.cluster),
+                    (History::Latency(latencies), Baseline::Latency(baseline)) => latencies.learn(baseline),
+                    (_, Baseline::Probe(_) | Baseline::Latency(_) | Baseline::Query(_)) => {}
+                }
             }
             if let Some(window) = self.signal_window(signal) {
                 window.set_baseline(service, baseline);
@@ -510,12 +542,17 @@ impl Evidence {
         let (mut lacks, mut proofs, mut rounds) = (self.suspects(service, window, now), Vec::new(), Vec::new());
         for (name, signal) in &window.signals {
             match signal {
-                SignalWindow::Errors(_) if probes_suffice => {}
+                SignalWindow::Errors(_) | SignalWindow::Latency(_) if probes_suffice => {}
                 SignalWindow::Errors(errors) => match self.proof_of_errors(service, name, errors, now) {
                     Ok(log_evidence) => proofs.push(log_evidence),
                     Err(lack) => lacks.push(lack),
                 },
-                SignalWindow::Latency(_) | SignalWindow::Query(_) | SignalWindow::Control(_) => {}
+                SignalWindow::Query(_) | SignalWindow::Control(_) => {}
+                SignalWindow::Latency(latency) => match latency.wellness(name) {
+                    None => {}
+                    Some(Ok(log_evidence)) => proofs.push(log_evidence),
+                    Some(Err(lack)) => lacks.push(self.missing_of(service, name, now).unwrap_or(lack)),
+                },
                 SignalWindow::Probe(probe) => match self.proof_of_probe(service, name, probe, now) {
                     Ok(log_evidence) => rounds.push(log_evidence),
                     Err(lack) => lacks.push(lack),
@@ -585,7 +622,15 @@ impl Evidence {
     pub fn verify(&mut self, service: &Service, plan: PlanId, trigger: Option<&Verdict>, rolled_out: Timestamp) {
         let cluster =
             |name: &SignalName| self.memories.get(name).and_then(|memory| memory.cluster).unwrap_or(ErrorsWindow::UNKNOWN_CLUSTER);
-        self.proof = Some(Proof::new(service, plan, trigger, rolled_out, cluster));
+        let mut proof = Proof::new(service, plan, trigger, rolled_out, cluster);
+        if let Some(trigger) = trigger
+            && let Some(numbers) = trigger.decisive().and_then(|finding| finding.numbers.as_ref())
+            && let Some(policy) = service.signals.get(&trigger.signal)
+            && let Some(Memory { history: History::Latency(latencies), .. }) = self.memories.get(&trigger.signal)
+        {
+            proof.ask_latency(&trigger.signal, latencies.proof(policy, numbers, rolled_out));
+        }
+        self.proof = Some(proof);
     }
 
     /// The plan whose proof is being looked for.

@@ -2,17 +2,20 @@
 //! restarts, new series, gaps and doubles are the same; it is small enough to be kept in a file; and it is the same however it was fetched:
 //! what ends within an hour belongs to that hour and to no other. What an incident made of it is left out when it is used, not here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::counter::{Counter, Increment};
 use crate::evidence::interval::{self, Grouping, Interval};
-use crate::observation::{Reading, Scrape};
+use crate::histogram::HistogramCounter;
+use crate::observation::{Histogram, Reading, Scrape};
 use crate::statistics::dispersion::Counts;
+use crate::timing::Timing;
 
 mod code;
 mod strand;
+mod timed;
 
 use self::code::{Reader, Writer};
 use self::strand::{Row, Strand};
@@ -86,13 +89,16 @@ pub struct Past {
 struct Counted {
     all: Strand,
     routes: Vec<(String, Strand)>,
+    /// Of a histogram, which has nothing else.
+    timed: VecDeque<Interval<Timing>>,
 }
 
 /// So many routes of a piece are kept, those with most requests.
 const MOST_ROUTES: usize = 8;
 
-/// What an hour is kept as begins with this: counters, in the first form. Histograms get another.
+/// What an hour is kept as begins with one of these, each in its first form.
 const COUNTERS: u8 = 1;
+const HISTOGRAMS: u8 = 2;
 
 impl Past {
     /// The longest history that is kept: a week, and the hours that it begins and ends in.
@@ -145,8 +151,8 @@ impl Past {
     pub fn take(&mut self, reading: &Reading, from: Timestamp, to: Timestamp) {
         match reading {
             Reading::Scrape(scrape) => self.take_scrape(scrape, from, to),
-            // The past of histograms is not kept; their baseline is what the daemon saw itself.
-            Reading::Histograms(_) | Reading::Probe(_) | Reading::Answer(_) | Reading::Missing(_) => {}
+            Reading::Histograms(histograms) => self.take_histograms(histograms, from, to),
+            Reading::Probe(_) | Reading::Answer(_) | Reading::Missing(_) => {}
         }
     }
 
@@ -160,10 +166,21 @@ impl Past {
         }
     }
 
+    fn take_histograms(&mut self, histograms: &[Histogram], from: Timestamp, to: Timestamp) {
+        self.hours.retain(|hour, _| hour.end() <= from || hour.begin() >= to);
+        let mut durations = HistogramCounter::new(self.every).take(histograms, to);
+        durations.retain(|one| one.at > from && one.at <= to);
+        for of_hour in durations.chunk_by(|a, b| Hour::of(a.at) == Hour::of(b.at)) {
+            Grouping::new(self.every, Timestamp::MIN).take(interval::Look::own(of_hour), |interval| {
+                self.hours.entry(Hour::of(interval.at)).or_default().timed.push_back(interval);
+            });
+        }
+    }
+
     fn count(&mut self, mut increments: Vec<Increment>, route: Option<&str>, from: Timestamp, to: Timestamp) {
         increments.retain(|one| one.at > from && one.at <= to);
         for hour in increments.chunk_by(|a, b| Hour::of(a.at) == Hour::of(b.at)) {
-            Grouping::new(self.every, Timestamp::MIN).take(interval::Counted::own(hour), |interval| self.push_to(route, interval));
+            Grouping::new(self.every, Timestamp::MIN).take(interval::Look::own(hour), |interval| self.push_to(route, interval));
         }
     }
 
@@ -221,6 +238,12 @@ impl Past {
     pub fn encode(&self, hour: Hour) -> Option<Vec<u8>> {
         let counted = self.hours.get(&hour)?;
         let mut writer = Writer::default();
+        if !counted.timed.is_empty() {
+            writer.byte(HISTOGRAMS);
+            let intervals: Vec<_> = counted.timed.iter().cloned().collect();
+            timed::write(&mut writer, hour, self.every, &intervals);
+            return Some(writer.into_bytes());
+        }
         writer.byte(COUNTERS);
         counted.all.write(&mut writer);
         writer.number(counted.routes.len() as u64);
@@ -245,6 +268,17 @@ impl Past {
     /// What was counted in all, interval by interval.
     pub(crate) fn intervals(&self) -> Vec<Interval> {
         self.intervals_of(|counted| Some(&counted.all))
+    }
+
+    /// How long requests took, interval by interval.
+    pub(crate) fn timed(&self) -> Vec<Interval<Timing>> {
+        let mut intervals: Vec<Interval<Timing>> = Vec::new();
+        for one in self.hours.values().flat_map(|counted| &counted.timed) {
+            let since = intervals.last().map_or(one.from, |before| before.at);
+            let covered = one.at.duration_since(since).clamp(SignedDuration::ZERO, self.every);
+            intervals.push(Interval { covered, ..one.clone() });
+        }
+        intervals
     }
 
     /// The routes of which something is known by themselves.
@@ -294,13 +328,15 @@ impl Counted {
     }
 
     fn read(reader: &mut Reader<'_>, hour: Hour, every: SignedDuration) -> Option<Self> {
-        if reader.byte()? != COUNTERS {
-            return None;
+        match reader.byte()? {
+            COUNTERS => {}
+            HISTOGRAMS => return Some(Self { timed: timed::read(reader, hour, every)?, ..Self::default() }),
+            _ => return None,
         }
         let all = Strand::read(reader, hour, every)?;
         let routes = reader.number().filter(|routes| *routes <= MOST_ROUTES as u64)?;
         let routes = (0..routes).map(|_| Some((reader.text()?, Strand::read(reader, hour, every)?))).collect::<Option<_>>()?;
-        Some(Self { all, routes })
+        Some(Self { all, routes, timed: VecDeque::new() })
     }
 }
 

@@ -164,6 +164,8 @@ pub struct Decision {
     pub hold_p1: SignedDuration,
     /// How long a P2 error ratio must persist. Default 120 s.
     pub hold_p2: SignedDuration,
+    /// How long a slowdown must persist. Default 3 min.
+    pub hold_latency: SignedDuration,
     /// How many rounds an outage must last that probes see. Default 6, at most 60.
     pub hold_probe_rounds: u32,
     /// The history that a baseline of counters is taken from. Default 24 h, at most 7 d.
@@ -181,6 +183,7 @@ impl Default for Decision {
             hold_p0: SignedDuration::from_secs(60),
             hold_p1: SignedDuration::from_secs(120),
             hold_p2: SignedDuration::from_secs(120),
+            hold_latency: SignedDuration::from_mins(3),
             hold_probe_rounds: 6,
             history: SignedDuration::from_hours(24),
             alpha: 1e-4,

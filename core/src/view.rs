@@ -1,18 +1,23 @@
 //! What operators are shown: the stable shape behind `status`, `history` and `explain`, as people read it and as `--output json` prints it.
 //! Times are RFC 3339, durations are ISO 8601 (`PT2M5S`), ratios are 0 to 1.
 
+use std::cmp::Ordering;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::certainty::Certainty;
 use crate::declaration;
 use crate::entry::{Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
+use crate::outlook::Outlook;
 use crate::plan::{Cause, Outcome, Phase};
-use crate::service::{Service, ServiceName};
+use crate::promise::{self, Unkept};
+use crate::service::{Role, Service, ServiceName};
 use crate::severity::{Choice, Impact, Response, Severity};
-use crate::verdict::{Finding, FindingState, Gate, Verdict};
+use crate::verdict::{Finding, FindingState, Gate, Numbers, Verdict};
 use crate::version::Version;
 use crate::words;
 
@@ -62,8 +67,24 @@ pub struct ServiceView {
     pub declared: Vec<DeclaredView>,
     /// One line that says how things are.
     pub summary: String,
+    /// The first thing to read: the summary, and in a window what the checks say, the worst one with its numbers.
+    #[serde(default)]
+    pub headline: String,
     /// What every check says now; empty outside a window.
     pub findings: Vec<FindingView>,
+    /// Promises of the matrix that can't be kept at this traffic.
+    #[serde(default)]
+    pub warnings: Vec<WarningView>,
+}
+
+/// A promise that can't be kept, with its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WarningView {
+    /// As data.
+    #[serde(flatten)]
+    pub unkept: Unkept,
+    /// In words, with what would help.
+    pub words: String,
 }
 
 /// What operators are asked.
@@ -178,6 +199,47 @@ pub struct FindingView {
     pub words: String,
     /// The gate that evidence against the deployment waits for, in words; none where no more fails than is tolerated.
     pub waits_for: Option<String>,
+    /// What that is worth and what would change it. None only in an answer of a daemon that is older than this program.
+    #[serde(default)]
+    pub judged: Option<JudgedView>,
+}
+
+/// What a finding is worth, and what would change it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JudgedView {
+    /// The check's name: `errors: error ratio`, `errors /cart: feature`.
+    pub check: String,
+    /// `passing`, `suspect` (more fails than is tolerated, and not every gate is passed), `failing`, `inconclusive`.
+    pub standing: String,
+    /// The severity of its row of the matrix.
+    pub severity: Severity,
+    /// What the matrix says is done when it fails.
+    pub response: Response,
+    /// What the matrix promises from onset to recovery; zero is at once.
+    pub within: Option<SignedDuration>,
+    /// How sure it is; none for checks that are not weighed, or can't say anything.
+    pub evidence: Option<EvidenceView>,
+    /// What would change it.
+    pub outlook: Outlook,
+    /// The same in words.
+    pub changes: String,
+}
+
+/// How sure a check is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// The odds in words: `1 in 10^23`, `none yet`.
+    pub odds: String,
+    /// The same as the decimal logarithm of the odds: 23.1. At most 0 where nothing speaks against the deployment.
+    pub log10_odds: f64,
+    /// What the decimal logarithm has to reach.
+    pub log10_needed: f64,
+    /// The same as a word.
+    pub certainty: Certainty,
+    /// All numbers in a line.
+    pub line: String,
+    /// What they are worth, without the levels: the end of the line.
+    pub weight: String,
 }
 
 /// Why something was done, or was not.
@@ -234,10 +296,12 @@ pub fn status(state: &State, services: Vec<ServiceView>, notices_waiting: usize,
 /// One service.
 #[must_use]
 pub fn service(sight: Sight<'_>) -> ServiceView {
-    let Sight { state, policy, .. } = sight;
+    let Sight { state, policy, now, .. } = sight;
     let nothing_known = ServiceState::default();
     let known = state.service(&policy.name).unwrap_or(&nothing_known);
     let current = known.current();
+    let findings = current.map(|current| live_findings(sight, current)).unwrap_or_default();
+    let unkept = promise::unkept(&findings, policy).into_iter();
     ServiceView {
         service: policy.name.clone(),
         environment: policy.environment.clone(),
@@ -250,7 +314,9 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
         question: current.and_then(question),
         declared: current.map(declared).unwrap_or_default(),
         summary: summary(sight, known),
-        findings: current.map(|current| live_findings(sight, current)).unwrap_or_default().into_iter().map(finding).collect(),
+        headline: headline(sight, known, &findings),
+        warnings: unkept.map(|unkept| WarningView { words: words::unkept(&unkept), unkept }).collect(),
+        findings: findings.into_iter().map(|one| finding(one, policy, now)).collect(),
     }
 }
 
@@ -289,9 +355,9 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         Some(id) => known.deployments.get(&id)?,
         None => interesting(known)?,
     };
-    let findings = match &explained.verdict {
-        Some((_, verdict)) => verdict.findings.clone(),
-        None => live_findings(sight, explained),
+    let (said, findings) = match &explained.verdict {
+        Some((at, verdict)) => (*at, verdict.findings.clone()),
+        None => (now, live_findings(sight, explained)),
     };
     let signals = policy.signals.iter().map(|(name, signal)| {
         let before = explained.baselines.get(name).map_or_else(|| "not known".to_owned(), words::baseline);
@@ -305,7 +371,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         answer: answer(sight, known, explained),
         timeline: timeline(known, explained),
         signals: signals.collect(),
-        findings: findings.into_iter().map(finding).collect(),
+        findings: findings.into_iter().map(|one| finding(one, policy, said)).collect(),
         rollback: undoing.map(|undoing| rollback(state, undoing)),
     })
 }
@@ -321,13 +387,41 @@ fn hold(hold: &Hold) -> HoldView {
     HoldView { by: hold.by.to_string(), reason: hold.reason.clone(), since: hold.since, until: hold.until }
 }
 
-/// A finding as it is shown.
+/// What a check of a service says at that moment, in words.
 #[must_use]
-pub fn finding(finding: Finding) -> FindingView {
+pub fn finding(finding: Finding, policy: &Service, at: Timestamp) -> FindingView {
     let numbers = finding.numbers.as_ref().filter(|_| words::is_suspect(&finding));
     let gate = numbers.and_then(|numbers| numbers.waits_for.map(|gate| (gate, numbers)));
     let waits_for = gate.map(|(gate, numbers): (Gate, _)| words::waits_for(gate, numbers));
-    FindingView { words: words::finding(&finding), waits_for, finding }
+    let judged = Some(judged(&finding, policy, at));
+    FindingView { words: words::finding(&finding), waits_for, judged, finding }
+}
+
+fn judged(finding: &Finding, policy: &Service, at: Timestamp) -> JudgedView {
+    let row = policy.matrix.row(finding.impact);
+    let outlook = Outlook::of(finding, policy, at);
+    let is_compared = policy.signals.values().any(|policy| policy.role == Role::Control);
+    JudgedView {
+        check: words::check(finding),
+        standing: words::standing(finding).to_owned(),
+        severity: row.severity,
+        response: row.response,
+        within: row.within,
+        evidence: finding.numbers.as_ref().map(|numbers| evidence(numbers, is_compared)),
+        changes: words::outlook(&outlook, finding, row),
+        outlook,
+    }
+}
+
+fn evidence(numbers: &Numbers, is_compared: bool) -> EvidenceView {
+    EvidenceView {
+        odds: words::odds(numbers.log_evidence),
+        log10_odds: numbers.log_evidence / std::f64::consts::LN_10,
+        log10_needed: numbers.log_threshold / std::f64::consts::LN_10,
+        certainty: Certainty::of(numbers),
+        line: words::evidence(numbers, is_compared),
+        weight: words::weight(numbers, is_compared),
+    }
 }
 
 fn deployment(known: &ServiceState, policy: &Service, row: &Deployment) -> DeploymentView {
@@ -431,6 +525,39 @@ fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
     format!("watched for {} of {}", words::duration(watched), words::duration(sight.policy.window))
 }
 
+/// The first thing to read.
+fn headline(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> String {
+    let summary = summary(sight, known);
+    let is_judged = known.current().is_none_or(|current| current.verdict.is_some() || !current.status.in_window());
+    if is_judged || known.open_rollback().is_some() || findings.is_empty() {
+        return summary;
+    }
+    let inconclusive = |finding: &&Finding| matches!(finding.state, FindingState::Inconclusive(_));
+    let unclear = findings.iter().filter(inconclusive).count();
+    let said = match nearest_suspect(sight.policy, findings) {
+        Some(suspect) => return format!("suspect, {}", words::suspicion(suspect)),
+        None if unclear == findings.len() => format!("nothing can be said yet: {}", words::finding(&findings[0])),
+        None if unclear > 0 => format!("nothing speaks against it, but {unclear} of {} checks can't say anything", findings.len()),
+        None => format!("nothing speaks against it, by all {} checks", findings.len()),
+    };
+    format!("{said}; {summary}")
+}
+
+/// Of the checks that see more than is tolerated the one that is nearest to a verdict: where its level is reached, the most severe one, and
+/// else the one with most evidence.
+fn nearest_suspect<'a>(policy: &Service, findings: &'a [Finding]) -> Option<&'a Finding> {
+    let is_there = |numbers: &Numbers| numbers.now.is_some_and(|now| now >= numbers.severity);
+    let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
+    let weighed = suspects.filter_map(|finding| finding.numbers.as_ref().map(|numbers| (finding, numbers)));
+    let nearest = weighed.min_by(|(one, first), (other, second)| {
+        let severity = |finding: &Finding| policy.matrix.row(finding.impact).severity;
+        let by_severity = if is_there(first) && is_there(second) { severity(one).cmp(&severity(other)) } else { Ordering::Equal };
+        let by_evidence = second.log_evidence.total_cmp(&first.log_evidence);
+        is_there(second).cmp(&is_there(first)).then(by_severity).then(by_evidence)
+    });
+    nearest.map(|(finding, _)| finding)
+}
+
 /// The answer to "why did you" and "why didn't you".
 fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec<String> {
     let mut answer = Vec::new();
@@ -517,6 +644,12 @@ fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
     let mut said = vec![format!("no check has failed since {}", words::time(explained.started))];
     if suspect > 0 {
         said.push(format!("{suspect} of {checks} checks see more failing than is tolerated, and wait until it is certain"));
+    }
+    if findings
+        .iter()
+        .any(|finding| words::is_suspect(finding) && finding.numbers.as_ref().is_some_and(|numbers| numbers.ambient.is_some()))
+    {
+        said.push("others suffer at the same time, so it is probably not its doing".to_owned());
     }
     if unclear > 0 {
         said.push(format!("{unclear} of {checks} checks can't say anything just now"));

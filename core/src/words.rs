@@ -13,10 +13,14 @@ use crate::observation::Trouble;
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Void};
 use crate::service::SignalName;
 use crate::severity::{Choice, Response};
-use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Numbers, Verdict};
+use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 use crate::version::ChangeKind;
 
-/// `62 %`, `0.61 %`: two digits that mean something.
+mod evidence;
+
+pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, weight};
+
+/// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]
 pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
@@ -27,7 +31,33 @@ pub fn percent(ratio: f64) -> String {
     } else {
         2
     };
+    let ends = |digits: i32| (percent * 10.0_f64.powi(digits) - (percent * 10.0_f64.powi(digits)).round()).abs() < 1e-6;
+    let ends_with_the_third = percent < 100.0 && !ends(digits) && ends(digits + 1);
+    let digits = usize::try_from(digits + i32::from(ends_with_the_third)).unwrap_or(0);
     format!("{percent:.digits$} %")
+}
+
+/// `412 ms`, `1.3 s`, `0.85 ms`: a mean duration that is given in seconds, two digits that mean something.
+#[must_use]
+pub fn seconds(seconds: f64) -> String {
+    let (value, unit) = if seconds < 1.0 { (seconds * 1_000.0, "ms") } else { (seconds, "s") };
+    let digits = if value >= 10.0 || value == 0.0 {
+        0
+    } else if value >= 1.0 {
+        1
+    } else {
+        2
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// A level of a check, in what it is measured in.
+#[must_use]
+pub fn measured(level: f64, measure: Measure) -> String {
+    match measure {
+        Measure::Share => percent(level),
+        Measure::Seconds => seconds(level),
+    }
 }
 
 /// `2m 5s`: to the second, or to the millisecond below ten seconds.
@@ -71,6 +101,11 @@ pub fn odds(log_evidence: f64) -> String {
     }
 }
 
+/// ` on /cart`, of a check on one route.
+fn on_route(numbers: &Numbers) -> String {
+    numbers.route.as_ref().map_or_else(String::new, |route| format!(" on {route}"))
+}
+
 /// What a check says, with its numbers.
 #[must_use]
 pub fn finding(finding: &Finding) -> String {
@@ -81,8 +116,12 @@ pub fn finding(finding: &Finding) -> String {
             let waits_for = numbers.waits_for.map(|gate| format!("; {}", waits_for(gate, numbers)));
             format!("{}{}", level(numbers), waits_for.unwrap_or_default())
         }
-        (FindingState::Passing, Some(Numbers { now: Some(now), tolerance, .. })) => {
-            format!("{} failing, tolerated up to {}", percent(*now), percent(*tolerance))
+        (FindingState::Passing, Some(Numbers { measure: Measure::Seconds, now, tolerance, .. })) => match now {
+            Some(now) => format!("mean {}, tolerated up to {}", seconds(*now), seconds(*tolerance)),
+            None => "no requests".to_owned(),
+        },
+        (FindingState::Passing, Some(numbers @ Numbers { now: Some(now), tolerance, .. })) => {
+            format!("{} failing{}, tolerated up to {}", percent(*now), on_route(numbers), percent(*tolerance))
         }
         (FindingState::Passing, Some(_)) => "nothing failing".to_owned(),
         (FindingState::Passing, None) => "well".to_owned(),
@@ -114,12 +153,17 @@ fn is_above(numbers: &Numbers) -> bool {
 /// The level now against the level before.
 #[must_use]
 pub fn level(numbers: &Numbers) -> String {
-    let now = numbers.now.map_or_else(|| "unknown".to_owned(), percent);
+    let level = |level| measured(level, numbers.measure);
+    let now = numbers.now.map_or_else(|| "unknown".to_owned(), level);
     let since = numbers.onset.map_or_else(String::new, |onset| format!(" since {}", onset.strftime("%H:%M:%S UTC")));
+    let (now, before) = match numbers.measure {
+        Measure::Share => (format!("{now} failing{}", on_route(numbers)), "at most "),
+        Measure::Seconds => (format!("mean {now}{}", on_route(numbers)), ""),
+    };
     format!(
-        "{now} failing{since}, before at most {}, tolerated up to {}; odds if nothing had changed: {}",
-        percent(numbers.before),
-        percent(numbers.tolerance),
+        "{now}{since}, before {before}{}, tolerated up to {}; odds if nothing had changed: {}",
+        level(numbers.before),
+        level(numbers.tolerance),
         odds(numbers.log_evidence)
     )
 }
@@ -130,8 +174,14 @@ pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
     match gate {
         Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
         Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
-        Gate::Severity => format!("not bad enough since it began: {} would be", percent(numbers.severity)),
-        Gate::Attribution => "began before the deployment, or others suffer from it as much".to_owned(),
+        Gate::Severity => format!("not bad enough since it began: {} would be", measured(numbers.severity, numbers.measure)),
+        Gate::Attribution => match numbers.ambient {
+            Some(granted) if granted < 1.0 && numbers.measure == Measure::Share => {
+                format!("others suffer too, so up to {} is not held against it", percent(granted))
+            }
+            Some(_) => "others suffer too, so it is not held against it".to_owned(),
+            None => "it began before the deployment".to_owned(),
+        },
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
     }
 }
@@ -185,7 +235,8 @@ pub fn lack(lack: &Lack) -> String {
     match lack {
         Lack::Missing(signal, missing) => format!("{signal}: {missing}"),
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence < 0.0 => {
-            format!("{signal}: too many of {} fail", counted(signal, *count))
+            let fail = if signal.0 == "latency" { "are slow" } else { "fail" };
+            format!("{signal}: too many of {} {fail}", counted(signal, *count))
         }
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence <= 0.0 => {
             format!("{signal}: {} are too few to tell", counted(signal, *count))
@@ -467,7 +518,13 @@ pub fn baseline(baseline: &Baseline) -> String {
             percent(errors.upper),
             if errors.knows_a_day { "" } else { "; less than a day is known, so a decision takes longer" }
         ),
-        Baseline::Latency(latency) => format!("{:.0} requests timed", latency.requests.abs()),
+        Baseline::Latency(latency) if latency.intervals == 0 => "no request seen".to_owned(),
+        Baseline::Latency(latency) => format!(
+            "mean {} over {:.0} requests; slow for at most {} in one piece",
+            seconds(latency.mean),
+            latency.requests.abs(),
+            duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.longest).unwrap_or(i32::MAX)))
+        ),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),
         Baseline::Probe(probe) => format!(
             "all targets failed in {} of {} round{} in {}",
@@ -480,9 +537,15 @@ pub fn baseline(baseline: &Baseline) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::severity::Impact;
+
+    /// Numbers of a check that waits for evidence.
+    pub(crate) fn numbers(log_evidence: f64, log_threshold: f64) -> Numbers {
+        let errors = errors(0.6, log_evidence, Some(Gate::Evidence)).numbers.expect("numbers");
+        Numbers { log_threshold, ..errors }
+    }
 
     fn errors(now: f64, log_evidence: f64, waits_for: Option<Gate>) -> Finding {
         let numbers = Numbers {
@@ -497,7 +560,7 @@ mod tests {
             log_threshold: 9.2,
             hold: SignedDuration::from_mins(2),
             waits_for,
-            measure: crate::verdict::Measure::Share,
+            measure: Measure::Share,
             route: None,
             expected_delay: None,
             ambient: None,
@@ -526,6 +589,25 @@ mod tests {
         assert_eq!(finding(&errors(0.0, 0.0, Some(Gate::Evidence))), "0 % failing, tolerated up to 5.0 %");
         let suspect = finding(&errors(1.0, 50.0, Some(Gate::Persistence)));
         assert!(suspect.starts_with("100 % failing, ") && suspect.ends_with("; waits until it has persisted for 2m"), "{suspect}");
+    }
+
+    #[test]
+    fn a_setting_is_said_whole_and_a_measurement_in_two_digits() {
+        for (ratio, expected) in [
+            (0.0, "0 %"),
+            (0.000_04, "0.004 %"),
+            (0.006_139_97, "0.61 %"),
+            (0.0125, "1.25 %"),
+            (0.012_28, "1.2 %"),
+            (0.05, "5.0 %"),
+            (0.125, "12.5 %"),
+            (0.124, "12.4 %"),
+            (0.1243, "12 %"),
+            (0.5, "50 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(percent(ratio), expected);
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use futures::stream::{self, BoxStream};
 use jiff::{SignedDuration, Timestamp};
 use rollbackd::daemon::{Daemon, Setup};
 use rollbackd::executor::Adapters;
+use rollbackd::history::Store;
 use rollbackd::ledger::sqlite::Sqlite;
 use rollbackd::notify::{Notifier, NotifyError};
 use rollbackd::platform::{Applied, Platform, Report};
@@ -80,7 +81,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let now = Timestamp::now();
     ledger::begin(folder.path(), &policies.iter().collect::<Vec<_>>(), 0, now)?;
     let server = (arguments.probes == Probes::Real).then(Server::start).transpose()?;
-    let setup = setup(policies, arguments.windows, server.as_ref().map(|server| server.address.as_str()))?;
+    let mut setup = setup(policies, arguments.windows, server.as_ref().map(|server| server.address.as_str()))?;
+    setup.adapters.store = Store::in_directory(folder.path());
     let runtime = match arguments.probes {
         Probes::MadeUp => tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?,
         Probes::Real => tokio::runtime::Builder::new_multi_thread().enable_all().build()?,
@@ -157,7 +159,7 @@ fn setup(policies: Vec<Service>, windows: Windows, server: Option<&str>) -> anyh
             let adapter: Arc<dyn Signal> = match (settings.kind, server) {
                 (SignalKind::Probe, Some(server)) => Arc::new(Probe::new(probe(server)?, clients.clone())?),
                 (SignalKind::Probe, None) => Arc::new(MadeUpProbe(settings.source.clone())),
-                (_, _) => Arc::new(MadeUpErrors(seats.clone())),
+                (_, _) => Arc::new(MadeUpErrors(policy.name.to_string(), seats.clone())),
             };
             adapters.signals.insert((policy.name.clone(), signal.clone()), adapter);
         }
@@ -241,7 +243,7 @@ impl Signal for MadeUpProbe {
 }
 
 /// The counters of three replicas with 20 requests per second each, of which one in a thousand fails, as a Prometheus gives them.
-struct MadeUpErrors(Arc<Semaphore>);
+struct MadeUpErrors(String, Arc<Semaphore>);
 
 #[async_trait]
 impl Signal for MadeUpErrors {
@@ -251,9 +253,13 @@ impl Signal for MadeUpErrors {
 
     /// As slow as a real server, and no more than four at a time as in the real adapter.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
-        let _seat = self.0.acquire().await;
+        let _seat = self.1.acquire().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         Reading::Scrape(scrape(from, to))
+    }
+
+    fn past_id(&self) -> Option<String> {
+        Some(self.0.clone())
     }
 }
 

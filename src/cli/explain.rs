@@ -36,14 +36,19 @@ pub async fn ask(service: ServiceName, deployment: Option<DeploymentId>, client:
     }
 }
 
-fn shown(view: &ExplainView) -> String {
+pub(super) fn shown(view: &ExplainView) -> String {
     let deployment = &view.deployment;
-    let place = format!("{}, deployment {}, {}", deployment.environment, deployment.deployment, words::status(deployment.status));
+    let status = words::status(deployment.status);
+    let place = format!("{}, {}, deployment {}, {status}", deployment.service, deployment.environment, deployment.deployment);
     let mut page = Page::default();
-    page.line(format_args!("{}  {}", text::heading(format_args!("{} {}", deployment.service, deployment.version)), text::faint(place)));
-    for sentence in &view.answer {
+    let mut answer = view.answer.iter();
+    if let Some(first) = answer.next() {
+        page.line(text::heading(first));
+    }
+    for sentence in answer {
         page.line(format_args!("  {sentence}"));
     }
+    page.line(format_args!("  {}", text::faint(place)));
     let now = text::faint(format_args!("now it is {}", words::time(view.at)));
     page.line(format_args!("\n{}  {now}", text::heading("What happened")));
     page.block(&timeline(view));
@@ -57,6 +62,10 @@ fn shown(view: &ExplainView) -> String {
         let title = if found { "What the checks said when it was found" } else { "What the checks say now" };
         page.line(format_args!("\n{}", text::heading(title)));
         page.block(&text::findings(&view.findings));
+    }
+    if deployment.status.in_window() && !view.service.warnings.is_empty() {
+        page.line(format_args!("\n{}", text::heading("What would be found late")));
+        view.service.warnings.iter().for_each(|warning| page.line(format_args!("  {}", words::sentence(&warning.words))));
     }
     if deployment.status.in_window() && view.service.rollback.is_none() && view.service.known_good.is_some() {
         page.line(format_args!("\nTo go back by hand: rollbackd rollback {}", deployment.service));

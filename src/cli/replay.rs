@@ -13,6 +13,7 @@ use rollbackd_core::words;
 
 use super::text::{self, Page, Screen};
 use super::{Common, Exit, Stop, value};
+use crate::app;
 use crate::config::{self, Config};
 use crate::ledger::Ledger as _;
 use crate::ledger::sqlite::Sqlite;
@@ -24,7 +25,8 @@ pub(super) const HELP: &str = "\
 The samples are OpenMetrics text with a time on every line, as Prometheus backfills from and `promtool tsdb dump-openmetrics` writes; the
 Prometheus text format (times in milliseconds) and `promtool tsdb dump` are read, too. In which order they come does not matter. What doesn't
 fit into 48 MiB is sorted in temporary files ($TMPDIR), 24 bytes a sample of interest; memory grows with the number of series and not with
-their length. Probes and queries are not in such a file, and are said to be missing.
+their length. Probes and queries are not in such a file, and are said to be missing. `_created` and `process_start_time_seconds` say when a
+process began; without them all that is counted from half a minute after a deployment on is its own.
 
 Nothing is carried out: after a rollback that would have been decided, a deployment is left until its window ends.
 
@@ -34,14 +36,36 @@ Examples:
   rollbackd replay --samples samples.txt --deployed checkout=1795230245 --against stricter.toml
   zcat samples.txt.gz | rollbackd replay --samples - --deployed checkout=1795230245 --output json
 
+With `--output json`, one object:
+  samples        what was read: {source, lines, bytes, samples, series, from, to, whole, notes, damaged: [{line, why}], damaged_lines,
+                 oddities: {out_of_order, repeated, not_counts, in_the_future}}
+  configuration  the file; `notes`: what is not as in the daemon
+  summary        {deployments, rolled_back, refused, asked, notified, left_alone, inconclusive}
+  deployments    in order of time: {service, version, started, window_ends, decision, decided, after_seconds, onset, severity, impact, response,
+                 signal, guard, why, ending, watched_until, verdicts: [{at, severity, impact, response, words}], before, findings, recorded}
+                 decision: roll_back, refused (by `guard`), ask, notify, left_alone, inconclusive
+                 ending: decided, passed, unproved, superseded, samples_end
+                 findings: as `explain` has them; recorded: only with --ledger, {decision, decided}
+  against        of each other configuration: {differences: [{service, started, decision, decided, other_decision, other_decided}],
+                 configuration, notes, summary, deployments}
+
 Exit code 1: some of the samples can't be read (each such line is named, the others are judged). 2: the arguments or a configuration.";
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// A file of samples; `-` is standard input.
-    #[arg(long, value_name = "FILE", required = true)]
-    samples: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
+    samples: Option<PathBuf>,
+    /// Instead of a file: a Prometheus server, by its name in the configuration.
+    #[arg(long, value_name = "NAME", requires_all = ["from", "to"])]
+    prometheus: Option<String>,
+    /// From when on samples are asked of the server; a day or more before the first deployment.
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "prometheus")]
+    from: Option<Timestamp>,
+    /// Until when.
+    #[arg(long, value_name = "TIME", value_parser = moment, requires = "prometheus")]
+    to: Option<Timestamp>,
     /// A deployment: when its rollout began, in RFC 3339 or seconds since 1970. May be given many times.
     #[arg(long, value_name = "SERVICE=TIME", value_parser = deployed)]
     deployed: Vec<(ServiceName, Timestamp)>,
@@ -100,14 +124,32 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
         courses: arguments.report.is_some(),
     };
     let mut replay = Replay::new(request, &configs, Timestamp::now()).map_err(|error| failed(&error))?;
-    let (name, source) = open(&arguments.samples)?;
-    replay.read(&name, source).map_err(|error| failed(&error))?;
+    match (&arguments.samples, &arguments.prometheus, arguments.from.zip(arguments.to)) {
+        (Some(samples), ..) => {
+            let (name, source) = open(samples)?;
+            replay.read(&name, source).map_err(|error| failed(&error))?;
+        }
+        (None, Some(server), Some(span)) => super::wait(fetch(&mut replay, server, span, &configs))?,
+        (None, ..) => return Err(Stop::Usage("say --samples FILE, or --prometheus NAME with --from and --to".to_owned())),
+    }
     let report = replay.judge().map_err(|error| failed(&error))?;
     if let Some(path) = &arguments.report {
         write_page(path, &report)?;
     }
     screen.show(&report, || in_words(&report, screen.is_verbose()))?;
     Ok(if report.samples.whole && report.samples.samples > 0 { Exit::Done } else { Exit::Failed })
+}
+
+async fn fetch(replay: &mut Replay, server: &str, (from, to): (Timestamp, Timestamp), configs: &[(String, Config)]) -> Result<(), Stop> {
+    if from >= to {
+        return Err(Stop::Usage("--from must be before --to".to_owned()));
+    }
+    let mut adapters = Vec::new();
+    for (name, config) in configs {
+        let (setup, _) = app::setup_to_try(config).await.map_err(|error| Stop::Failed(format!("cannot use {name}: {error:#}")))?;
+        adapters.push(setup.adapters.signals);
+    }
+    replay.fetch(server, from, to, &adapters).await.map_err(|error| failed(&error))
 }
 
 fn failed(error: &crate::replay::ReplayError) -> Stop {

@@ -159,7 +159,7 @@ fn rollback_line(rollback: &RollbackView, now: Timestamp) -> String {
     format!("{} to {}: {}; decided {planned}: {}", rollback.from, rollback.to, rollback.phase, rollback.cause)
 }
 
-fn in_detail(view: &StatusView) -> String {
+pub(super) fn in_detail(view: &StatusView) -> String {
     let mut page = Page::default();
     fleet(view, &mut page);
     for service in &view.services {
@@ -173,9 +173,19 @@ fn in_detail(view: &StatusView) -> String {
 
 fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
     let place = text::faint(format_args!("{}, {}", service.environment, service.platform));
-    let color = if is_in_need(service) { AnsiColor::Red } else { AnsiColor::Green };
-    page.line(format_args!("{}  {place}", text::heading(&service.service)));
-    page.line(format_args!("  {}\n", text::paint(color.on_default().bold(), &service.summary)));
+    let is_suspect = service.findings.iter().any(|view| words::is_suspect(&view.finding));
+    let color = match (is_in_need(service), is_suspect) {
+        (true, _) => AnsiColor::Red,
+        (false, true) => AnsiColor::Yellow,
+        (false, false) => AnsiColor::Green,
+    };
+    let headline = if service.headline.is_empty() { &service.summary } else { &service.headline };
+    page.line(format_args!("{}: {}", text::heading(&service.service), text::paint(color.on_default().bold(), headline)));
+    page.line(format_args!("  {place}"));
+    for warning in &service.warnings {
+        page.line(format_args!("  {}", text::paint(AnsiColor::Yellow.on_default(), words::sentence(&warning.words))));
+    }
+    page.line("");
     match &service.deployment {
         Some(deployment) => deployment_facts(deployment, now, page),
         None => page.fact("version", "nothing was seen of it yet"),

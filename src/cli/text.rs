@@ -9,7 +9,8 @@ use clap::builder::styling::{AnsiColor, Style};
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, presets};
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::lifecycle::Status;
-use rollbackd_core::verdict::FindingState;
+use rollbackd_core::outlook::Outlook;
+use rollbackd_core::verdict::{Finding, FindingState, Gate, Numbers};
 use rollbackd_core::view::{FindingView, HoldView};
 use rollbackd_core::words;
 use serde::Serialize;
@@ -195,9 +196,19 @@ const SHORT: u16 = 24;
 
 /// A table without lines; on a terminal it fits the width, elsewhere each row is one line.
 pub fn table<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = [Cell; N]>) -> String {
+    table_within(Some(columns), rows, None)
+}
+
+/// The same with or without a header, at most so wide; as wide as the terminal unless said.
+fn table_within<const N: usize>(columns: Option<[&str; N]>, rows: impl IntoIterator<Item = [Cell; N]>, width: Option<u16>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).enforce_styling().style_text_only();
-    table.set_header(columns.map(|name| Cell::new(name).add_attribute(comfy_table::Attribute::Bold)));
+    if let Some(columns) = columns {
+        table.set_header(columns.map(|name| Cell::new(name).add_attribute(comfy_table::Attribute::Bold)));
+    }
+    if let Some(width) = width {
+        table.set_width(width);
+    }
     table.add_rows(rows);
     let widths = table.column_max_content_widths();
     for (column, width) in table.column_iter_mut().zip(widths) {
@@ -263,20 +274,87 @@ pub fn hold(hold: &HoldView, now: Timestamp) -> String {
     format!("by {} since {}, {end}: {}", hold.by, when(hold.since, now), hold.reason)
 }
 
-/// What the checks say, a row each.
+/// What the checks say, a row each, and what would change that, a sentence each.
 pub fn findings(findings: &[FindingView]) -> String {
-    let rows = findings.iter().map(|view| {
-        let color = match view.finding.state {
-            FindingState::Passing if !words::is_suspect(&view.finding) => comfy_table::Color::DarkGreen,
-            FindingState::Passing | FindingState::Inconclusive(_) => comfy_table::Color::DarkYellow,
-            FindingState::Failing(_) => comfy_table::Color::DarkRed,
-        };
-        let state = words::standing(&view.finding);
-        let waits_for = view.waits_for.as_deref().filter(|waits_for| !view.words.contains(waits_for));
-        let says = waits_for.map_or_else(|| view.words.clone(), |waits_for| format!("{}; {waits_for}", view.words));
-        [cell(state, Some(color)), Cell::new(&view.finding.signal), Cell::new(view.finding.impact), Cell::new(says)]
-    });
-    table(["STATE", "SIGNAL", "IMPACT", "WHAT IT SAYS"], rows)
+    findings_within(findings, None)
+}
+
+/// The same, at most so wide; as wide as the terminal unless said.
+pub(super) fn findings_within(findings: &[FindingView], width: Option<u16>) -> String {
+    let columns = ["CHECK", "SAYS", "BEFORE", "TOLERATED", "NOW", "SINCE", "ODDS", "WAITS FOR"];
+    let mut page = Page::default();
+    page.block(&table_within(Some(columns), findings.iter().map(row_of_check), width));
+    page.line(format_args!("\n{}", heading("What it means, and what would change it")));
+    page.block(&table_within(None, rows_of_words(findings), width));
+    page.text()
+}
+
+/// A check in a row.
+fn row_of_check(view: &FindingView) -> [Cell; 8] {
+    let finding = &view.finding;
+    let dash = || "-".to_owned();
+    let numbers = finding.numbers.as_ref();
+    let level = |level: fn(&Numbers) -> Option<f64>| {
+        numbers.and_then(|numbers| level(numbers).map(|level| words::measured(level, numbers.measure))).unwrap_or_else(dash)
+    };
+    let against = numbers.filter(|_| matches!(finding.state, FindingState::Failing(_)) || words::is_suspect(finding));
+    let since = against
+        .filter(|numbers| numbers.log_evidence > 0.0)
+        .and_then(|numbers| numbers.onset)
+        .map_or_else(dash, |onset| onset.strftime("%H:%M:%S").to_string());
+    let is_shared = view.judged.as_ref().is_some_and(|judged| matches!(judged.outlook, Outlook::WorseThanOthers { .. }));
+    let waits_for = match &finding.state {
+        FindingState::Inconclusive(why) => words::lacks(why),
+        FindingState::Passing if is_shared && against.is_some() => words::gate(Gate::Attribution).to_owned(),
+        FindingState::Passing | FindingState::Failing(_) => {
+            against.and_then(|numbers| numbers.waits_for).map_or_else(dash, |gate| words::gate(gate).to_owned())
+        }
+    };
+    [
+        Cell::new(words::check(finding)),
+        cell(words::standing(finding), Some(color_of(finding))),
+        Cell::new(level(|numbers| Some(numbers.before))),
+        Cell::new(level(|numbers| Some(numbers.tolerance))),
+        Cell::new(level(|numbers| numbers.now)),
+        Cell::new(since),
+        Cell::new(numbers.map_or_else(dash, |numbers| words::odds(numbers.log_evidence))),
+        Cell::new(waits_for),
+    ]
+}
+
+/// What the checks mean, in sentences. Checks next to each other that say the same share their sentences.
+fn rows_of_words(findings: &[FindingView]) -> Vec<[Cell; 2]> {
+    let mut rows = Vec::new();
+    for alike in findings.chunk_by(|one, next| sentences(one) == sentences(next)) {
+        let said = sentences(&alike[0]);
+        for line in 0..alike.len().max(said.len()) {
+            let name =
+                alike.get(line).map_or_else(|| Cell::new(""), |view| cell(words::check(&view.finding), Some(color_of(&view.finding))));
+            rows.push([name, Cell::new(said.get(line).map(String::as_str).unwrap_or_default())]);
+        }
+    }
+    rows
+}
+
+/// What a check says and how sure that is, unless it is well; and what would change that.
+fn sentences(view: &FindingView) -> Vec<String> {
+    let finding = &view.finding;
+    let is_well = finding.state == FindingState::Passing && !words::is_suspect(finding);
+    let weight = view.judged.as_ref().and_then(|judged| judged.evidence.as_ref()).map(|evidence| evidence.weight.as_str());
+    let says = match (&finding.state, weight) {
+        (FindingState::Inconclusive(_), _) | (_, None) => view.words.as_str(),
+        (FindingState::Passing | FindingState::Failing(_), Some(weight)) => weight,
+    };
+    let changes = view.judged.as_ref().map(|judged| judged.changes.as_str()).or(view.waits_for.as_deref());
+    Some(says).filter(|_| !is_well || changes.is_none()).into_iter().chain(changes).map(words::sentence).collect()
+}
+
+fn color_of(finding: &Finding) -> comfy_table::Color {
+    match finding.state {
+        FindingState::Passing if !words::is_suspect(finding) => comfy_table::Color::DarkGreen,
+        FindingState::Passing | FindingState::Inconclusive(_) => comfy_table::Color::DarkYellow,
+        FindingState::Failing(_) => comfy_table::Color::DarkRed,
+    }
 }
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ pub(super) fn edit_decision(decision: &mut Decision, table: Option<Table<'_>>) {
         ("ready_deadline", SECOND..=24 * HOUR, &mut decision.ready_deadline),
         ("hold_p0", hold.clone(), &mut decision.hold_p0),
         ("hold_p1", hold.clone(), &mut decision.hold_p1),
-        ("hold_p2", hold, &mut decision.hold_p2),
+        ("hold_p2", hold.clone(), &mut decision.hold_p2),
+        ("hold_latency", hold, &mut decision.hold_latency),
         ("history", MINUTE..=7 * 24 * HOUR, &mut decision.history),
     ];
     for (key, range, field) in durations {

@@ -34,10 +34,12 @@ pub type Kept = (Hour, Vec<u8>);
 #[derive(Clone, Debug)]
 pub struct Store(Place);
 
+type Hours = BTreeMap<(Hour, PastId), Vec<u8>>;
+
 #[derive(Clone, Debug)]
 enum Place {
-    Memory(Arc<Mutex<BTreeMap<(Hour, PastId), Vec<u8>>>>),
-    File(Arc<Shelf>),
+    Memory(Arc<Mutex<Hours>>),
+    File(Arc<HistoryFile>),
 }
 
 /// Hours that are kept in memory: a day of forty signals.
@@ -54,7 +56,7 @@ impl Store {
     /// In a directory, which need not be there before something is kept.
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {
-        Self(Place::File(Arc::new(Shelf { path: directory.join("history.db"), open: Mutex::default() })))
+        Self(Place::File(Arc::new(HistoryFile { path: directory.join("history.db"), open: Mutex::default() })))
     }
 
     /// Those of the hours of a signal that are kept, oldest first.
@@ -67,7 +69,7 @@ impl Store {
                 let of_signal = memory.iter().filter(|((_, signal), _)| *signal == id);
                 of_signal.map(|((hour, _), counted)| (*hour, counted.clone())).collect()
             }
-            Place::File(shelf) => on_its_own_thread(shelf, move |shelf| shelf.find(id, first, last)).await,
+            Place::File(file) => on_its_own_thread(file, move |file| file.find(id, first, last)).await,
         };
         found.retain(|(hour, _)| hours.contains(hour));
         found
@@ -84,15 +86,18 @@ impl Store {
                 }
                 true
             }
-            Place::File(shelf) => on_its_own_thread(shelf, move |shelf| shelf.keep(id, &hours, now)).await,
+            Place::File(file) => on_its_own_thread(file, move |file| file.keep(id, &hours, now)).await,
         }
     }
 }
 
 /// A disk may be slow, and who waits for it must not keep others waiting.
-async fn on_its_own_thread<T: Default + Send + 'static>(shelf: &Arc<Shelf>, ask: impl FnOnce(&Shelf) -> T + Send + 'static) -> T {
-    let shelf = Arc::clone(shelf);
-    tokio::task::spawn_blocking(move || ask(&shelf)).await.unwrap_or_default()
+async fn on_its_own_thread<T: Default + Send + 'static>(
+    file: &Arc<HistoryFile>,
+    ask: impl FnOnce(&HistoryFile) -> T + Send + 'static,
+) -> T {
+    let file = Arc::clone(file);
+    tokio::task::spawn_blocking(move || ask(&file)).await.unwrap_or_default()
 }
 
 /// `RBKH`: not the ledger, nor any other file.
@@ -125,12 +130,12 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The file, opened when it is first asked for.
 #[derive(Debug)]
-struct Shelf {
+struct HistoryFile {
     path: PathBuf,
     open: Mutex<Option<Connection>>,
 }
 
-impl Shelf {
+impl HistoryFile {
     fn find(&self, id: PastId, first: Hour, last: Hour) -> Vec<Kept> {
         let found = self.with("cannot read", |connection| {
             let mut statement =
@@ -333,8 +338,8 @@ mod tests {
         assert!(store.keep(id("a"), hours(100), now()).await);
         // The file is checkpointed, closed, and a part of it is overwritten.
         let path = directory.path().join("history.db");
-        let Place::File(shelf) = &store.0 else { panic!("it is in a file") };
-        drop(shelf.open.lock().unwrap().take());
+        let Place::File(file) = &store.0 else { panic!("it is in a file") };
+        drop(file.open.lock().unwrap().take());
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[4096..].fill(0x55);
         std::fs::write(&path, bytes).unwrap();
@@ -349,8 +354,8 @@ mod tests {
         let store = Store::in_directory(directory.path());
         let hours = |from: i64| (from..from + 30).map(|number| (hour(number), vec![7; 3000])).collect::<Vec<_>>();
         assert!(store.keep(id("a"), hours(0), now()).await);
-        let Place::File(shelf) = &store.0 else { panic!("it is in a file") };
-        shelf.open.lock().unwrap().as_ref().unwrap().pragma_update(None, "max_page_count", 40).unwrap();
+        let Place::File(file) = &store.0 else { panic!("it is in a file") };
+        file.open.lock().unwrap().as_ref().unwrap().pragma_update(None, "max_page_count", 40).unwrap();
         assert!(store.keep(id("b"), hours(50), now()).await);
         assert_eq!(numbers(&store, "a").await, [0; 0]);
         assert_eq!(numbers(&store, "b").await.len(), 30);

@@ -290,6 +290,7 @@ const fn hold_key(impact: Impact) -> &'static str {
         Impact::CompleteOutage => "`decision.hold_p0` (`decision.hold_probe_rounds` for probes)",
         Impact::ErrorRatio => "`decision.hold_p1`",
         Impact::FeatureBroken => "`decision.hold_p2`",
-        Impact::Performance | Impact::DataCorruption | Impact::SecurityBreach | Impact::MinorFault => "`for`",
+        Impact::Performance => "`decision.hold_latency`",
+        Impact::DataCorruption | Impact::SecurityBreach | Impact::MinorFault => "`for`",
     }
 }

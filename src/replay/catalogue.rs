@@ -64,7 +64,7 @@ pub struct Slot {
 pub struct Taken {
     text: Arc<[u8]>,
     /// Its canonical name.
-    pub id: String,
+    pub id: Arc<str>,
     /// The target it was scraped from; none where that is all that the series have in common.
     target: Option<String>,
     /// Its job and instance, of which a process says when it began.
@@ -107,6 +107,8 @@ pub struct Catalogue {
     now: i64,
     names: HashMap<Vec<u8>, bool>,
     known: HashMap<Arc<[u8]>, Interest>,
+    /// By their canonical names: the labels of a series may stand in any order.
+    numbers: HashMap<Arc<str>, u32>,
     taken: Vec<Taken>,
     /// The labels that all series of a question have in common, of those that don't name their instance.
     shared: Vec<Option<Labels>>,
@@ -214,6 +216,7 @@ impl Catalogue {
             now: now.as_millisecond(),
             names: HashMap::new(),
             known: HashMap::new(),
+            numbers: HashMap::new(),
             taken: Vec::new(),
             runs: Runs::default(),
             span: None,
@@ -305,7 +308,8 @@ impl Catalogue {
         }
         let taken = Taken {
             text,
-            id: id.to_owned(),
+            // Two questions may be answered by the same series, and each is handed its own.
+            id: id.into(),
             target: Some(target.to_owned()),
             process: Default::default(),
             created: String::new(),
@@ -421,13 +425,17 @@ impl Taker for Catalogue {
         if target.is_none() {
             self.share(&slots, &labels);
         }
-        let id = canonical(name, &labels);
+        let id: Arc<str> = canonical(name, &labels).into();
+        if let Some(number) = self.numbers.get(&id) {
+            self.known.insert(text.into(), Interest::Taken(*number));
+            return Ok(Interest::Taken(*number));
+        }
         let suffixes = [CREATED, "_total", "_bucket", "_sum", "_count"];
         let family = suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
         labels.remove("le");
         let taken = Taken {
             text: text.into(),
-            id,
+            id: Arc::clone(&id),
             target,
             process,
             created: canonical(family, &labels),
@@ -436,7 +444,9 @@ impl Taker for Catalogue {
             newest: i64::MIN,
             gaps_left: Self::GAPS,
         };
-        self.add(taken).map(Interest::Taken)
+        let number = self.add(taken)?;
+        self.numbers.insert(id, number);
+        Ok(Interest::Taken(number))
     }
 
     fn known(&self, text: &[u8]) -> Option<Interest> {

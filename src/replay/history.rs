@@ -39,7 +39,7 @@ pub fn happenings(records: &[Record]) -> Vec<(Timestamp, ServiceName, Happening)
                 let deployed = seen.get(deployment).map(|deployed| Deployed { rolled_out: true, ..deployed.clone() });
                 deployed.map(|deployed| (record.at, Happening::Deployed(deployed)))
             }
-            entry if is_said(entry) => Some((record.at, Happening::Said(entry.clone()))),
+            entry if is_said(entry) => Some((record.at, Happening::Said(Box::new(entry.clone())))),
             _ => None,
         };
         happenings.extend(happening.map(|(at, happening)| (at, service, happening)));
@@ -48,12 +48,16 @@ pub fn happenings(records: &[Record]) -> Vec<(Timestamp, ServiceName, Happening)
     happenings
 }
 
-/// Whether a person said it.
+/// Whether a person or an alert said it.
 fn is_said(entry: &Entry) -> bool {
     match entry {
-        Entry::Held { by, .. } | Entry::Resumed { by, .. } | Entry::Marked { by, .. } | Entry::DeploymentAnnounced { by, .. } => {
-            matches!(by, Actor::Operator(_))
-        }
+        Entry::Held { by, .. }
+        | Entry::Resumed { by, .. }
+        | Entry::Marked { by, .. }
+        | Entry::DeploymentAnnounced { by, .. }
+        | Entry::ImpactWithdrawn { by, .. }
+        | Entry::QuestionAnswered { by, .. } => *by != Actor::Daemon,
+        Entry::ImpactDeclared { .. } => true,
         Entry::RollbackPlanned { plan } => matches!(plan.cause, Cause::Operator { .. }),
         _ => false,
     }

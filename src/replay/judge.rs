@@ -4,6 +4,7 @@
 //! Nothing is carried out here. What was recorded goes on as it was recorded: once a rollback is planned, the deployment is judged no more,
 //! and the time from the onset until the service is well again, by the daemon's own proof of that, is no history.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -445,7 +446,8 @@ impl Kept {
 trait Timed: Sized {
     type Sample: Clone;
 
-    fn id(&self) -> &str;
+    /// Equal for the same series; a histogram with other buckets is another one.
+    fn order(&self, other: &Self) -> Ordering;
     fn at(sample: &Self::Sample) -> Timestamp;
     fn samples(&self) -> &Vec<Self::Sample>;
     fn samples_mut(&mut self) -> &mut Vec<Self::Sample>;
@@ -457,8 +459,8 @@ trait Timed: Sized {
 impl Timed for Series {
     type Sample = Sample;
 
-    fn id(&self) -> &str {
-        &self.id
+    fn order(&self, other: &Self) -> Ordering {
+        self.id.cmp(&other.id)
     }
 
     fn at(sample: &Sample) -> Timestamp {
@@ -486,8 +488,12 @@ impl Timed for Series {
 impl Timed for Histogram {
     type Sample = HistogramSample;
 
-    fn id(&self) -> &str {
-        &self.id
+    fn order(&self, other: &Self) -> Ordering {
+        let bounds = || {
+            let mut pairs = self.bounds.iter().zip(&other.bounds).map(|(ours, theirs)| ours.total_cmp(theirs));
+            pairs.find(|order| order.is_ne()).unwrap_or_else(|| self.bounds.len().cmp(&other.bounds.len()))
+        };
+        self.id.cmp(&other.id).then_with(bounds)
     }
 
     fn at(sample: &HistogramSample) -> Timestamp {
@@ -530,7 +536,7 @@ fn span(reading: &Reading) -> Option<(Timestamp, Timestamp)> {
 /// Adds to series in order of their names.
 fn take_all<T: Timed>(kept: &mut Vec<T>, taken: Vec<T>) {
     for mut series in taken {
-        let place = match kept.binary_search_by(|known| known.id().cmp(series.id())) {
+        let place = match kept.binary_search_by(|known| known.order(&series)) {
             Ok(place) => place,
             Err(place) => {
                 kept.insert(place, series);

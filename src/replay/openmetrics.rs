@@ -409,9 +409,9 @@ mod tests {
         }
 
         fn series(&mut self, text: &[u8], series: &exposition::Sample<'_>) -> Result<Interest, String> {
-            let labels: String = series.labels().map(|(label, value)| format!("|{label}={value}")).collect();
+            let labels = series.labels().map(|(label, value)| format!("{label}={value}"));
             let number = u32::try_from(self.texts.len()).expect("few");
-            self.names.push(format!("{}{labels}", series.name));
+            self.names.push(std::iter::once(series.name.to_string()).chain(labels).collect::<Vec<_>>().join("|"));
             self.texts.push(text.to_vec());
             self.numbers.insert(text.to_vec(), number);
             Ok(Interest::Taken(number))

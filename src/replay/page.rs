@@ -3,11 +3,12 @@
 
 use askama::Template;
 use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::severity::Impact;
 use rollbackd_core::verdict::{Finding, FindingState, Measure};
 use rollbackd_core::words;
 
 use super::play::Point;
-use super::plot::{Level, Mark, Plot};
+use super::plot::{self, Level, Mark, Plot};
 use super::report::{Decision, Difference, Judgement};
 use super::{Report, Run};
 
@@ -45,7 +46,7 @@ struct Part<'a> {
     is_open: bool,
     deployed: String,
     decided: Option<String>,
-    drawings: Vec<(String, String)>,
+    drawings: Vec<(String, String, &'static str)>,
     findings: Vec<[String; 4]>,
 }
 
@@ -100,8 +101,10 @@ fn part(judgement: &Judgement) -> Part<'_> {
     let after = judgement.decided.map(|at| at.duration_since(judgement.started));
     let decided =
         judgement.decided.zip(after).map(|(at, after)| format!("{}, {} after the deployment", words::time(at), words::duration(after)));
-    let drawing =
-        |(signal, points): (&rollbackd_core::service::SignalName, &Vec<Point>)| (signal.to_string(), drawing(judgement, &signal.0, points));
+    let drawing = |(signal, points): (&rollbackd_core::service::SignalName, &Vec<Point>)| {
+        let measure = measure(judgement, &signal.0);
+        (signal.to_string(), drawing(judgement, &signal.0, measure, points), plot::said(measure))
+    };
     Part {
         judgement,
         style: match judgement.decision {
@@ -113,7 +116,7 @@ fn part(judgement: &Judgement) -> Part<'_> {
         is_open: judgement.decision != Decision::LeftAlone,
         deployed: words::time(judgement.started),
         decided,
-        drawings: judgement.course.iter().map(drawing).filter(|(_, svg)| !svg.is_empty()).collect(),
+        drawings: judgement.course.iter().map(drawing).filter(|(_, svg, _)| !svg.is_empty()).collect(),
         findings: judgement
             .findings
             .iter()
@@ -126,7 +129,13 @@ fn part(judgement: &Judgement) -> Part<'_> {
     }
 }
 
-fn drawing(judgement: &Judgement, signal: &str, points: &[Point]) -> String {
+/// What a signal is measured in.
+fn measure(judgement: &Judgement, signal: &str) -> Measure {
+    let mut findings = judgement.findings.iter().filter(|view| view.finding.signal.0 == signal);
+    if findings.any(|view| view.finding.impact == Impact::Performance) { Measure::Seconds } else { Measure::Share }
+}
+
+fn drawing(judgement: &Judgement, signal: &str, measure: Measure, points: &[Point]) -> String {
     let mut marks = vec![Mark { at: judgement.started, name: "deployed", words: "deployed" }];
     marks.extend(judgement.onset.map(|at| Mark { at, name: "onset", words: "onset" }));
     marks.extend(judgement.decided.map(|at| Mark { at, name: "decided", words: "decided" }));
@@ -137,15 +146,15 @@ fn drawing(judgement: &Judgement, signal: &str, points: &[Point]) -> String {
     let failing =
         findings.iter().find(|finding| matches!(finding.state, FindingState::Failing(_)) && Some(finding.impact) == judgement.impact);
     let with_numbers = |finding: &&&Finding| finding.numbers.is_some();
-    let told = failing.or_else(|| findings.iter().filter(with_numbers).next_back());
-    let shares = told.and_then(|finding| finding.numbers.as_ref()).filter(|numbers| numbers.measure == Measure::Share);
+    let told = failing.or_else(|| findings.iter().rfind(with_numbers));
+    let shares = told.and_then(|finding| finding.numbers.as_ref()).filter(|numbers| numbers.measure == measure);
     let levels = shares.map_or_else(Vec::new, |numbers| {
         vec![
             Level { ratio: numbers.tolerance, name: "tolerance", words: "tolerated" },
             Level { ratio: numbers.severity, name: "severity", words: "bad from" },
         ]
     });
-    Plot { points, every: step(points), marks, levels }.svg()
+    Plot { points, every: step(points), measure, marks, levels }.svg()
 }
 
 /// The time from one point to the next, as it usually is.

@@ -18,6 +18,7 @@ use crate::signal::histogram::{Family, Part, Parts};
 
 /// What is played.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Script {
     /// The services, with the signals that can be had.
     pub policies: Vec<Service>,
@@ -35,6 +36,8 @@ pub struct Script {
     pub begins_well: bool,
     /// Whether the course of each signal is kept.
     pub courses: bool,
+    /// Whether all deployments are known beforehand, so that samples of other times need not be looked at.
+    pub all_known: bool,
 }
 
 /// Something that happened beside the samples.
@@ -43,7 +46,7 @@ pub enum Happening {
     /// A look at what is deployed.
     Deployed(Deployed),
     /// Somebody said something.
-    Said(Entry),
+    Said(Box<Entry>),
 }
 
 /// What came of it.
@@ -64,7 +67,7 @@ pub struct Point {
     pub at: i64,
     /// Requests.
     pub requests: f64,
-    /// Failed ones; of durations their sum in their own unit.
+    /// Failed ones; of durations their sum in seconds.
     pub failed: f64,
 }
 
@@ -140,6 +143,10 @@ struct Served {
     window: SignedDuration,
     versions: Vec<SeenVersion>,
     current: Option<usize>,
+    /// Times of which samples are needed though nothing is watched, in order; none where that is not known.
+    wanted: Option<VecDeque<(i64, i64)>>,
+    /// Whether each look counts now.
+    attentive: bool,
     /// The current version's own beginning, and whether others still count beside it.
     rolling_out: bool,
 }
@@ -208,6 +215,8 @@ impl<'a> Player<'a> {
             window: policy.window,
             versions: Vec::new(),
             current: None,
+            wanted: script.all_known.then(|| wanted(policy, &script.happenings)),
+            attentive: false,
             rolling_out: false,
         };
         let mut player = Self {
@@ -263,7 +272,7 @@ impl<'a> Player<'a> {
                 heard.slots.push(Slot {
                     kind,
                     route: slot.route.clone(),
-                    id: taken.id.clone(),
+                    id: taken.id.to_string(),
                     target: catalogue.target(number, slot.question),
                     created,
                     processes: processes.clone(),
@@ -326,6 +335,10 @@ impl<'a> Player<'a> {
         let sample = Sample { at: moment(at), value };
         for &(signal, slot) in &places {
             let heard = &mut self.signals[signal];
+            let served = &mut self.services[heard.service];
+            if !served.attentive && !served.wants(at) {
+                continue;
+            }
             if heard.take(slot, at, sample, self.script.courses) {
                 heard.next_look = at;
                 self.due.push(Reverse((at, Due::Look(signal))));
@@ -380,7 +393,7 @@ impl<'a> Player<'a> {
         match happening {
             Happening::Deployed(deployed) => self.deploy(service, deployed, at),
             Happening::Said(entry) => {
-                let entry = self.as_here(service, entry.clone());
+                let entry = self.as_here(service, Entry::clone(entry));
                 self.judge.write(vec![entry], moment(at));
                 let name = self.services[service].name.clone();
                 self.judge.turn(&name, moment(at));
@@ -395,6 +408,13 @@ impl<'a> Player<'a> {
         match entry {
             Entry::DeploymentAnnounced { service, deployment: Some(_), started, change, by } => {
                 Entry::DeploymentAnnounced { service, deployment: Some(current), started, change, by }
+            }
+            Entry::ImpactDeclared { service, declaration, .. } => Entry::ImpactDeclared { service, deployment: current, declaration },
+            Entry::ImpactWithdrawn { service, declaration, by, ended, .. } => {
+                Entry::ImpactWithdrawn { service, deployment: current, declaration, by, ended }
+            }
+            Entry::QuestionAnswered { service, choice, by, reason, .. } => {
+                Entry::QuestionAnswered { service, deployment: current, choice, by, reason }
             }
             Entry::RollbackPlanned { mut plan } => {
                 plan.deployment = current;
@@ -413,6 +433,7 @@ impl<'a> Player<'a> {
         }
         let before = self.current(&name);
         self.judge.deploy(&name, deployed, moment(at));
+        self.services[service].attentive = self.judge.is_attentive(&name);
         let Some((deployment, started)) = self.current(&name).filter(|current| Some(*current) != before) else { return };
         let end = started.checked_add(self.services[service].window).unwrap_or(Timestamp::MAX).as_millisecond().max(at);
         self.due.push(Reverse((end, Due::WindowEnd(service, deployment.0))));
@@ -465,6 +486,7 @@ impl<'a> Player<'a> {
         let (service, name) = (heard.service, served.name.clone());
         let signal_name = heard.name.clone();
         self.judge.observe(&name, &signal_name, reading, moment(at));
+        self.services[service].attentive = self.judge.is_attentive(&name);
         self.see_rollout(service, at);
     }
 
@@ -494,6 +516,7 @@ impl<'a> Player<'a> {
             self.look(signal, at);
         }
         self.judge.turn(&name, moment(at));
+        self.services[service].attentive = self.judge.is_attentive(&name);
         if self.script.courses {
             self.keep_course_after(service, deployment, at);
         }
@@ -557,6 +580,43 @@ impl<'a> Player<'a> {
     }
 }
 
+/// When samples are needed for the deployments of a service: from the begin of its history on until it starts, and around the same hour a
+/// day and a week before.
+fn wanted(policy: &Service, happenings: &[(Timestamp, ServiceName, Happening)]) -> VecDeque<(i64, i64)> {
+    let every = policy.signals.values().map(|signal| signal.every).max().unwrap_or_default();
+    let before = |at: Timestamp, time: SignedDuration| at.checked_sub(time).unwrap_or(Timestamp::MIN).as_millisecond();
+    let hours = SignedDuration::from_hours;
+    // A piece of the past begins with its hour, and overlaps the one before.
+    let margin = hours(1).saturating_add(every.saturating_mul(8));
+    let mut spans: Vec<(i64, i64)> = Vec::new();
+    for (at, _, _) in happenings.iter().filter(|(_, service, _)| *service == policy.name) {
+        spans.push((before(*at, policy.decision.history.saturating_add(margin)), at.as_millisecond()));
+        for ago in [24, 7 * 24] {
+            spans.push((before(*at, hours(ago).saturating_add(margin)), before(*at, hours(ago - 2))));
+        }
+    }
+    spans.sort_unstable();
+    let mut wanted: VecDeque<(i64, i64)> = VecDeque::new();
+    for (from, to) in spans {
+        match wanted.back_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => wanted.push_back((from, to)),
+        }
+    }
+    wanted
+}
+
+impl Served {
+    /// Whether a sample of this time is needed for a later deployment. Times come in order.
+    fn wants(&mut self, at: i64) -> bool {
+        let Some(wanted) = &mut self.wanted else { return true };
+        while wanted.front().is_some_and(|(_, to)| *to < at) {
+            wanted.pop_front();
+        }
+        wanted.front().is_some_and(|(from, _)| *from <= at)
+    }
+}
+
 impl Heard {
     /// What the next slot counts; a part of a histogram is put to its other parts.
     fn kind(&mut self, kind: &Kind) -> SlotKind {
@@ -588,7 +648,9 @@ impl Heard {
         if course {
             let difference =
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
-            self.steps.add(kind, at, self.every, difference);
+            // In seconds, whatever the histogram has.
+            let unit = if matches!(kind, SlotKind::Part(Part::Sum, _)) { self.family.as_ref().map_or(1.0, Family::unit) } else { 1.0 };
+            self.steps.add(kind, at, self.every, unit * difference);
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);

@@ -1,9 +1,10 @@
-//! The course of one signal around one deployment, as a drawing in SVG: the share of failed requests, the traffic beneath it, when it was
-//! deployed, when it went wrong and when that was decided, and the levels that counted. Colours come from the page's style sheet.
+//! The course of one signal around one deployment, as a drawing in SVG: the share of failed requests or the mean time of all, the traffic
+//! beneath it, when it was deployed, when it went wrong and when that was decided, and the levels that counted. Colours come from the page's style sheet.
 
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::verdict::Measure;
 use rollbackd_core::words;
 
 use super::play::Point;
@@ -15,6 +16,8 @@ pub struct Plot<'a> {
     pub points: &'a [Point],
     /// A step of it.
     pub every: SignedDuration,
+    /// Whether it is a share of requests, or seconds.
+    pub measure: Measure,
     /// Moments that are marked: their style and their name.
     pub marks: Vec<Mark>,
     /// Levels that are marked.
@@ -35,7 +38,7 @@ pub struct Mark {
 /// A level.
 #[derive(Clone, Copy, Debug)]
 pub struct Level {
-    /// The share of failed requests.
+    /// The share of failed requests, or seconds.
     pub ratio: f64,
     /// Its name, which is also its style: `tolerance`, `severity`.
     pub name: &'static str,
@@ -60,11 +63,23 @@ struct Scale {
     to: f64,
     top: f64,
     most: f64,
+    measure: Measure,
 }
 
 impl Scale {
     fn x(&self, at: f64) -> f64 {
         LEFT + (RIGHT - LEFT) * ((at - self.from) / (self.to - self.from)).clamp(0.0, 1.0)
+    }
+
+    fn words(&self, level: f64) -> String {
+        match self.measure {
+            Measure::Share => words::percent(level),
+            Measure::Seconds if level <= 0.0 => "0 s".to_owned(),
+            Measure::Seconds if level >= 10.0 => format!("{level:.0} s"),
+            Measure::Seconds if level >= 1.0 => format!("{level:.1} s"),
+            Measure::Seconds if level >= 0.01 => format!("{:.0} ms", level * 1e3),
+            Measure::Seconds => format!("{:.2} ms", level * 1e3),
+        }
     }
 
     fn y(&self, ratio: f64) -> f64 {
@@ -78,13 +93,13 @@ impl Plot<'_> {
     pub fn svg(&self) -> String {
         let points = thinned(self.points);
         let Some(scale) = self.scale(&points) else { return String::new() };
-        let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"share of failed requests over time\">");
+        let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{} over time\">", said(self.measure));
         axes(&mut svg, &scale);
         traffic(&mut svg, &scale, &points, self.every);
         for level in self.levels.iter().filter(|level| level.ratio <= scale.top) {
             let y = scale.y(level.ratio);
             let _ = write!(svg, "<path class=\"{}\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>", level.name);
-            let words = format!("{} {}", level.words, words::percent(level.ratio));
+            let words = format!("{} {}", level.words, scale.words(level.ratio));
             let _ = write!(svg, "<text class=\"{} end\" x=\"{RIGHT}\" y=\"{:.1}\">{words}</text>", level.name, y - 4.0);
         }
         let _ = write!(svg, "<path class=\"ratio\" d=\"{}\"/>", line(&scale, &points));
@@ -98,11 +113,18 @@ impl Plot<'_> {
         let marked = self.marks.iter().map(|mark| milliseconds(mark.at));
         let from = marked.clone().fold(number(first.at), f64::min);
         let to = marked.fold(number(last.at), f64::max).max(from + 1.0);
-        let highest = points.iter().filter_map(ratio).fold(0.0, f64::max);
+        let highest = points
+            .iter()
+            .filter_map(ratio)
+            .map(|ratio| if self.measure == Measure::Share { ratio.min(1.0) } else { ratio })
+            .fold(0.0, f64::max);
         let tolerance = self.levels.iter().map(|level| level.ratio).filter(|level| *level <= 4.0 * highest).fold(highest, f64::max);
-        let nice = [0.001, 0.002, 0.004, 0.008, 0.02, 0.04, 0.08, 0.2, 0.4, 0.8];
-        let top = nice.into_iter().find(|top| *top >= tolerance * 1.1).unwrap_or(1.0);
-        Some(Scale { from, to, top, most: points.iter().map(|point| point.requests).fold(0.0, f64::max) })
+        let top = match self.measure {
+            Measure::Share => even(tolerance * 1.1).clamp(0.001, 1.0),
+            Measure::Seconds => even(tolerance * 1.1).max(1e-6),
+        };
+        let most = points.iter().map(|point| point.requests).fold(0.0, f64::max);
+        Some(Scale { from, to, top, most, measure: self.measure })
     }
 
     fn marks(&self, svg: &mut String, scale: &Scale) {
@@ -123,7 +145,7 @@ fn axes(svg: &mut String, scale: &Scale) {
         let ratio = scale.top * f64::from(step) / 4.0;
         let y = scale.y(ratio);
         let _ = write!(svg, "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{RIGHT}\"/>");
-        let _ = write!(svg, "<text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT - 6.0, y + 4.0, words::percent(ratio));
+        let _ = write!(svg, "<text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>", LEFT - 6.0, y + 4.0, scale.words(ratio));
     }
     for step in 0..=4 {
         let at = scale.from + (scale.to - scale.from) * f64::from(step) / 4.0;
@@ -168,7 +190,22 @@ fn line(scale: &Scale, points: &[Point]) -> String {
 }
 
 fn ratio(point: &Point) -> Option<f64> {
-    (point.requests > 0.0).then(|| (point.failed / point.requests).clamp(0.0, 1.0))
+    (point.requests > 0.0).then(|| (point.failed / point.requests).max(0.0))
+}
+
+/// What is drawn.
+#[must_use]
+pub const fn said(measure: Measure) -> &'static str {
+    match measure {
+        Measure::Share => "share of failed requests",
+        Measure::Seconds => "mean duration of requests",
+    }
+}
+
+/// The next of 1, 2, 4 and 8 times a power of ten, which a quarter of is short.
+fn even(least: f64) -> f64 {
+    let decade = 10_f64.powf(least.max(1e-9).log10().floor());
+    [1.0, 2.0, 4.0, 8.0, 10.0].into_iter().map(|factor| factor * decade).find(|even| *even >= least * 0.999).unwrap_or(10.0 * decade)
 }
 
 fn thinned(points: &[Point]) -> Vec<Point> {
@@ -214,7 +251,7 @@ mod tests {
             (0..1000).map(|step| Point { at: step * 15_000, requests: 150.0, failed: if step < 500 { 1.0 } else { 90.0 } }).collect();
         let marks = vec![Mark { at: moment(7500), name: "deployed", words: "deployed" }];
         let levels = vec![Level { ratio: 0.5, name: "severity", words: "bad from" }];
-        let svg = Plot { points: &points, every: SignedDuration::from_secs(15), marks, levels }.svg();
+        let svg = Plot { points: &points, every: SignedDuration::from_secs(15), measure: Measure::Share, marks, levels }.svg();
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>"));
         for part in [">deployed<", ">bad from 50 %<", "up to 10 requests a second", ">80 %<"] {
             assert!(svg.contains(part), "{part} in {svg}");
@@ -224,7 +261,8 @@ mod tests {
 
     #[test]
     fn nothing_counted_is_nothing_drawn() {
-        let plot = Plot { points: &[], every: SignedDuration::from_secs(15), marks: Vec::new(), levels: Vec::new() };
+        let plot =
+            Plot { points: &[], every: SignedDuration::from_secs(15), measure: Measure::Seconds, marks: Vec::new(), levels: Vec::new() };
         assert_eq!(plot.svg(), "");
     }
 }

@@ -1,6 +1,7 @@
 //! What a replay came to: one judgement for each deployment, as data, in a stable shape. Times are RFC 3339, ratios are 0 to 1.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::entry::{Arrival, DeploymentId, Entry, Record};
@@ -334,7 +335,8 @@ fn judgement(policy: &Service, records: &[&Record], last_words: Option<&LastWord
         .collect();
     let decided = course.decision();
     let decision = decided.map_or_else(|| without_verdict(&findings), |(decision, _)| decision);
-    let (ending, watched_until) = ending(&course, decision, last_words.map(|(at, _)| *at), window_ends, samples_end);
+    let said = verdict.map_or_else(|| last_words.map_or(*started, |(at, _)| *at), |(at, _)| at);
+    let (ending, watched_until) = ending(&course, last_words.map(|(at, _)| *at), window_ends, samples_end);
     Some(Judgement {
         service: service.clone(),
         version: version.name.clone(),
@@ -354,7 +356,7 @@ fn judgement(policy: &Service, records: &[&Record], last_words: Option<&LastWord
         watched_until,
         verdicts: course.verdicts.iter().map(|(at, verdict)| reached(*at, verdict)).collect(),
         before: course.before,
-        findings: findings.into_iter().map(view::finding).collect(),
+        findings: findings.into_iter().map(|one| view::finding(one, policy, said)).collect(),
         recorded: None,
         course: BTreeMap::new(),
     })
@@ -373,18 +375,19 @@ fn without_verdict(findings: &[Finding]) -> Decision {
 
 fn ending(
     course: &Course<'_>,
-    decision: Decision,
     last_words: Option<Timestamp>,
     window_ends: Timestamp,
     samples_end: Option<Timestamp>,
 ) -> (Ending, Timestamp) {
-    match (course.planned, course.passed, &course.extended, course.superseded) {
-        (Some((at, _)), ..) => (Ending::Decided, at),
-        (None, Some(at), ..) => (Ending::Passed, at),
-        (None, None, _, Some(at)) if at < window_ends => (Ending::Superseded, at),
-        (None, None, Some((at, _)), _) => (if decision == Decision::Ask { Ending::Decided } else { Ending::Unproved }, *at),
-        (None, None, None, Some(at)) => (Ending::Superseded, at),
-        (None, None, None, None) => (Ending::SamplesEnd, samples_end.or(last_words).unwrap_or(window_ends).min(window_ends)),
+    if let Some((Decision::RollBack | Decision::Refused | Decision::Ask, at)) = course.decision() {
+        return (Ending::Decided, at);
+    }
+    match (course.passed, &course.extended, course.superseded) {
+        (Some(at), ..) => (Ending::Passed, at),
+        (None, _, Some(at)) if at < window_ends => (Ending::Superseded, at),
+        (None, Some((at, _)), _) => (Ending::Unproved, *at),
+        (None, None, Some(at)) => (Ending::Superseded, at),
+        (None, None, None) => (Ending::SamplesEnd, samples_end.or(last_words).unwrap_or(window_ends).min(window_ends)),
     }
 }
 
@@ -398,16 +401,17 @@ fn why(course: &Course<'_>, decision: Decision, findings: &[Finding], ending: En
         (_, None) => without_verdict_words(findings),
     };
     let watched = watched.max(SignedDuration::ZERO);
-    match ending {
-        Ending::Decided | Ending::Passed => {}
+    // Writing into a string can't fail.
+    let _ = match ending {
+        Ending::Decided | Ending::Passed => Ok(()),
         Ending::Unproved => {
             let lacks = course.extended.as_ref().map(|(_, lacks)| lacks.as_str()).unwrap_or_default();
-            words.push_str(&format!("; not proved when its window ended ({lacks}): the daemon would have watched on"));
+            write!(words, "; not proved when its window ended ({lacks}): the daemon would have watched on")
         }
-        Ending::Superseded => words.push_str(&format!("; another deployment came after {}", words::duration(watched))),
-        Ending::SamplesEnd if watched.is_zero() => words.push_str("; there are no samples of the time after it"),
-        Ending::SamplesEnd => words.push_str(&format!("; the samples end after {}", words::duration(watched))),
-    }
+        Ending::Superseded => write!(words, "; another deployment came after {}", words::duration(watched)),
+        Ending::SamplesEnd if watched.is_zero() => write!(words, "; there are no samples of the time after it"),
+        Ending::SamplesEnd => write!(words, "; the samples end after {}", words::duration(watched)),
+    };
     words
 }
 

@@ -1,8 +1,7 @@
 //! Stories of replays: recorded samples in, judgements out; and a daemon whose ledger is replayed.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,10 +19,9 @@ use super::*;
 use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::daemon::{self, Daemon};
-use crate::executor::Adapters;
+use crate::executor::Adapters as Everything;
 use crate::ledger::memory::Memory;
 use crate::platform::{Applied, Platform, Report as Look};
-use crate::signal::Signal;
 
 /// 2026-11-18 10:26:40 UTC.
 const START: i64 = 1_794_997_600;
@@ -156,6 +154,30 @@ fn in_which_order_the_samples_stand_does_not_matter_nor_that_some_stand_there_tw
     let mixed = replayed(request(), &format!("{}\n# EOF\n", doubled.join("\n")));
     assert_eq!(serde_json::to_value(&mixed.run).expect("it is data"), expected);
     assert!(mixed.samples.oddities.out_of_order > 1000 && mixed.samples.notes.iter().any(|note| note.contains("put in order")));
+}
+
+#[test]
+fn what_is_not_looked_at_because_nothing_was_deployed_changes_nothing() {
+    let tape =
+        Tape { seconds: 30 * 24 * HOUR, step: 300, ratio: |second| if second % (7 * 24 * HOUR) < HOUR { 0.3 } else { 0.005 }, ..BAD };
+    let text = tape.by_series();
+    let starts = [8, 9, 21, 22, 29].map(|day| day * 24 * HOUR + 1800);
+    let seldom = replayed(deployed(&starts), &text);
+    // Nothing has that label, but something could.
+    let always = replayed(Request { version_label: Some("release".to_owned()), services: [checkout()].into(), ..deployed(&starts) }, &text);
+    let data = |report: &Report| serde_json::to_value(&report.run).expect("it is data");
+    assert_eq!(data(&seldom), data(&always));
+    assert_eq!(seldom.run.summary.deployments, 5);
+}
+
+#[test]
+fn labels_may_stand_in_any_order() {
+    let turned = |line: &str| line.replace(r#"service="checkout",job="shop","#, r#"job="shop",service="checkout","#);
+    let text: Vec<String> =
+        BAD.by_time().lines().enumerate().map(|(number, line)| if number % 4 < 2 { turned(line) } else { line.to_owned() }).collect();
+    let report = replayed(deployed(&[HOUR, 2 * HOUR]), &format!("{}\n", text.join("\n")));
+    assert_eq!(told(&report), ["LeftAlone Passed", "RollBack 180"]);
+    assert_eq!(report.samples.series, 2);
 }
 
 #[test]
@@ -295,6 +317,56 @@ fn the_page_shows_everything_and_what_comes_from_elsewhere_is_escaped() {
     assert!(!page.contains("<script") && !page.contains("<b onclick"), "{page}");
     assert!(page.contains("would have been rolled back") && page.matches("<svg").count() == 2);
     assert!(!page.contains("http://") && !page.contains("https://"), "it needs nothing from elsewhere");
+}
+
+/// Histograms of `checkout` at ten requests a second, with a median of 50 ms until `slow_from` and of `factor` times that from then on; the
+/// bucket of 100 ms is gone for some scrapes.
+fn durations(step: i64, seconds: i64, slow_from: i64, factor: f64) -> String {
+    let bounds = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8];
+    let mut counts = [0.0; 7];
+    let (mut sum, mut text) = (0.0, String::new());
+    let mut uneven = 0.5_f64;
+    for second in (0..seconds).step_by(usize::try_from(step).expect("it is positive")) {
+        // Some noise that repeats.
+        uneven = (uneven * 3.9 * (1.0 - uneven)).clamp(0.01, 0.99);
+        let median = 0.05 * (0.97 + 0.06 * uneven) * if second > slow_from { factor } else { 1.0 };
+        #[expect(clippy::cast_precision_loss, reason = "few")]
+        let requests = 10.0 * step as f64;
+        // Log-logistic, which has a closed form.
+        let below = |bound: f64| 1.0 / (1.0 + (bound / median).powf(-4.0));
+        for (count, bound) in counts.iter_mut().zip(bounds) {
+            *count += (requests * below(bound)).round();
+        }
+        counts[6] += requests;
+        sum += requests * median * 1.11;
+        let at = START + second;
+        let labels = "service=\"checkout\",job=\"shop\",instance=\"a\"";
+        for (count, bound) in counts.iter().zip(bounds) {
+            if second % 3000 != 0 || bound != 0.1 {
+                let _ = writeln!(text, "duration_seconds_bucket{{{labels},le=\"{bound}\"}} {count} {at}");
+            }
+        }
+        let _ = writeln!(text, "duration_seconds_bucket{{{labels},le=\"+Inf\"}} {} {at}", counts[6]);
+        let _ = writeln!(text, "duration_seconds_sum{{{labels}}} {sum} {at}\nduration_seconds_count{{{labels}}} {} {at}", counts[6]);
+    }
+    text
+}
+
+#[test]
+fn a_release_that_is_twice_as_slow_would_have_been_rolled_back_and_the_one_before_is_left_alone() {
+    let slow = configured("[services.checkout.latency]\nprometheus = \"main\"\nhistogram = 'duration_seconds{service=\"checkout\"}'");
+    for step in [15, 60] {
+        let text = durations(step, 27 * HOUR, 26 * HOUR, 2.0);
+        let mut request = deployed(&[25 * HOUR, 26 * HOUR]);
+        request.courses = true;
+        let report = replayed_with(request, &text, &[slow.clone()]);
+        let decisions: Vec<_> = report.run.deployments.iter().map(|judgement| (judgement.decision, judgement.impact)).collect();
+        let performance = Some(rollbackd_core::severity::Impact::Performance);
+        assert_eq!(decisions, [(Decision::LeftAlone, None), (Decision::RollBack, performance)], "{step}: {:#?}", report.run.deployments);
+        assert!(report.run.deployments[1].after_seconds <= Some(600.0), "{:?}", report.run.deployments[1].after_seconds);
+        let page = page::page(&report).expect("it can be made");
+        assert_eq!(page.matches("<svg").count(), 2);
+    }
 }
 
 // A daemon, and the replay of its ledger.
@@ -453,16 +525,16 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
     let shop = Shop::open(Clock::begin(wall, None));
     let policy = config.services[&checkout()].policy.clone();
     let eyes = Eyes(shop.clone());
-    let adapters = Adapters {
+    let adapters = Everything {
         platforms: BTreeMap::from([(checkout(), Arc::new(eyes.clone()) as Arc<dyn Platform>)]),
         signals: policy.signals.keys().map(|signal| ((checkout(), signal.clone()), Arc::new(eyes.clone()) as Arc<dyn Signal>)).collect(),
-        ..Adapters::default()
+        ..Everything::default()
     };
     let setup = daemon::Setup {
         policies: BTreeMap::from([(checkout(), policy)]),
         limits: Limits::default(),
         routes: BTreeMap::new(),
-        alerts: Default::default(),
+        alerts: rollbackd_core::alert::Rules::default(),
         adapters,
     };
     let ledger = Memory::new();

@@ -152,7 +152,8 @@ impl Family {
     }
 
     /// What a unit of its durations is in seconds.
-    fn unit(&self) -> f64 {
+    #[must_use]
+    pub fn unit(&self) -> f64 {
         UNITS.iter().find(|(suffix, _)| self.name.ends_with(suffix)).map_or(1.0, |(_, seconds)| *seconds)
     }
 

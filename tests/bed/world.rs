@@ -23,6 +23,8 @@ pub struct World {
     pub kind: &'static str,
     /// The window of the service; 15 s unless the story says otherwise.
     pub window: &'static str,
+    /// How long recovery may take; 30 s unless the story says otherwise.
+    pub recovery: &'static str,
     /// The way to the API server, if the daemon goes through one.
     pub proxy: Option<Proxy>,
     prometheus_port: u16,
@@ -64,6 +66,7 @@ impl World {
             namespace,
             kind,
             window: "15s",
+            recovery: "30s",
             proxy: None,
             prometheus_port: free_port(),
             prometheus: None,
@@ -185,7 +188,11 @@ impl World {
 
     /// The images of the pods that are ready, as the cluster says.
     pub fn ready_images(&self) -> Vec<String> {
-        let pods: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "-l", "app=web", "-o", "json"])).expect("JSON");
+        self.ready_images_of("app=web")
+    }
+
+    fn ready_images_of(&self, selector: &str) -> Vec<String> {
+        let pods: Value = serde_json::from_str(&self.kubectl(&["get", "pods", "-l", selector, "-o", "json"])).expect("JSON");
         let ready = pods["items"].as_array().expect("a list").iter().filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         ready
             .filter(|pod| pod["status"]["containerStatuses"][0]["ready"] == true)
@@ -200,19 +207,40 @@ impl World {
 
     /// The Service's address.
     pub fn address(&self) -> String {
-        format!("{}:8080", self.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]))
+        self.address_of("web")
+    }
+
+    /// The address of a Service of this name.
+    pub fn address_of(&self, service: &str) -> String {
+        format!("{}:8080", self.kubectl(&["get", "service", service, "-o", "jsonpath={.spec.clusterIP}"]))
     }
 
     /// Traffic on the Service, for at most five minutes.
     pub fn traffic(&mut self, per_second: u32) {
-        let url = format!("http://{}/", self.address());
+        self.traffic_on(&format!("http://{}/", self.address()), per_second);
+    }
+
+    /// Traffic on an address, for at most five minutes.
+    pub fn traffic_on(&mut self, url: &str, per_second: u32) {
         let load = Command::new("shop")
-            .args(["load", "--url", &url, "--rps", &per_second.to_string(), "--seconds", "300"])
+            .args(["load", "--url", url, "--rps", &per_second.to_string(), "--seconds", "300"])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("shop is in the bed's PATH");
         self.others.push(Process(load));
+    }
+
+    /// What Prometheus holds of the time before: OpenMetrics text with timestamps. Before it starts.
+    pub fn backfill(&self, samples: &str) {
+        let folder = self.folder.path().join("prometheus");
+        fs::create_dir_all(&folder).expect("a folder in our folder");
+        let file = folder.join("before");
+        fs::write(&file, format!("{samples}# EOF\n")).expect("a file in our folder");
+        let made =
+            Command::new("promtool").args(["tsdb", "create-blocks-from", "openmetrics"]).arg(&file).arg(folder.join("data")).output();
+        let made = made.expect("promtool comes with Prometheus");
+        assert!(made.status.success(), "promtool: {}", String::from_utf8_lossy(&made.stderr));
     }
 
     /// A Prometheus that scrapes the namespace's pods each second.
@@ -233,7 +261,7 @@ impl World {
             let (namespace, file) = (self.namespace.clone(), folder.join("targets/pods.json"));
             std::thread::spawn(move || discover(&namespace, &file, &discovering));
         }
-        let (port, pods) = (self.prometheus_port, self.ready_images().len());
+        let (port, pods) = (self.prometheus_port, self.ready_images_of("app").len());
         self.wait_for("Prometheus scrapes every pod", |_| http_get(port, "/api/v1/query?query=sum(up)").contains(&format!("\"{pods}\"")));
     }
 
@@ -256,12 +284,13 @@ url = "http://127.0.0.1:{prometheus}"
 environment = "bed"
 window = "{window}"
 platform.kubernetes = {{ namespace = "{namespace}", {kind} = "web" }}
-verification = {{ timeout = "30s", rollout_timeout = "30s", watch = "4s" }}
+verification = {{ timeout = "{recovery}", rollout_timeout = "30s", watch = "4s" }}
 {further}
 "#,
             kubeconfig = self.kubeconfig(),
             prometheus = self.prometheus_port,
             window = self.window,
+            recovery = self.recovery,
             namespace = self.namespace,
             kind = self.kind,
         );
@@ -300,9 +329,9 @@ fn discover(namespace: &str, file: &Path, discovering: &AtomicBool) {
                 "get",
                 "pods",
                 "-l",
-                "app=web",
+                "app",
                 "-o",
-                "jsonpath={range .items[*]}{.metadata.name} {.status.podIP}{\"\\n\"}{end}",
+                "jsonpath={range .items[*]}{.metadata.labels.app} {.metadata.name} {.status.podIP}{\"\\n\"}{end}",
             ])
             .output();
         let Ok(listed) = listed else { return };
@@ -310,12 +339,18 @@ fn discover(namespace: &str, file: &Path, discovering: &AtomicBool) {
             return;
         }
         let text = String::from_utf8_lossy(&listed.stdout).into_owned();
-        let pods = text.lines().filter_map(|line| line.split_once(' ')).filter(|(_, address)| !address.is_empty());
-        let targets: Vec<_> = pods.map(|(pod, address)| json!({"targets": [format!("{address}:8080")], "labels": {"pod": pod}})).collect();
+        let targets: Vec<_> = text.lines().filter_map(target).collect();
         let aside = file.with_extension("new");
         if fs::write(&aside, Value::from(targets).to_string()).is_ok() {
             let _ = fs::rename(&aside, file);
         }
         std::thread::sleep(Duration::from_millis(500));
     }
+}
+
+/// What Prometheus is told of a pod that has an address.
+fn target(line: &str) -> Option<Value> {
+    let mut words = line.split(' ');
+    let (app, pod, address) = (words.next()?, words.next()?, words.next()?);
+    (!address.is_empty()).then(|| json!({"targets": [format!("{address}:8080")], "labels": {"app": app, "pod": pod}}))
 }

@@ -28,7 +28,7 @@ const NOT_IN_THE_CORE: [&str; 16] = [
 ];
 
 /// What the loop and the executor may name of this package.
-const FOR_THE_DAEMON: [&str; 8] = ["clock", "daemon", "executor", "secret", "ledger", "platform", "signal", "notify"];
+const FOR_THE_DAEMON: [&str; 9] = ["clock", "daemon", "executor", "history", "secret", "ledger", "platform", "signal", "notify"];
 
 /// Where the parts are put together.
 const COMPOSERS: [&str; 4] = ["app", "cli", "main", "lib"];
@@ -136,7 +136,7 @@ fn broken_rule(path: &Path, name: &Name, modules: &BTreeSet<Name>, adapters: &BT
         return (!is_allowed).then_some("a role imports the core and `crate::secret`, never another role nor what stands above it");
     }
     let names_adapter = adapters.iter().any(|adapter| name.starts_with(adapter));
-    if own == "daemon" || own == "executor" {
+    if own == "daemon" || own == "executor" || own == "history" {
         let names_below = is_role(first) && name.len() > 2 && modules.contains(&name[..3]);
         return if names_below || names_adapter {
             Some("the daemon and the executor know the roles' traits, never an adapter")

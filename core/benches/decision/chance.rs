@@ -1,7 +1,7 @@
 //! Chance that repeats: one stream of random numbers for each deployment.
 
 use rand::{RngExt, SeedableRng};
-use rand_distr::{Binomial, Distribution, Exp, Gamma, Poisson};
+use rand_distr::{Binomial, Distribution, Exp, Gamma, Poisson, StandardNormal};
 use rand_pcg::Pcg64Mcg;
 
 /// A stream of random numbers.
@@ -57,6 +57,11 @@ impl Chance {
         let causes = self.poisson(count * probability / cluster);
         let more = self.poisson(causes * (cluster - 1.0));
         (causes + more).min(count)
+    }
+
+    /// From the standard normal distribution.
+    pub fn normal(&mut self) -> f64 {
+        StandardNormal.sample(&mut self.0)
     }
 
     /// A factor with mean 1 and this variance.

@@ -24,6 +24,7 @@ mod chance;
 mod comparison;
 mod cost;
 mod families;
+mod latency;
 mod metrics;
 mod peers;
 mod plot;
@@ -85,7 +86,8 @@ fn main() -> ExitCode {
         return if cost.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let peers = if arguments.quick { Vec::new() } else { peers::all() };
-    let families: Vec<Family> = families::all().into_iter().filter(|family| family.name.starts_with(&arguments.only)).collect();
+    let families: Vec<Family> =
+        families::all().into_iter().chain(latency::families()).filter(|family| family.name.starts_with(&arguments.only)).collect();
     let mut comparison = Comparison::new(&peers);
     let mut rows = Vec::new();
     for family in &families {

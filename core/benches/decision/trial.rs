@@ -16,6 +16,7 @@ use rollbackd_core::severity::{Matrix, Response, Severity};
 use rollbackd_core::version::{Version, VersionId};
 
 use crate::chance::Chance;
+use crate::latency::{self, Slowness};
 use crate::metrics::Metrics;
 
 /// A stretch of time with an error ratio of its own.
@@ -78,6 +79,8 @@ pub struct Day {
     pub probe: Option<Box<dyn Fn(f64) -> bool>>,
     /// What is asked.
     pub question: Question,
+    /// How long requests take, if that is what is looked at.
+    pub latency: Option<Slowness>,
 }
 
 impl Day {
@@ -101,6 +104,7 @@ impl Day {
             nonsense: 0.0,
             onset: 0.0,
             probe: None,
+            latency: None,
             question: Question::Rollback,
         }
     }
@@ -162,9 +166,13 @@ pub fn service(day: &Day) -> Service {
     let every = SignedDuration::try_from_secs_f64(day.every).expect("a cadence");
     let policy = |kind, role, has_history| SignalPolicy { kind, role, every, has_history, source: "the benchmark".to_owned() };
     let mut signals = BTreeMap::new();
-    match day.probe {
-        Some(_) => signals.insert(health(), policy(SignalKind::Probe, Role::Own, false)),
-        None => signals.insert(errors(), policy(SignalKind::Errors, Role::Own, true)),
+    match (&day.probe, &day.latency) {
+        (Some(_), _) => signals.insert(health(), policy(SignalKind::Probe, Role::Own, false)),
+        (None, Some(_)) => {
+            let (name, policy) = latency::signal(|kind| policy(kind, Role::Own, true));
+            signals.insert(name, policy)
+        }
+        (None, None) => signals.insert(errors(), policy(SignalKind::Errors, Role::Own, true)),
     };
     if day.control.is_some() {
         signals.insert(neighbours(), policy(SignalKind::Errors, Role::Control, true));
@@ -192,7 +200,9 @@ pub fn service(day: &Day) -> Service {
 pub fn run(day: &Day, chance: &mut Chance, heard: &mut Heard) -> Outcome {
     let service = service(day);
     let mut evidence = Evidence::new(&service);
-    let outcome = if day.probe.is_some() {
+    let outcome = if let Some(slowness) = &day.latency {
+        latency::run(day, slowness, &service, &mut evidence, chance)
+    } else if day.probe.is_some() {
         probes(day, &service, &mut evidence)
     } else {
         World::new(day, &service, chance).play(&mut evidence, heard)

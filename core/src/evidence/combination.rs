@@ -20,7 +20,6 @@ pub(crate) enum Source {
     /// Counters of requests.
     Errors,
     /// Durations.
-    #[allow(dead_code)]
     Latency,
     /// Probes.
     Probe,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::interval::{Counted, Grouping, Interval};
+use super::interval::{Grouping, Interval, Look};
 use super::lens::{Class, Restarts};
 use crate::baseline::ErrorsBaseline;
 use crate::counter::Increment;
@@ -77,7 +77,7 @@ impl ControlWindow {
     /// Takes in what was counted.
     pub(crate) fn take(&mut self, increments: &[Increment]) {
         let mut ended = Vec::new();
-        self.grouping.take(Counted::own(increments), |interval| ended.push(interval));
+        self.grouping.take(Look::own(increments), |interval| ended.push(interval));
         for interval in ended {
             let Some(usual) = self.usual else {
                 if self.waiting.len() >= MOST_WAITING {

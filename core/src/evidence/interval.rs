@@ -1,55 +1,102 @@
 //! Intervals: what was counted at all targets of a signal in about the time from one look to the next.
 
+use std::ops::AddAssign;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::counter::Increment;
+use crate::histogram::Durations;
 use crate::statistics::dispersion::Counts;
+use crate::timing::Timing;
 
 /// What was counted in one interval; for probes one round, with the share of failing targets as the failed part of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Interval {
+pub(crate) struct Interval<Tally = Counts> {
     /// The begin of the oldest increment in it; after a gap long before [`Self::begin`].
     pub(crate) from: Timestamp,
     /// Its end: the newest sample in it.
     pub(crate) at: Timestamp,
     /// The time that it stands for, at most one `every`. A gap without readings is not covered by anything.
     pub(crate) covered: SignedDuration,
-    /// Requests and failed ones.
-    pub(crate) counts: Counts,
-    /// Those of the replicas that still ran the version before, at the same time.
-    pub(crate) beside: Counts,
+    /// Requests and failed ones, or whatever else was counted.
+    pub(crate) counts: Tally,
+    /// The same of the replicas that still ran the version before, at the same time.
+    pub(crate) beside: Tally,
 }
 
 /// What was counted in one look: at what the interval is about, and beside it, at replicas of the version before. Both in order of time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Counted<'a> {
-    pub(crate) own: &'a [Increment],
-    pub(crate) beside: &'a [Increment],
+pub(crate) struct Look<'a, One> {
+    pub(crate) own: &'a [One],
+    pub(crate) beside: &'a [One],
 }
 
-impl<'a> Counted<'a> {
+impl<'a, One: Counted> Look<'a, One> {
     /// All of one kind.
-    pub(crate) fn own(own: &'a [Increment]) -> Self {
+    pub(crate) fn own(own: &'a [One]) -> Self {
         Self { own, beside: &[] }
     }
 
     /// In order of time; of the same moment, what is its own first.
-    fn in_order(self) -> impl Iterator<Item = (bool, &'a Increment)> {
+    fn in_order(self) -> impl Iterator<Item = (bool, &'a One)> {
         let (mut own, mut beside) = (self.own.iter().peekable(), self.beside.iter().peekable());
         std::iter::from_fn(move || match (own.peek(), beside.peek()) {
-            (Some(mine), Some(other)) if mine.at > other.at => beside.next().map(|one| (false, one)),
+            (Some(mine), Some(other)) if mine.span().1 > other.span().1 => beside.next().map(|one| (false, one)),
             (Some(_), _) => own.next().map(|one| (true, one)),
             (None, _) => beside.next().map(|one| (false, one)),
         })
     }
 }
 
-impl Interval {
+/// What was counted at one target between two of its scrapes.
+pub(crate) trait Counted {
+    /// What it is summed up in.
+    type Tally;
+
+    /// The begin and the end.
+    fn span(&self) -> (Timestamp, Timestamp);
+
+    /// How much.
+    fn tally(&self) -> Self::Tally;
+}
+
+impl Counted for Increment {
+    type Tally = Counts;
+
+    fn span(&self) -> (Timestamp, Timestamp) {
+        (self.from, self.at)
+    }
+
+    fn tally(&self) -> Counts {
+        Counts { count: self.requests, failed: self.failed }
+    }
+}
+
+impl Counted for Durations {
+    type Tally = Timing;
+
+    fn span(&self) -> (Timestamp, Timestamp) {
+        (self.from, self.at)
+    }
+
+    fn tally(&self) -> Timing {
+        self.timing.clone()
+    }
+}
+
+impl<Tally> Interval<Tally> {
     /// Its begin, as far as it is covered.
     pub(crate) fn begin(&self) -> Timestamp {
         self.at.checked_sub(self.covered).unwrap_or(Timestamp::MIN)
     }
 
+    /// The same interval with something else that was counted in it.
+    pub(crate) fn map<Other>(&self, other: impl Fn(&Tally) -> Other) -> Interval<Other> {
+        Interval { from: self.from, at: self.at, covered: self.covered, counts: other(&self.counts), beside: other(&self.beside) }
+    }
+}
+
+impl Interval {
     /// Whether something failed, and at least the share `above`.
     pub(crate) fn is_bad(&self, above: f64) -> bool {
         self.counts.failed > 0.0 && self.counts.failed >= above * self.counts.count
@@ -59,70 +106,66 @@ impl Interval {
 /// Groups increments into intervals. An interval ends with a look, so that nothing waits; a look that catches up on several intervals at
 /// once is cut into them. What comes late, from a target that lags behind, counts in the next one.
 #[derive(Clone, Debug)]
-pub(crate) struct Grouping {
+pub(crate) struct Grouping<Tally = Counts> {
     every: SignedDuration,
     /// Increments that began earlier are not counted.
     since: Timestamp,
     ended: Option<Timestamp>,
-    open: Option<Open>,
+    open: Option<Open<Tally>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct Open<Tally> {
     from: Timestamp,
     at: Timestamp,
     /// Nothing where all of it is beside.
-    own: Option<Counts>,
-    beside: Counts,
+    own: Option<Tally>,
+    beside: Tally,
 }
 
-const NOTHING: Counts = Counts { count: 0.0, failed: 0.0 };
-
-impl Grouping {
+impl<Tally: Default + for<'a> AddAssign<&'a Tally>> Grouping<Tally> {
     /// Groups what begins at `since` or later.
     pub(crate) fn new(every: SignedDuration, since: Timestamp) -> Self {
         Self { every, since, ended: None, open: None }
     }
 
     /// Takes in what was counted in one look, and gives each interval that ended. Time in which only others counted is no interval.
-    pub(crate) fn take(&mut self, counted: Counted<'_>, mut ended: impl FnMut(Interval)) {
-        let newest = counted.own.last().into_iter().chain(counted.beside.last()).map(|increment| increment.at).max();
+    pub(crate) fn take<One: Counted<Tally = Tally>>(&mut self, look: Look<'_, One>, mut ended: impl FnMut(Interval<Tally>)) {
+        let newest = look.own.last().into_iter().chain(look.beside.last()).map(|one| one.span().1).max();
         let Some(newest) = newest else { return };
         let looks_ago = |at: Timestamp| newest.duration_since(at).as_nanos() / self.every.as_nanos().max(1);
         let mut group = None;
-        for (is_own, increment) in counted.in_order().filter(|(_, increment)| increment.from >= self.since) {
-            if Some(increment.at) <= self.ended {
-                self.open = Some(Self::add(self.open, increment, is_own));
+        for (is_own, one) in look.in_order().filter(|(_, one)| one.span().0 >= self.since) {
+            let (_, at) = one.span();
+            if Some(at) <= self.ended {
+                Self::add(&mut self.open, one, is_own);
                 continue;
             }
-            let look = looks_ago(increment.at);
+            let look = looks_ago(at);
             if group.is_some_and(|group| group != look)
                 && let Some(open) = self.open.take()
             {
                 Self::end(&mut self.ended, self.every, open).into_iter().for_each(&mut ended);
             }
             group = Some(look);
-            self.open = Some(Self::add(self.open, increment, is_own));
+            Self::add(&mut self.open, one, is_own);
         }
-        if let Some(open) = self.open
-            && self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(4) >= self.every.saturating_mul(3))
-        {
-            self.open = None;
+        let ends = |open: &mut Open<Tally>| {
+            self.ended.is_none_or(|ended| open.at.duration_since(ended).saturating_mul(4) >= self.every.saturating_mul(3))
+        };
+        if let Some(open) = self.open.take_if(ends) {
             Self::end(&mut self.ended, self.every, open).into_iter().for_each(ended);
         }
     }
 
-    fn add(open: Option<Open>, increment: &Increment, is_own: bool) -> Open {
-        let Increment { from, at, requests, failed, .. } = *increment;
-        let mut open = open.unwrap_or(Open { from, at, own: None, beside: NOTHING });
+    fn add(open: &mut Option<Open<Tally>>, one: &impl Counted<Tally = Tally>, is_own: bool) {
+        let (from, at) = one.span();
+        let open = open.get_or_insert_with(|| Open { from, at, own: None, beside: Tally::default() });
         (open.from, open.at) = (open.from.min(from), open.at.max(at));
-        let counts = if is_own { open.own.get_or_insert(NOTHING) } else { &mut open.beside };
-        counts.count += requests;
-        counts.failed += failed;
-        open
+        *if is_own { open.own.get_or_insert_default() } else { &mut open.beside } += &one.tally();
     }
 
-    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open) -> Option<Interval> {
+    fn end(ended: &mut Option<Timestamp>, every: SignedDuration, open: Open<Tally>) -> Option<Interval<Tally>> {
         let since = ended.unwrap_or(open.from);
         *ended = Some(open.at);
         let covered = open.at.duration_since(since).clamp(SignedDuration::ZERO, every);
@@ -144,7 +187,7 @@ mod tests {
 
     fn grouped(grouping: &mut Grouping, increments: &[Increment]) -> Vec<(i64, i64, f64)> {
         let mut intervals = Vec::new();
-        grouping.take(Counted::own(increments), |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
+        grouping.take(Look::own(increments), |one| intervals.push((one.at.as_second(), one.covered.as_secs(), one.counts.count)));
         intervals
     }
 
@@ -192,7 +235,7 @@ mod tests {
         let mut grouping = grouping();
         let mut intervals = Vec::new();
         let mut take = |own: &[Increment], beside: &[Increment]| {
-            grouping.take(Counted { own, beside }, |one| intervals.push((one.at.as_second(), one.counts.count, one.beside.count)));
+            grouping.take(Look { own, beside }, |one| intervals.push((one.at.as_second(), one.counts.count, one.beside.count)));
         };
         take(&[], &[increment(0, 15, 9.0)]);
         take(&[increment(18, 30, 2.0)], &[increment(15, 29, 7.0)]);

@@ -22,14 +22,14 @@ pub(crate) const SUSPECT: f64 = 20.0;
 const USUAL_LOOKS: SignedDuration = SignedDuration::from_secs(15);
 
 /// A learned hold is at most this long.
-const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
 
 /// The limit on the frequency of bad intervals is widened by this factor, and never below the floor.
-const BAD_FACTOR: f64 = 1.5;
-const BAD_FLOOR: f64 = 0.05;
+pub(super) const BAD_FACTOR: f64 = 1.5;
+pub(super) const BAD_FLOOR: f64 = 0.05;
 
 /// From this frequency on, bad intervals are nothing unusual and say nothing.
-const BAD_USUAL: f64 = 0.5;
+pub(super) const BAD_USUAL: f64 = 0.5;
 
 /// A quarter of the hold in which fewer failures are expected than this can't contradict: without any it would be a chance of exp(-3). Of
 /// more pieces than four each has to be so much less likely.
@@ -127,6 +127,11 @@ impl Restarts {
     /// Restarts over `evaluated` time in steps of `every`. When a window is extended, each further stretch of that length spends its own alpha.
     pub(crate) fn new(evaluated: SignedDuration, every: SignedDuration) -> Self {
         Self { every, spread: evaluated.saturating_sub(every).max(every) }
+    }
+
+    /// The time from one look to the next.
+    pub(crate) fn every(&self) -> SignedDuration {
+        self.every
     }
 
     /// The time that is evaluated.

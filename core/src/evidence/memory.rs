@@ -2,15 +2,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::interval::{Counted, Grouping, Interval};
-use super::latency::Latencies;
+use super::interval::{Grouping, Interval, Look};
+use super::latency::{self, Latencies};
 use super::query::Answers;
 use super::rounds::{Round, Rounds};
 use super::sight::Sight;
 use super::{Excluded, routes};
 use crate::baseline::{Baseline, ErrorsBaseline, ProbeBaseline, Span};
 use crate::counter::{Counter, Increment};
-use crate::observation::{Missing, Scrape};
+use crate::observation::{Histogram, Missing, Scrape};
 use crate::past::Past;
 use crate::service::{Service, SignalKind, SignalPolicy};
 
@@ -31,7 +31,7 @@ pub(crate) enum History {
     /// Of probes.
     Probe(Rounds),
     /// Of histograms.
-    Latency(Latencies),
+    Latency(Box<Latencies>),
     /// Of a question.
     Query(Answers),
 }
@@ -54,7 +54,7 @@ impl Memory {
                 past: Past::new(policy.every),
             })),
             SignalKind::Probe => History::Probe(Rounds::default()),
-            SignalKind::Latency => History::Latency(Latencies::new(policy.every)),
+            SignalKind::Latency => History::Latency(Box::new(Latencies::new(policy.every))),
             SignalKind::Query { .. } => History::Query(Answers::default()),
         };
         Self { sight: Sight::default(), history, cluster: None }
@@ -74,12 +74,15 @@ impl Memory {
     pub(crate) fn baseline(&self, service: &Service, policy: &SignalPolicy, start: Timestamp, excluded: &[Excluded]) -> Baseline {
         let span = span(service, policy, start);
         match &self.history {
-            History::Errors(intervals) => baseline_of_intervals(&intervals.past, span, excluded),
+            History::Errors(intervals) => baseline_of_intervals(&intervals.past, &span, excluded),
             History::Probe(rounds) => {
                 let kept: Vec<Round> = rounds.iter().filter(|round| counts(&span, excluded, round.at, round.at)).collect();
                 Baseline::Probe(ProbeBaseline::of(&kept, span))
             }
-            History::Latency(latencies) => Baseline::Latency(latencies.baseline(excluded, span)),
+            History::Latency(latencies) => {
+                let kept: Vec<_> = latencies.intervals().filter(|one| counts(&span, excluded, one.from, one.at)).cloned().collect();
+                Baseline::Latency(latency::baseline(service, &kept, span))
+            }
             History::Query(answers) => Baseline::Query(answers.baseline(excluded, span)),
         }
     }
@@ -117,7 +120,7 @@ impl Intervals {
 
     fn remember(&mut self, service: &Service, increments: &[Increment], at: Timestamp) {
         let Self { grouping, past, .. } = self;
-        grouping.take(Counted::own(increments), |interval| past.push(interval));
+        grouping.take(Look::own(increments), |interval| past.push(interval));
         past.shorten(at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN), Self::MOST_BYTES);
     }
 }
@@ -134,7 +137,7 @@ pub(crate) fn baseline_of_history(
     let increments = Counter::new(policy.every).take(history, start);
     let before: Vec<Increment> = increments.into_iter().filter(|one| counts(&span, excluded, one.from, one.at)).collect();
     let mut intervals = Vec::new();
-    Grouping::new(policy.every, Timestamp::MIN).take(Counted::own(&before), |interval| intervals.push(interval));
+    Grouping::new(policy.every, Timestamp::MIN).take(Look::own(&before), |interval| intervals.push(interval));
     let routes = routes::baselines(policy, history, &span, excluded);
     let span = Span { from: intervals.first().map_or(span.to, Interval::begin).max(span.from), ..span };
     Baseline::Errors(ErrorsBaseline { routes, ..ErrorsBaseline::of(&intervals, span) })
@@ -144,20 +147,22 @@ pub(crate) fn baseline_of_history(
 pub(crate) fn baseline_of_past(service: &Service, policy: &SignalPolicy, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
     let span = span(service, policy, start);
     match policy.kind {
-        SignalKind::Errors => baseline_of_intervals(past, span, excluded),
-        SignalKind::Probe | SignalKind::Latency | SignalKind::Query { .. } => {
-            Memory::new(policy).baseline(service, policy, start, excluded)
+        SignalKind::Errors => baseline_of_intervals(past, &span, excluded),
+        SignalKind::Latency => {
+            let kept: Vec<_> = past.timed().into_iter().filter(|one| counts(&span, excluded, one.from, one.at)).collect();
+            let known_from = kept.first().map_or(span.to, Interval::begin).max(span.from);
+            Baseline::Latency(latency::baseline(service, &kept, Span { from: known_from, ..span }))
         }
+        SignalKind::Probe | SignalKind::Query { .. } => Memory::new(policy).baseline(service, policy, start, excluded),
     }
 }
 
-fn baseline_of_intervals(past: &Past, span: Span, excluded: &[Excluded]) -> Baseline {
-    let mut routes: Vec<_> =
-        past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), &span, excluded))).collect();
+fn baseline_of_intervals(past: &Past, span: &Span, excluded: &[Excluded]) -> Baseline {
+    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), span, excluded))).collect();
     routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
     routes.truncate(routes::BUSIEST);
     let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();
-    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), &span, excluded) })
+    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), span, excluded) })
 }
 
 fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {
@@ -169,6 +174,19 @@ fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> Err
     let known_from = kept.first().map_or(span.to, Interval::begin).max(span.from);
     let baseline = ErrorsBaseline::of(&kept, Span { from: known_from, ..span.clone() });
     others.iter().fold(baseline, |baseline, half_hour| baseline.and_local(half_hour))
+}
+
+/// The baseline of raw samples of histograms that the source kept.
+pub(crate) fn baseline_of_histograms(
+    service: &Service,
+    policy: &SignalPolicy,
+    history: &[Histogram],
+    start: Timestamp,
+    excluded: &[Excluded],
+) -> Baseline {
+    let span = span(service, policy, start);
+    let intervals = latency::intervals_of_history(policy.every, history, start, |from, at| counts(&span, excluded, from, at));
+    Baseline::Latency(latency::baseline(service, &intervals, span))
 }
 
 fn span(service: &Service, policy: &SignalPolicy, start: Timestamp) -> Span {

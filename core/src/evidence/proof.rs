@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::Lack;
-use super::interval::{Counted, Grouping};
+use super::interval::{Grouping, Look};
+use super::latency::proof::LatencyProof;
 use super::rounds::Round;
 use crate::counter::{Counter, Increment};
+use crate::histogram::Durations;
 use crate::observation::{Answered, Scrape};
 use crate::plan::PlanId;
 use crate::service::{Service, SignalKind, SignalName, SignalPolicy};
@@ -64,12 +66,14 @@ pub(crate) enum SignalProof {
         /// Whether the newest failed.
         failed: bool,
     },
-    /// Histograms of durations.
-    Latency,
+    /// Histograms of durations, if they had fired.
+    Latency(Option<Box<LatencyProof>>),
     /// A question of the operator's own.
     Query {
-        /// Whether it had an answer at the newest look.
-        answered: bool,
+        /// Whether it had an answer at the newest look, if there was one.
+        answered: Option<bool>,
+        /// Whether it had fired, so that it must be asked again.
+        fired: bool,
     },
 }
 
@@ -83,6 +87,7 @@ impl Proof {
         cluster: impl Fn(&SignalName) -> f64,
     ) -> Self {
         let by_platform = trigger.is_none_or(|verdict| !service.signals.contains_key(&verdict.signal));
+        let fired = trigger.map(|verdict| &verdict.signal);
         let trigger = trigger.and_then(|verdict| errors_trigger(service, verdict));
         let route = |name: &SignalName| trigger.as_ref().filter(|trigger| trigger.signal == *name)?.route.clone();
         let of = |(name, policy): (&SignalName, &SignalPolicy)| {
@@ -94,8 +99,8 @@ impl Proof {
                     cluster: cluster(name),
                 },
                 SignalKind::Probe => SignalProof::Probe { passed: 0, failed: false },
-                SignalKind::Latency => SignalProof::Latency,
-                SignalKind::Query { .. } => SignalProof::Query { answered: false },
+                SignalKind::Latency => SignalProof::Latency(None),
+                SignalKind::Query { .. } => SignalProof::Query { answered: None, fired: fired == Some(name) },
             };
             (name.clone(), proof)
         };
@@ -107,10 +112,24 @@ impl Proof {
     pub(crate) fn take_increments(&mut self, signal: &SignalName, increments: &[Increment], scrape: &Scrape, at: Timestamp) {
         if let Some(SignalProof::Errors { route, grouping, total, .. }) = self.signals.get_mut(signal) {
             let of_route = route.as_mut().map(|one| one.1.take_route(scrape, &one.0, at));
-            grouping.take(Counted::own(of_route.as_deref().unwrap_or(increments)), |interval| {
+            grouping.take(Look::own(of_route.as_deref().unwrap_or(increments)), |interval| {
                 total.count += interval.counts.count;
                 total.failed += interval.counts.failed;
             });
+        }
+    }
+
+    /// Durations had fired: they have to be short again.
+    pub(crate) fn ask_latency(&mut self, signal: &SignalName, proof: LatencyProof) {
+        if let Some(SignalProof::Latency(asked)) = self.signals.get_mut(signal) {
+            *asked = Some(Box::new(proof));
+        }
+    }
+
+    /// Takes in how long requests took at a signal.
+    pub(crate) fn take_durations(&mut self, signal: &SignalName, durations: &[Durations]) {
+        if let Some(SignalProof::Latency(Some(proof))) = self.signals.get_mut(signal) {
+            proof.take(durations);
         }
     }
 
@@ -125,9 +144,11 @@ impl Proof {
     }
 
     /// Takes in the answer to a question.
-    pub(crate) fn take_answer(&mut self, signal: &SignalName, answer: &[Answered]) {
-        if let Some(SignalProof::Query { answered }) = self.signals.get_mut(signal) {
-            *answered = !answer.is_empty();
+    pub(crate) fn take_answer(&mut self, signal: &SignalName, answer: &[Answered], at: Timestamp) {
+        if let Some(SignalProof::Query { answered, .. }) = self.signals.get_mut(signal)
+            && at > self.since
+        {
+            *answered = Some(!answer.is_empty());
         }
     }
 
@@ -141,8 +162,15 @@ impl Proof {
                 let lack = Lack::Evidence { signal: signal.clone(), count: total.count, log_evidence, log_threshold };
                 (log_evidence < log_threshold).then_some(lack)
             }
-            SignalProof::Latency => None,
-            SignalProof::Query { answered } => answered.then(|| Lack::Suspect(signal.clone())),
+            SignalProof::Latency(proof) => {
+                let (count, log_evidence) = proof.as_ref()?.evidence();
+                let log_threshold = RECOVERED.ln();
+                let lack = Lack::Evidence { signal: signal.clone(), count, log_evidence, log_threshold };
+                (log_evidence < log_threshold).then_some(lack)
+            }
+            SignalProof::Query { answered: Some(true), .. } => Some(Lack::Suspect(signal.clone())),
+            SignalProof::Query { answered: None, fired: true } => Some(lack_of_rounds(signal, 0.0)),
+            SignalProof::Query { .. } => None,
             SignalProof::Probe { failed: true, .. } => Some(Lack::Suspect(signal.clone())),
             SignalProof::Probe { passed, .. } => (*passed < ROUNDS).then(|| lack_of_rounds(signal, f64::from(*passed))),
         }

@@ -33,6 +33,11 @@ impl Answers {
         }
     }
 
+    /// Whether it had an answer when it was last asked before that time.
+    pub(crate) fn had_one_at(&self, time: Timestamp) -> bool {
+        self.newest.iter().rev().find(|(at, _)| *at <= time).is_some_and(|(_, answered)| *answered)
+    }
+
     /// What was answered shortly before the end of the span.
     pub(crate) fn baseline(&self, excluded: &[Excluded], span: Span) -> QueryBaseline {
         let from = span.to.checked_sub(RECENT).unwrap_or(Timestamp::MIN);
@@ -56,9 +61,10 @@ pub(crate) struct QueryWindow {
 }
 
 impl QueryWindow {
-    /// A window that begins with the deployment at `start`.
-    pub(crate) fn new(impact: Impact, lasting: SignedDuration, start: Timestamp) -> Self {
-        Self { impact, lasting, start, baseline: None, answered: None, newest: None }
+    /// A window that begins with the deployment at `start`. An answer that it had just then is not new as long as it lasts, whichever version
+    /// gave rise to it: a question looks back, and so outlives the rollback that helped.
+    pub(crate) fn new(impact: Impact, lasting: SignedDuration, start: Timestamp, had_one: bool) -> Self {
+        Self { impact, lasting, start, baseline: had_one.then_some(true), answered: None, newest: None }
     }
 
     /// The row of the matrix that it stands for.
@@ -104,5 +110,52 @@ impl QueryWindow {
                 FindingState::Failing(Failure::Answered { about: first.id.clone(), value: first.value, since: lasted })
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time in range")
+    }
+
+    fn some() -> Vec<Answered> {
+        vec![Answered { id: "{}".to_owned(), value: 1.0 }]
+    }
+
+    fn fails(window: &QueryWindow) -> bool {
+        matches!(window.state(), FindingState::Failing(_))
+    }
+
+    /// The version that had given rise to it was bad, so that its window is no history.
+    fn baseline() -> QueryBaseline {
+        let span = Span { source: "prometheus main".to_owned(), every: SignedDuration::from_secs(15), from: at(0), to: at(100) };
+        QueryBaseline { looks: 4, answered: 0, span }
+    }
+
+    #[test]
+    fn an_answer_that_outlives_the_rollback_is_not_held_against_the_good_version_but_the_next_one_is() {
+        let mut answers = Answers::default();
+        answers.take(&some(), at(95));
+        let mut window = QueryWindow::new(Impact::DataCorruption, SignedDuration::ZERO, at(100), answers.had_one_at(at(100)));
+        window.set_baseline(&baseline());
+        window.take(&some(), at(110));
+        assert!(!fails(&window), "it had begun before");
+        window.take(&[], at(125));
+        window.take(&some(), at(140));
+        assert!(fails(&window), "this one is new");
+    }
+
+    #[test]
+    fn an_answer_that_came_after_the_start_says_nothing_of_the_time_before() {
+        let mut answers = Answers::default();
+        answers.take(&[], at(95));
+        answers.take(&some(), at(101));
+        let mut window = QueryWindow::new(Impact::DataCorruption, SignedDuration::ZERO, at(100), answers.had_one_at(at(100)));
+        window.set_baseline(&baseline());
+        window.take(&some(), at(110));
+        assert!(fails(&window));
     }
 }

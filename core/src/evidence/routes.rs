@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Excluded;
-use super::interval::{Counted, Grouping, Interval};
+use super::interval::{Grouping, Interval, Look};
 use super::memory::counts;
 use super::window::Ratios;
 use crate::baseline::{ErrorsBaseline, Span};
@@ -42,7 +42,7 @@ impl RouteWindow {
     ) {
         let (own, beside) = split(&self.counter.take_route(scrape, route, at));
         let Self { grouping, ratios, .. } = self;
-        grouping.take(Counted { own: &own, beside: &beside }, |interval| ratios.push(interval, ambient));
+        grouping.take(Look { own: &own, beside: &beside }, |interval| ratios.push(interval, ambient));
     }
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn baselines(policy: &SignalPolicy, history: &Scrape, span: &Span, ex
         let increments = Counter::new(policy.every).take_route(history, name, span.to);
         let before: Vec<Increment> = increments.into_iter().filter(|one| counts(span, excluded, one.from, one.at)).collect();
         let mut intervals = Vec::new();
-        Grouping::new(policy.every, Timestamp::MIN).take(Counted::own(&before), |interval| intervals.push(interval));
+        Grouping::new(policy.every, Timestamp::MIN).take(Look::own(&before), |interval| intervals.push(interval));
         routes.push((before.iter().map(|one| one.requests).sum(), name, intervals));
         routes.sort_by(|a, b| b.0.total_cmp(&a.0));
         routes.truncate(BUSIEST);

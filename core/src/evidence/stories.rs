@@ -1032,6 +1032,34 @@ mod recovery {
     }
 
     #[test]
+    fn a_question_that_fired_has_to_be_asked_again_and_its_answer_may_outlive_the_rollback() {
+        let lost = SignalName("impact.lost_carts".to_owned());
+        let kind = SignalKind::Query { impact: Impact::DataCorruption, lasting: SignedDuration::ZERO };
+        let mut world = World::new(service(&[(lost.clone(), policy(kind, 15))]));
+        let ask = |world: &mut World, answered: bool| {
+            world.now += 15;
+            let one = crate::observation::Answered { id: "{}".to_owned(), value: 3.0 };
+            world.read(&lost, &Reading::Answer(if answered { vec![one] } else { Vec::new() }));
+        };
+        ask(&mut world, false);
+        world.deploy();
+        ask(&mut world, true);
+        let verdict = world.verdict().expect("an answer is enough");
+        let rolled_out = at(world.now);
+        world.evidence.watch(&world.service, DeploymentId(8), rolled_out, PATIENCE, rolled_out);
+        let baselines = world.baselines(rolled_out, &[(at(START), rolled_out)]);
+        world.evidence.set_baselines(&world.service, &baselines);
+        world.evidence.verify(&world.service, PlanId(9), Some(&verdict), rolled_out);
+        assert!(matches!(world.recovery()[..], [Lack::Evidence { .. }]), "nobody has asked since: {:?}", world.recovery());
+        ask(&mut world, true);
+        assert_eq!((world.recovery(), world.verdict()), (vec![Lack::Suspect(lost.clone())], None), "it looks back");
+        ask(&mut world, false);
+        assert_eq!((world.recovery(), world.verdict()), (Vec::new(), None));
+        ask(&mut world, true);
+        assert!(world.verdict().is_some(), "this one is new");
+    }
+
+    #[test]
     fn an_operators_rollback_is_proved_by_the_platform_and_the_probes() {
         let mut world = World::new(service_with_both());
         world.history_of_probes(&[true]);

@@ -1,6 +1,7 @@
 //! The newest intervals, as far back as a hold may reach, and the sums of all of them. Only covered time counts: a gap stops the clock.
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -9,38 +10,38 @@ use crate::statistics::dispersion::Counts;
 
 /// The moment at which evidence may have begun: when, and the sums of everything before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Onset {
+pub(crate) struct Onset<Tally = Counts> {
     pub(crate) at: Timestamp,
-    pub(crate) before: Counts,
+    pub(crate) before: Tally,
 }
 
 /// The newest intervals, with the sums of all.
 #[derive(Clone, Debug)]
-pub(crate) struct Trailing {
+pub(crate) struct Trailing<Tally = Counts> {
     horizon: SignedDuration,
-    intervals: VecDeque<Kept>,
+    intervals: VecDeque<Kept<Tally>>,
     held: SignedDuration,
     covered: SignedDuration,
-    total: Counts,
+    total: Tally,
 }
 
 /// What is kept of an interval. There are many of them for each signal of each service, so it is no more than what is asked for.
 #[derive(Clone, Copy, Debug)]
-struct Kept {
+struct Kept<Tally> {
     at: Timestamp,
     covered: SignedDuration,
-    counts: Counts,
-    beside: Counts,
+    counts: Tally,
+    beside: Tally,
 }
 
 /// The intervals of a hold: what they have in common, and each piece of it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Held {
-    pub(crate) total: Counts,
+pub(crate) struct Held<Tally = Counts> {
+    pub(crate) total: Tally,
     /// The newest first: a quarter of the hold each, and of a long one no more than half a minute.
-    pub(crate) pieces: Vec<Counts>,
+    pub(crate) pieces: Vec<Tally>,
     /// What replicas of the version before counted at the same time.
-    pub(crate) beside: Counts,
+    pub(crate) beside: Tally,
 }
 
 /// A hold has at least four pieces, and a piece of a long one is as long as that of the default hold of two minutes: a burst that is nearly
@@ -48,19 +49,17 @@ pub(crate) struct Held {
 const LEAST_PIECES: usize = 4;
 const PIECE: SignedDuration = SignedDuration::from_secs(30);
 
-const NOTHING: Counts = Counts { count: 0.0, failed: 0.0 };
-
-impl Trailing {
+impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
     /// Nothing yet, and nothing kept longer than `horizon`.
     pub(crate) fn new(horizon: SignedDuration) -> Self {
-        Self { horizon, intervals: VecDeque::new(), held: SignedDuration::ZERO, covered: SignedDuration::ZERO, total: NOTHING }
+        Self { horizon, intervals: VecDeque::new(), held: SignedDuration::ZERO, covered: SignedDuration::ZERO, total: Tally::default() }
     }
 
     /// Takes in the next interval.
-    pub(crate) fn push(&mut self, interval: Interval) {
+    pub(crate) fn push(&mut self, interval: Interval<Tally>) {
         self.held = self.held.saturating_add(interval.covered);
         self.covered = self.covered.saturating_add(interval.covered);
-        add(&mut self.total, interval.counts);
+        self.total += &interval.counts;
         self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts, beside: interval.beside });
         self.forget();
     }
@@ -83,7 +82,7 @@ impl Trailing {
     }
 
     /// The sums of all intervals that ever were.
-    pub(crate) fn total(&self) -> Counts {
+    pub(crate) fn total(&self) -> Tally {
         self.total
     }
 
@@ -93,36 +92,41 @@ impl Trailing {
     }
 
     /// The sums of the intervals that ended after `since`, as far as they are kept.
-    pub(crate) fn after(&self, since: Timestamp) -> Counts {
-        let mut sum = NOTHING;
-        self.intervals.iter().rev().take_while(|interval| interval.at > since).for_each(|interval| add(&mut sum, interval.counts));
+    pub(crate) fn after(&self, since: Timestamp) -> Tally {
+        let mut sum = Tally::default();
+        self.intervals.iter().rev().take_while(|interval| interval.at > since).for_each(|interval| sum += &interval.counts);
         sum
     }
 
     /// The intervals of the covered time `hold` that ends now, to half an interval.
-    pub(crate) fn held(&self, hold: SignedDuration, every: SignedDuration) -> Held {
+    pub(crate) fn held(&self, hold: SignedDuration, every: SignedDuration) -> Held<Tally> {
         let pieces = usize::try_from(hold.as_nanos() / PIECE.as_nanos()).unwrap_or(LEAST_PIECES).max(LEAST_PIECES);
         let piece = hold / i32::try_from(pieces).unwrap_or(i32::MAX);
-        let mut sums = Held { total: NOTHING, pieces: vec![NOTHING; pieces], beside: NOTHING };
+        let mut sums = Held { total: Tally::default(), pieces: vec![Tally::default(); pieces], beside: Tally::default() };
         let mut age = SignedDuration::ZERO;
         for interval in self.intervals.iter().rev() {
             if age.saturating_add(every / 2) > hold {
                 break;
             }
             let middle = age.saturating_add(interval.covered / 2);
-            add(&mut sums.total, interval.counts);
-            add(&mut sums.beside, interval.beside);
+            sums.total += &interval.counts;
+            sums.beside += &interval.beside;
             let index = usize::try_from(middle.as_nanos() / piece.as_nanos().max(1)).unwrap_or(usize::MAX);
-            add(&mut sums.pieces[index.min(pieces - 1)], interval.counts);
+            sums.pieces[index.min(pieces - 1)] += &interval.counts;
             age = age.saturating_add(interval.covered);
         }
         sums
     }
-}
 
-fn add(sum: &mut Counts, counts: Counts) {
-    sum.count += counts.count;
-    sum.failed += counts.failed;
+    /// The intervals of the covered time `hold` that ends now, to half an interval, newest first: what each covers and counted.
+    pub(crate) fn newest(&self, hold: SignedDuration, every: SignedDuration) -> impl Iterator<Item = (SignedDuration, Tally)> {
+        let aged = self.intervals.iter().rev().scan(SignedDuration::ZERO, |age, interval| {
+            let begin = *age;
+            *age = age.saturating_add(interval.covered);
+            Some((begin, interval))
+        });
+        aged.take_while(move |(age, _)| age.saturating_add(every / 2) <= hold).map(|(_, interval)| (interval.covered, interval.counts))
+    }
 }
 
 #[cfg(test)]
@@ -139,7 +143,7 @@ mod tests {
             let covered = if number % 3 == 0 { EVERY / 2 } else { EVERY };
             at += covered;
             let counts = Counts { count: f64::from(number), failed: f64::from(number % 7) };
-            trailing.push(Interval { from: at, at, covered, counts, beside: NOTHING });
+            trailing.push(Interval { from: at, at, covered, counts, beside: Counts::default() });
         }
         trailing
     }

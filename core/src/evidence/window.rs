@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::combination::{Source, Voice};
 use super::control::ControlWindow;
-use super::interval::{Counted, Grouping, Interval};
+use super::interval::{Grouping, Interval, Look};
 use super::latency::LatencyWindow;
 use super::lens::{Class, RatioLens, Restarts};
 use super::outage::OutageLens;
@@ -73,7 +73,8 @@ pub(crate) enum SignalWindow {
 }
 
 impl Window {
-    /// A window that opens now on all signals of the service. `was_well`: whether a probe passed until the start.
+    /// A window that opens now on all signals of the service. `was_well`: whether a probe passed until the start, or a question had
+    /// no answer then.
     pub(crate) fn new(
         service: &Service,
         deployment: DeploymentId,
@@ -87,8 +88,8 @@ impl Window {
             }
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
-            SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, start))),
-            SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start)),
+            SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
+            SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start, !was_well(name))),
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
         Self { deployment, start, hard_rules, signals, alone_since: None }
@@ -101,6 +102,7 @@ impl SignalWindow {
         match (self, baseline) {
             (Self::Errors(window), Baseline::Errors(baseline)) => window.set_baseline(service, baseline),
             (Self::Probe(window), Baseline::Probe(baseline)) => window.set_baseline(service, baseline),
+            (Self::Latency(window), Baseline::Latency(baseline)) => window.set_baseline(baseline),
             (Self::Query(window), Baseline::Query(baseline)) => window.set_baseline(baseline),
             (Self::Control(window), Baseline::Errors(baseline)) => window.set_baseline(baseline),
             (Self::Errors(_) | Self::Probe(_) | Self::Latency(_) | Self::Query(_) | Self::Control(_), _) => {}
@@ -123,7 +125,7 @@ impl SignalWindow {
         let (begun, until) = match self {
             Self::Errors(window) => (!window.ratios.is_empty(), window.since),
             Self::Probe(window) => (window.begun, window.latest_begin),
-            Self::Latency(window) => (false, window.since()),
+            Self::Latency(window) => (window.has_begun(), window.since()),
             Self::Query(_) | Self::Control(_) => return None,
         };
         (!begun).then(|| if now < until { Inconclusive::WarmingUp { until } } else { Inconclusive::NotLooked })
@@ -137,7 +139,8 @@ impl SignalWindow {
                 window.ratios.voices(Source::Errors).chain(routes).collect()
             }
             Self::Probe(window) => window.outage.iter().map(OutageLens::voice).chain(window.ratios.voices(Source::Probe)).collect(),
-            Self::Latency(_) | Self::Query(_) | Self::Control(_) => Vec::new(),
+            Self::Latency(window) => window.voice().into_iter().collect(),
+            Self::Query(_) | Self::Control(_) => Vec::new(),
         }
     }
 
@@ -160,7 +163,7 @@ impl SignalWindow {
                 said.extend(window.ratios.says(Source::Probe, log_threshold)?);
                 Some(said)
             }
-            Self::Latency(_) => None,
+            Self::Latency(window) => Some(vec![window.says(log_threshold)?]),
             Self::Query(window) => Some(vec![Said { impact: window.impact(), state: window.state(), numbers: None }]),
             Self::Control(_) => Some(Vec::new()),
         }
@@ -182,7 +185,8 @@ impl SignalWindow {
             Self::Probe(window) => {
                 suspect(&window.ratios) || window.outage.as_ref().and_then(OutageLens::suspect_at).is_some_and(|at| at > since)
             }
-            Self::Latency(_) | Self::Query(_) | Self::Control(_) => false,
+            Self::Latency(window) => window.suspect_at().is_some_and(|at| at > since),
+            Self::Query(_) | Self::Control(_) => false,
         }
     }
 }
@@ -295,7 +299,7 @@ impl ErrorsWindow {
     ) {
         let (own, beside) = split(increments);
         let Self { grouping, ratios, routes, .. } = self;
-        grouping.take(Counted { own: &own, beside: &beside }, |interval| ratios.push(interval, ambient));
+        grouping.take(Look { own: &own, beside: &beside }, |interval| ratios.push(interval, ambient));
         for (name, route) in routes {
             route.take(name, scrape, at, ambient, &split);
         }

@@ -42,7 +42,7 @@ impl Writer {
 
     /// A count: a whole one is short, any other keeps all its bits.
     pub(super) fn count(&mut self, count: f64) {
-        if count >= 0.0 && count <= LARGEST && count.fract() == 0.0 {
+        if (0.0..=LARGEST).contains(&count) && count.fract() == 0.0 {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number between 0 and 2^53")]
             self.number((count as u64) << 1);
         } else {

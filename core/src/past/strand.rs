@@ -84,6 +84,6 @@ fn next(reader: &mut Reader<'_>, before: i64, every: SignedDuration) -> Option<R
     (from <= at && at >= before).then_some(Row { from: time(from)?, at: time(at)?, counts })
 }
 
-fn milliseconds(duration: SignedDuration) -> i64 {
+pub(super) fn milliseconds(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,12 +1,19 @@
 //! How much failures cluster: the index of dispersion over several block lengths (DECISION 2.2).
 
 /// Requests, or trials, and failures among them in one interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
     /// How many there were.
     pub count: f64,
     /// How many of them failed; at most `count`.
     pub failed: f64,
+}
+
+impl std::ops::AddAssign<&Self> for Counts {
+    fn add_assign(&mut self, other: &Self) {
+        self.count += other.count;
+        self.failed += other.failed;
+    }
 }
 
 /// Block lengths, in intervals.

@@ -61,7 +61,12 @@ impl Unseen {
             remedies.push("`latency`");
         }
         remedies.push("`impacts` (a query of your own)");
-        format!("{}{more}: no signal tells {}; add {}", named.join(", "), impacts.join(", "), remedies.join(", "))
+        format!(
+            "{}{more}: no signal tells {}; add {}, or tell it by an alert or `rollbackd declare`",
+            named.join(", "),
+            impacts.join(", "),
+            remedies.join(", ")
+        )
     }
 }
 

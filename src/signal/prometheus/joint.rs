@@ -128,7 +128,7 @@ impl Joint {
             let value = |other: &Waiting| Some((other.ticket, other.question.selector.value_beside(label, rest)?));
             alike.filter_map(value).collect()
         };
-        let slots = selector.slots().into_iter().map(|slot| (candidates(slot.label, &slot.rest), slot));
+        let slots = selector.slots().map(|slot| (candidates(slot.label, &slot.rest), slot));
         let best = slots.max_by_key(|(candidates, _)| candidates.len()).filter(|(candidates, _)| !candidates.is_empty());
         let Some((candidates, slot)) = best else { return Some(Group { label: None, members: vec![(None, first)] }) };
         let mut length = slot.value.len();

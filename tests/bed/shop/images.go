@@ -27,6 +27,8 @@ var catalogue = []image{
 	{"shop:good2", "serve", []string{"STUB_VERSION=good2"}},
 	{"shop:good3", "serve", []string{"STUB_VERSION=good3"}},
 	{"shop:errors", "serve", []string{"STUB_VERSION=errors", "FAIL_RATIO=0.8"}},
+	{"shop:better", "serve", []string{"STUB_VERSION=better", "FAIL_RATIO=0.6"}},
+	{"shop:cart", "serve", []string{"STUB_VERSION=cart", "FAIL_ROUTE=/cart"}},
 	{"shop:outage", "serve", []string{"STUB_VERSION=outage", "FAIL_RATIO=1", "HEALTH=fail"}},
 	{"shop:unhealthy", "serve", []string{"STUB_VERSION=unhealthy", "HEALTH=fail"}},
 	{"shop:slow", "serve", []string{"STUB_VERSION=slow", "LATENCY=700ms"}},

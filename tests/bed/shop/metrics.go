@@ -12,14 +12,19 @@ import (
 // Prometheus' own default buckets, in seconds.
 var buckets = [...]float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-// metrics counts the requests for /. Both codes are there from the start at 0: a series that appears
+// served are the routes that count.
+var served = [...]string{"/", "/cart"}
+
+// answers are those of one route by code.
+type answers struct{ ok, failed uint64 }
+
+// metrics counts the requests. Both codes of each route are there from the start at 0: a series that appears
 // only with the first error has no increase, and hides just that error.
 type metrics struct {
 	start float64
 
 	mutex    sync.Mutex
-	ok       uint64
-	failed   uint64
+	routes   [len(served)]answers
 	seconds  float64
 	atMost   [len(buckets)]uint64
 	answered uint64 // codes given out so far, for nextCode
@@ -40,13 +45,13 @@ func (m *metrics) nextCode(failRatio float64) int {
 	return http.StatusOK
 }
 
-func (m *metrics) observe(code int, took time.Duration) {
+func (m *metrics) observe(route, code int, took time.Duration) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	if code == http.StatusOK {
-		m.ok++
+		m.routes[route].ok++
 	} else {
-		m.failed++
+		m.routes[route].failed++
 	}
 	m.seconds += took.Seconds()
 	for i, bound := range buckets {
@@ -60,18 +65,22 @@ func (m *metrics) observe(code int, took time.Duration) {
 func (m *metrics) write(w io.Writer) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
-	fmt.Fprintln(w, "# HELP http_requests_total Requests for / by answer.")
+	fmt.Fprintln(w, "# HELP http_requests_total Requests by answer.")
 	fmt.Fprintln(w, "# TYPE http_requests_total counter")
-	fmt.Fprintf(w, "http_requests_total{code=\"200\"} %d\n", m.ok)
-	fmt.Fprintf(w, "http_requests_total{code=\"500\"} %d\n", m.failed)
-	fmt.Fprintln(w, "# HELP http_request_duration_seconds Time to answer /.")
+	var all uint64
+	for i, route := range served {
+		fmt.Fprintf(w, "http_requests_total{code=\"200\",route=%q} %d\n", route, m.routes[i].ok)
+		fmt.Fprintf(w, "http_requests_total{code=\"500\",route=%q} %d\n", route, m.routes[i].failed)
+		all += m.routes[i].ok + m.routes[i].failed
+	}
+	fmt.Fprintln(w, "# HELP http_request_duration_seconds Time to answer.")
 	fmt.Fprintln(w, "# TYPE http_request_duration_seconds histogram")
 	for i, bound := range buckets {
 		fmt.Fprintf(w, "http_request_duration_seconds_bucket{le=\"%g\"} %d\n", bound, m.atMost[i])
 	}
-	fmt.Fprintf(w, "http_request_duration_seconds_bucket{le=\"+Inf\"} %d\n", m.ok+m.failed)
+	fmt.Fprintf(w, "http_request_duration_seconds_bucket{le=\"+Inf\"} %d\n", all)
 	fmt.Fprintf(w, "http_request_duration_seconds_sum %g\n", m.seconds)
-	fmt.Fprintf(w, "http_request_duration_seconds_count %d\n", m.ok+m.failed)
+	fmt.Fprintf(w, "http_request_duration_seconds_count %d\n", all)
 	fmt.Fprintln(w, "# HELP process_start_time_seconds Start of the process since the Unix epoch.")
 	fmt.Fprintln(w, "# TYPE process_start_time_seconds gauge")
 	fmt.Fprintf(w, "process_start_time_seconds %.3f\n", m.start)

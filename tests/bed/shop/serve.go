@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -15,11 +17,22 @@ import (
 // behaviour is how well or badly a version serves. Its zero value, apart from the name, is a good one.
 type behaviour struct {
 	version    string
-	failRatio  float64       // share of requests for / answered with 500
-	latency    time.Duration // added to each request for /
+	failRatio  float64       // share of requests answered with 500
+	failRoute  string        // the route on which each request is answered with 500
+	burst      burst         // a larger share now and then
+	dependency string        // the address that each request asks first; 500 unless it is well
+	latency    time.Duration // added to each request
 	health     string        // of /healthz: ok, fail or slow
 	ready      bool          // of /readyz
 	crashAfter time.Duration // 0: never
+}
+
+// burst is a share of requests that fails for a while, again and again. It goes by the wall clock, so that all replicas have it at
+// the same time, and all versions.
+type burst struct {
+	ratio float64
+	lasts time.Duration
+	every time.Duration // 0: never
 }
 
 // lingering is how long a server goes on after SIGTERM: kube-proxy needs 0.1 to 0.3 s to take it out.
@@ -30,13 +43,18 @@ const slowHealth = 10 * time.Second
 
 func behaviourFromEnvironment() (behaviour, error) {
 	b := behaviour{
-		version: environment("STUB_VERSION", "unnamed"),
-		health:  environment("HEALTH", "ok"),
-		ready:   environment("READY", "yes") == "yes",
+		version:    environment("STUB_VERSION", "unnamed"),
+		failRoute:  environment("FAIL_ROUTE", ""),
+		dependency: environment("DEPENDENCY", ""),
+		health:     environment("HEALTH", "ok"),
+		ready:      environment("READY", "yes") == "yes",
 	}
 	var err error
 	if b.failRatio, err = strconv.ParseFloat(environment("FAIL_RATIO", "0"), 64); err != nil {
 		return b, fmt.Errorf("FAIL_RATIO: %w", err)
+	}
+	if b.burst, err = burstFromEnvironment(); err != nil {
+		return b, err
 	}
 	if b.latency, err = time.ParseDuration(environment("LATENCY", "0s")); err != nil {
 		return b, fmt.Errorf("LATENCY: %w", err)
@@ -52,6 +70,41 @@ func behaviourFromEnvironment() (behaviour, error) {
 	default:
 		return b, fmt.Errorf("HEALTH: %q is none of ok, fail, slow", b.health)
 	}
+}
+
+// burstFromEnvironment reads BURST=RATIO/LASTS/EVERY, as in 0.3/6s/20s.
+func burstFromEnvironment() (burst, error) {
+	var b burst
+	text := environment("BURST", "")
+	if text == "" {
+		return b, nil
+	}
+	parts := strings.Split(text, "/")
+	if len(parts) != 3 {
+		return b, fmt.Errorf("BURST: %q is not RATIO/LASTS/EVERY", text)
+	}
+	var err error
+	if b.ratio, err = strconv.ParseFloat(parts[0], 64); err != nil {
+		return b, fmt.Errorf("BURST: %w", err)
+	}
+	if b.lasts, err = time.ParseDuration(parts[1]); err != nil {
+		return b, fmt.Errorf("BURST: %w", err)
+	}
+	if b.every, err = time.ParseDuration(parts[2]); err != nil {
+		return b, fmt.Errorf("BURST: %w", err)
+	}
+	if b.every <= 0 {
+		return b, fmt.Errorf("BURST: %q comes too often", text)
+	}
+	return b, nil
+}
+
+// at is the share that fails then.
+func (b burst) at(now time.Time) float64 {
+	if b.every > 0 && time.Duration(now.UnixNano())%b.every < b.lasts {
+		return b.ratio
+	}
+	return 0
 }
 
 func environment(name, otherwise string) string {
@@ -86,17 +139,48 @@ func serve() error {
 	return server.ListenAndServe()
 }
 
+// code is the answer to the next request for a route.
+func (b behaviour) code(ctx context.Context, m *metrics, route string) int {
+	if route == b.failRoute || b.dependency != "" && !isWell(ctx, b.dependency) {
+		return http.StatusInternalServerError
+	}
+	return m.nextCode(max(b.failRatio, b.burst.at(time.Now())))
+}
+
+// isWell asks a dependency.
+func isWell(ctx context.Context, url string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(io.Discard, response.Body)
+	return response.StatusCode == http.StatusOK
+}
+
 func routes(b behaviour) http.Handler {
 	m := newMetrics()
 	mux := http.NewServeMux()
-	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
-		begun := time.Now()
-		time.Sleep(b.latency)
-		code := m.nextCode(b.failRatio)
-		m.observe(code, time.Since(begun))
-		w.WriteHeader(code)
-		fmt.Fprintf(w, "%s says %d\n", b.version, code)
-	})
+	for i, route := range served {
+		pattern := route
+		if route == "/" {
+			pattern = "/{$}"
+		}
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			begun := time.Now()
+			time.Sleep(b.latency)
+			code := b.code(r.Context(), m, route)
+			m.observe(i, code, time.Since(begun))
+			w.WriteHeader(code)
+			fmt.Fprintf(w, "%s says %d\n", b.version, code)
+		})
+	}
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
 		switch b.health {
 		case "fail":

@@ -1,0 +1,211 @@
+//! The lens on durations (DECISION 2.4): evidence from the share of slow requests and from intervals with a bad mean, and the gates between
+//! evidence and action. Buckets give evidence only; how bad it is says the mean, which is exact.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Pace;
+use crate::baseline::LatencyBaseline;
+use crate::evidence::interval::Interval;
+use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LONGEST_HOLD, Restarts, SUSPECT};
+use crate::evidence::trailing::{Onset, Trailing};
+use crate::statistics::logaddexp;
+use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
+use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
+
+/// A history with less time with traffic than twice the longest hold has no room for what the hold is learned from.
+const LEAST_KNOWN: SignedDuration = SignedDuration::from_mins(20);
+
+/// From this share on, slow requests are nothing unusual and say nothing.
+const SLOW_USUAL: f64 = 0.9;
+
+/// A stretch of the hold contradicts if it is this long.
+const STRETCH: SignedDuration = SignedDuration::from_mins(1);
+
+/// The mean of so many requests means something: where single ones vary as much as they are long, it is known to a quarter.
+const MEANINGFUL: f64 = 20.0;
+
+/// Durations against a baseline. All levels are in seconds.
+#[derive(Clone, Debug)]
+pub(crate) struct LatencyLens {
+    restarts: Restarts,
+    mean: f64,
+    tolerated: f64,
+    severe: f64,
+    hold: SignedDuration,
+    slow: Option<Trials>,
+    bad: Option<Trials>,
+    /// From this mean on an interval is bad.
+    bad_from: f64,
+    untestable: Option<Inconclusive>,
+    first: bool,
+    suspect_at: Option<Timestamp>,
+}
+
+/// Trials of one kind: requests, of which some are slow, or intervals, of which some are bad.
+#[derive(Clone, Debug)]
+struct Trials {
+    boundary: f64,
+    cluster: f64,
+    evidence: Mixture<Onset<Pace>, 8>,
+}
+
+impl Trials {
+    fn new(boundary: f64, cluster: f64, usual: f64) -> Option<Self> {
+        (boundary < usual).then(|| Self { boundary, cluster, evidence: Mixture::new(ONE_SAMPLE) })
+    }
+
+    fn step(&mut self, weight: f64, onset: Onset<Pace>, failed: f64, count: f64) {
+        let (boundary, cluster) = (self.boundary, self.cluster);
+        self.evidence.step(weight, onset, |tilt| one_sample(tilt, failed, count, boundary, cluster));
+    }
+}
+
+impl LatencyLens {
+    /// A lens on what comes after a history. It must persist for `hold`, or for longer where the history says so.
+    pub(crate) fn new(baseline: &LatencyBaseline, hold: SignedDuration, restarts: Restarts) -> Self {
+        let every = baseline.span.every;
+        let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(), BAD_FLOOR);
+        let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
+        let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
+        let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
+        let longest = baseline.bad.next_at_most();
+        let learned = every.saturating_mul(i32::try_from(longest.saturating_add(1)).unwrap_or(i32::MAX)).min(LONGEST_HOLD);
+        Self {
+            restarts,
+            mean: baseline.mean,
+            tolerated: baseline.tolerated(),
+            severe: baseline.severe(),
+            hold: hold.max(learned).max(every.saturating_mul(2)),
+            slow,
+            bad,
+            bad_from: baseline.bad.bound,
+            untestable,
+            first: true,
+            suspect_at: None,
+        }
+    }
+
+    /// How far back it looks.
+    pub(crate) fn hold(&self) -> SignedDuration {
+        self.hold
+    }
+
+    /// The last time at which the odds against the deployment were high.
+    pub(crate) fn suspect_at(&self) -> Option<Timestamp> {
+        self.suspect_at
+    }
+
+    /// Weighs one interval; `before` are the sums of all intervals before it.
+    pub(crate) fn step(&mut self, interval: &Interval<Pace>, before: Pace) {
+        let onset = Onset { at: interval.begin(), before };
+        let weight = self.restarts.weight(self.first, interval.covered);
+        self.first = false;
+        let pace = interval.counts;
+        if let Some(slow) = &mut self.slow {
+            slow.step(weight, onset, pace.slow, pace.requests);
+        }
+        if let Some(bad) = &mut self.bad {
+            let is = |is: bool| f64::from(u8::from(is));
+            bad.step(weight, onset, is(pace.is_at_least(self.bad_from)), is(pace.requests > 0.0));
+        }
+        if self.untestable.is_none() && self.log_evidence() >= SUSPECT.ln() {
+            self.suspect_at = Some(interval.at);
+        }
+    }
+
+    /// What it says now, given the newest intervals.
+    pub(crate) fn state(&self, trailing: &Trailing<Pace>, log_threshold: f64) -> (FindingState, Option<Numbers>) {
+        if let Some(why) = &self.untestable {
+            return (FindingState::Inconclusive(why.clone()), None);
+        }
+        let numbers = self.numbers(trailing, log_threshold);
+        let state = match (numbers.now, numbers.waits_for) {
+            (None, _) => FindingState::Inconclusive(Inconclusive::NoTraffic),
+            (Some(_), None) => FindingState::Failing(Failure::Evidence),
+            (Some(_), Some(_)) => FindingState::Passing,
+        };
+        (state, Some(numbers))
+    }
+
+    /// ln E: what there is of both at equal weights.
+    pub(crate) fn log_evidence(&self) -> f64 {
+        match (&self.slow, &self.bad) {
+            (Some(slow), Some(bad)) => logaddexp(slow.evidence.log_evidence(), bad.evidence.log_evidence()) - 2.0_f64.ln(),
+            (Some(one), None) | (None, Some(one)) => one.evidence.log_evidence(),
+            (None, None) => f64::NEG_INFINITY,
+        }
+    }
+
+    /// The onset that those trials see that have more evidence.
+    fn onset(&self) -> Option<Onset<Pace>> {
+        let trials = self.slow.iter().chain(&self.bad);
+        let heaviest = trials.max_by(|a, b| a.evidence.log_evidence().total_cmp(&b.evidence.log_evidence()));
+        heaviest?.evidence.onset()
+    }
+
+    fn numbers(&self, trailing: &Trailing<Pace>, log_threshold: f64) -> Numbers {
+        let mut held = Pace::default();
+        trailing.newest(self.hold, self.restarts.every()).for_each(|(_, pace)| held += &pace);
+        let (total, onset) = (trailing.total(), self.onset());
+        let before = onset.map_or(total, |onset| onset.before);
+        let since =
+            Pace { requests: total.requests - before.requests, seconds: total.seconds - before.seconds, slow: total.slow - before.slow };
+        let log_evidence = self.log_evidence();
+        let gates = [
+            (Gate::Evidence, log_evidence >= log_threshold),
+            (Gate::Persistence, held.is_at_least(self.severe) && !self.is_contradicted(trailing)),
+            (Gate::Severity, since.is_at_least(self.severe)),
+            (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
+        ];
+        Numbers {
+            measure: Measure::Seconds,
+            route: None,
+            before: self.mean,
+            tolerance: self.tolerated,
+            severity: self.severe,
+            now: (held.requests > 0.0).then(|| held.seconds / held.requests),
+            count: since.requests,
+            failed: since.slow,
+            onset: onset.map(|onset| onset.at),
+            log_evidence: if log_evidence.is_finite() { log_evidence } else { 0.0 },
+            log_threshold,
+            hold: self.hold,
+            waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
+            expected_delay: None,
+            ambient: None,
+        }
+    }
+
+    /// Whether the mean of any minute of the hold is tolerated, or that of the newest one is not bad. What is slower than an impact in one
+    /// interval of a minute does not make up for the others, or a short spell would be taken for something that lasts. Where there are few
+    /// requests, intervals and minutes are taken together until their mean means something.
+    fn is_contradicted(&self, trailing: &Trailing<Pace>) -> bool {
+        let (mut covered, mut piece, mut stretch, mut least) = (SignedDuration::ZERO, Pace::default(), Pace::default(), self.bad_from);
+        trailing.newest(self.hold, self.restarts.every()).any(|(time, pace)| {
+            covered = covered.saturating_add(time);
+            piece += &pace;
+            if piece.requests < MEANINGFUL {
+                return false;
+            }
+            piece.seconds = piece.seconds.min(self.severe * piece.requests);
+            stretch += &std::mem::take(&mut piece);
+            if covered < STRETCH {
+                return false;
+            }
+            covered = SignedDuration::ZERO;
+            let least = std::mem::replace(&mut least, self.tolerated);
+            !std::mem::take(&mut stretch).is_at_least(least)
+        })
+    }
+}
+
+/// Too little history is something else than one that was often slow.
+fn untestable(baseline: &LatencyBaseline, boundary: f64, says_nothing: bool) -> Option<Inconclusive> {
+    let intervals = i32::try_from(baseline.intervals).unwrap_or(i32::MAX);
+    if baseline.mean <= 0.0 || baseline.span.every.saturating_mul(intervals) < LEAST_KNOWN {
+        return Some(Inconclusive::NoBaseline);
+    }
+    let often_bad = BAD_FACTOR * f64::from(baseline.bad.intervals) >= BAD_USUAL * f64::from(baseline.intervals);
+    let why = if often_bad { Inconclusive::NotTestable { tolerance: boundary.min(1.0) } } else { Inconclusive::NoBaseline };
+    says_nothing.then_some(why)
+}
