@@ -61,7 +61,7 @@ pub enum Seen {
     Workload(ServiceName, Report),
     /// A look at a signal.
     Reading(ServiceName, SignalName, Reading),
-    /// What is known of the time before a deployment. It may be large, so that only [`PASTS_AT_ONCE`] of them are in memory: the next one
+    /// What is known of the time before a deployment. It may be large, so that only a few of them are in memory: the next one
     /// has its turn when this one is dropped.
     History(ServiceName, DeploymentId, SignalName, Box<Past>, Turn),
     /// What became of an effect.

@@ -55,7 +55,7 @@ pub struct Gathered {
     fresh: Past,
 }
 
-/// Fetches what lacks. Ends as soon as all of it is there, and after [`IN_TIME`] if anything is; who knows nothing at all asks again and
+/// Fetches what lacks. Ends as soon as all of it is there, and after 40 s if anything is; who knows nothing at all asks again and
 /// again. Nothing large is in memory at any time: what was fetched is kept piece by piece.
 pub async fn gather(signal: &dyn Signal, store: &Store, wanted: &Wanted, clock: Clock) -> Gathered {
     let hours = Past::wanted(wanted.from, wanted.to);

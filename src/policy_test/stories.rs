@@ -253,7 +253,6 @@ fn a_histogram_is_read_and_a_part_of_it_that_nothing_reads_is_told() {
 }
 
 #[test]
-#[ignore = "histograms are read, and not weighed yet"]
 fn a_release_that_answers_half_as_fast_is_rolled_back_in_time() {
     let text = |sum: &str, expect: &str| {
         format!(

@@ -174,7 +174,10 @@ async fn a_rollback_that_does_not_help_stops_there_and_says_so() {
     std::thread::sleep(Duration::from_secs(3));
 
     assert_eq!(world.wanted_image(), "shop:good2", "it does not go on to the version before");
-    assert_eq!(world.kinds(), ["detected", "rolling_back", "did_not_help"]);
+    // A slow machine may be told of before, as of a slow rollout or of the first few failures.
+    let mut kinds = world.kinds();
+    kinds.retain(|kind| kind != "not_rolled_out" && kind != "approval_wanted");
+    assert_eq!(kinds, ["detected", "rolling_back", "did_not_help"]);
     assert_eq!(world.history()[0].0, "failed");
     let explained = world.cli_json(&["explain", "web"]).to_string();
     assert!(explained.contains("did not help"), "{explained}");

@@ -168,10 +168,11 @@ impl Proof {
                 let lack = Lack::Evidence { signal: signal.clone(), count, log_evidence, log_threshold };
                 (log_evidence < log_threshold).then_some(lack)
             }
-            SignalProof::Query { answered: Some(true), .. } => Some(Lack::Suspect(signal.clone())),
             SignalProof::Query { answered: None, fired: true } => Some(lack_of_rounds(signal, 0.0)),
+            SignalProof::Query { answered: Some(true), .. } | SignalProof::Probe { failed: true, .. } => {
+                Some(Lack::Suspect(signal.clone()))
+            }
             SignalProof::Query { .. } => None,
-            SignalProof::Probe { failed: true, .. } => Some(Lack::Suspect(signal.clone())),
             SignalProof::Probe { passed, .. } => (*passed < ROUNDS).then(|| lack_of_rounds(signal, f64::from(*passed))),
         }
     }
