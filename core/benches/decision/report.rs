@@ -152,6 +152,7 @@ pub fn document(arguments: &Arguments, rows: &[Row], comparison: &Comparison, co
          rollback here. The families are those of `core/benches/decision/families.rs`.\n\n",
         arguments.deployments, arguments.seed, arguments.deployments
     );
+    let _ = writeln!(text, "{}\n", comparison.headline(rows));
     text.push_str("![False rollbacks against delay](decision-benchmark.svg)\n\n");
     table(&mut text, "Healthy deployments", "rolled back", rows, |bar| matches!(bar, Bar::LeftAlone | Bar::MostlyLeftAlone(_)));
     table(&mut text, "Broken deployments, and proofs", "found", rows, |bar| matches!(bar, Bar::Found { .. }));
@@ -166,8 +167,8 @@ pub fn document(arguments: &Arguments, rows: &[Row], comparison: &Comparison, co
          The same deployments, by what others do as they ship (`core/benches/decision/peers.rs` says where that is documented; they see the\n\
          first 1,000 of each family). Compared are the healthy families that a rule on errors alone could get right (N1 to N6, N10), and\n\
          the broken ones that are scraped every 15 s. The delay is the mean over the families of the median, from the onset; what is not found\n\
-         counts as the whole window. The best fixed rule is the fastest of 2,880 (share, intervals it is taken over, intervals in a row)\n\
-         that keep 0.1 % in each of those families. The last table gives the fastest rule for each service alone, chosen by somebody who\n\
+         counts as the whole window. The best fixed rule is the fastest of 960 (share of an interval, intervals in a row) that keep 0.1 % in\n\
+         each of those families; of 2,880 if it may take the share over 4 or 20 intervals. The last table gives the fastest rule for each service alone, chosen by somebody who\n\
          knows what that service does when nothing is the matter.\n\n",
     );
     text.push_str(&comparison.text(rows));

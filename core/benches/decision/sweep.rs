@@ -84,6 +84,11 @@ impl Sums {
     }
 }
 
+/// Whether a rule looks at single intervals, and takes no mean over several.
+pub fn is_plain(rule: usize) -> bool {
+    rule / MOST / SHARES.len() == 0
+}
+
 /// A rule in words.
 pub fn words(rule: usize) -> String {
     let (row, share, pool) = (rule % MOST + 1, SHARES[rule / MOST % SHARES.len()], POOLED[rule / MOST / SHARES.len()]);
