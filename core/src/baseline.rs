@@ -21,7 +21,7 @@ const ALPHA: f64 = 1e-4;
 /// The same for the short stretches that only guard against "it is always like this at this hour" (DECISION 2.2).
 const ALPHA_LOCAL: f64 = 0.1;
 
-/// A history that covers at least so much has seen every hour of the day.
+/// A history that reaches over at least so much has seen every hour of the day.
 const DAY: SignedDuration = SignedDuration::from_hours(22);
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -151,8 +151,7 @@ pub struct ProbeBaseline {
 
 impl ErrorsBaseline {
     pub(crate) fn of(intervals: &[Interval], span: Span) -> Self {
-        let known = covered(intervals);
-        let knows_a_day = known >= DAY;
+        let knows_a_day = knows_a_day(intervals);
         let calm = if knows_a_day { without_worst(intervals, INCIDENT) } else { intervals.to_vec() };
         let busy = |intervals: &[Interval]| -> Vec<Interval> {
             intervals.iter().filter(|interval| interval.counts.count > 0.0).copied().collect()
@@ -272,6 +271,12 @@ fn sums(intervals: &[Interval]) -> (f64, f64) {
 
 fn covered<Tally>(intervals: &[Interval<Tally>]) -> SignedDuration {
     intervals.iter().fold(SignedDuration::ZERO, |sum, interval| sum.saturating_add(interval.covered))
+}
+
+/// Whether they reach over a day, and cover at least half of it: looks that come now early and now late leave small gaps.
+fn knows_a_day(intervals: &[Interval]) -> bool {
+    let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else { return false };
+    last.at.duration_since(first.begin()) >= DAY && covered(intervals) >= DAY / 2
 }
 
 /// The hour before the deployment, and the half hour that began one and seven days before it, as far as they are known and not all that is.

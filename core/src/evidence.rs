@@ -48,7 +48,8 @@ pub type Excluded = (Timestamp, Timestamp);
 /// The evidence on one service.
 #[derive(Debug)]
 pub struct Evidence {
-    memories: BTreeMap<SignalName, Memory>,
+    /// Boxed, for a node of the map has room for eleven.
+    memories: BTreeMap<SignalName, Box<Memory>>,
     platform: Platform,
     window: Option<Window>,
     proof: Option<Proof>,
@@ -157,16 +158,16 @@ impl Evidence {
     /// No evidence yet.
     #[must_use]
     pub fn new(service: &Service) -> Self {
-        let memories = service.signals.iter().map(|(name, policy)| (name.clone(), Memory::new(policy))).collect();
+        let memories = service.signals.iter().map(|(name, policy)| (name.clone(), Box::new(Memory::new(policy)))).collect();
         Self { memories, platform: Platform::default(), window: None, proof: None }
     }
 
     /// Takes in one look at a signal of the service. Unknown signals and readings of the wrong kind are ignored.
     pub fn observe(&mut self, service: &Service, signal: &SignalName, reading: &Reading, at: Timestamp) {
         let Some(policy) = service.signals.get(signal) else { return };
-        let memory = self.memories.entry(signal.clone()).or_insert_with(|| Memory::new(policy));
+        let memory = self.memories.entry(signal.clone()).or_insert_with(|| Box::new(Memory::new(policy)));
         if !memory.fits(policy) {
-            *memory = Memory::new(policy);
+            **memory = Memory::new(policy);
         }
         match reading {
             Reading::Missing(missing) => memory.sight.lose(missing.clone(), at),
@@ -184,7 +185,9 @@ impl Evidence {
     }
 
     fn observe_scrape(&mut self, service: &Service, signal: &SignalName, policy: &SignalPolicy, scrape: &Scrape, at: Timestamp) {
-        let Some(Memory { sight, history: History::Errors(intervals), .. }) = self.memories.get_mut(signal) else { return };
+        let Some(Memory { sight, history: History::Errors(intervals), .. }) = self.memories.get_mut(signal).map(AsMut::as_mut) else {
+            return;
+        };
         let (increments, missing) = intervals.take(service, policy, scrape, at);
         match missing {
             Some(missing) => sight.lose(missing, at),
@@ -203,7 +206,7 @@ impl Evidence {
     }
 
     fn observe_round(&mut self, service: &Service, signal: &SignalName, policy: &SignalPolicy, round: Round) {
-        let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal) else { return };
+        let Some(Memory { sight, history: History::Probe(rounds), .. }) = self.memories.get_mut(signal).map(AsMut::as_mut) else { return };
         sight.see(round.at);
         rounds.push(round, policy.every, policy.history(&service.decision));
         let startup = self.startup(service, round.at);
@@ -223,7 +226,9 @@ impl Evidence {
         histograms: &[Histogram],
         at: Timestamp,
     ) {
-        let Some(Memory { sight, history: History::Latency(latencies), .. }) = self.memories.get_mut(signal) else { return };
+        let Some(Memory { sight, history: History::Latency(latencies), .. }) = self.memories.get_mut(signal).map(AsMut::as_mut) else {
+            return;
+        };
         let (durations, missing) = latencies.take(service, policy, histograms, at);
         match missing {
             Some(missing) => sight.lose(missing, at),
@@ -240,7 +245,7 @@ impl Evidence {
     }
 
     fn observe_answer(&mut self, signal: &SignalName, answer: &[Answered], at: Timestamp) {
-        let Some(Memory { sight, history: History::Query(answers), .. }) = self.memories.get_mut(signal) else { return };
+        let Some(Memory { sight, history: History::Query(answers), .. }) = self.memories.get_mut(signal).map(AsMut::as_mut) else { return };
         sight.see(at);
         answers.take(answer, at);
         if let Some(SignalWindow::Query(window)) = self.signal_window(signal) {
@@ -626,7 +631,7 @@ impl Evidence {
         if let Some(trigger) = trigger
             && let Some(numbers) = trigger.decisive().and_then(|finding| finding.numbers.as_ref())
             && let Some(policy) = service.signals.get(&trigger.signal)
-            && let Some(Memory { history: History::Latency(latencies), .. }) = self.memories.get(&trigger.signal)
+            && let Some(Memory { history: History::Latency(latencies), .. }) = self.memories.get(&trigger.signal).map(AsRef::as_ref)
         {
             proof.ask_latency(&trigger.signal, latencies.proof(policy, numbers, rolled_out));
         }

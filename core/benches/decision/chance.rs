@@ -49,6 +49,16 @@ impl Chance {
         Binomial::new(trials, probability).map_or(0.0, |binomial| binomial.sample(&mut self.0) as f64)
     }
 
+    /// How many of `count` fail, if so many of the failures have one cause in the mean.
+    pub fn failures(&mut self, count: f64, probability: f64, cluster: f64) -> f64 {
+        if cluster <= 1.0 {
+            return self.binomial(count, probability);
+        }
+        let causes = self.poisson(count * probability / cluster);
+        let more = self.poisson(causes * (cluster - 1.0));
+        (causes + more).min(count)
+    }
+
     /// From the standard normal distribution.
     pub fn normal(&mut self) -> f64 {
         StandardNormal.sample(&mut self.0)

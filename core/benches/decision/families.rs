@@ -3,7 +3,7 @@
 use std::f64::consts::TAU;
 
 use crate::chance::Chance;
-use crate::trial::{Burst, Day};
+use crate::trial::{Burst, Day, Question};
 
 /// What is promised of a family.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +21,8 @@ pub enum Bar {
         /// Its 95th percentile, where it is promised.
         p95: Option<f64>,
     },
+    /// Proofs come true in at most this share.
+    SeldomProved(f64),
     /// No promise: nobody could tell it.
     Told,
 }
@@ -40,7 +42,7 @@ const DAY: f64 = 86_400.0;
 
 /// A regression that shows from the start: `ratio` instead of `before`.
 fn regression(rps: f64, before: f64, ratio: f64) -> Day {
-    Day { ratio: Box::new(move |t| if t < 0.0 { before } else { ratio }), restarts: true, ..Day::steady(rps, before) }
+    Day { breaks: Some(ratio), restarts: true, ..Day::steady(rps, before) }
 }
 
 fn at_a_minute(day: Day) -> Day {
@@ -77,7 +79,7 @@ fn overdispersed(chance: &mut Chance, number: usize) -> Day {
 }
 
 /// Bursts that come by themselves, before as after: so many an hour, so long and so bad in the mean.
-fn bursts(chance: &mut Chance, an_hour: f64, seconds: f64, worst: (f64, f64)) -> Vec<Burst> {
+pub fn bursts(chance: &mut Chance, an_hour: f64, seconds: f64, worst: (f64, f64)) -> Vec<Burst> {
     let (mut bursts, mut time) = (Vec::new(), -DAY);
     loop {
         time += chance.exponential(3600.0 / an_hour);
@@ -130,10 +132,97 @@ fn incident(chance: &mut Chance, ratio: f64) -> Day {
     Day { bursts: vec![Burst { from, until: from + 600.0, ratio: 0.8 }], ..regression(10.0, 0.005, ratio) }
 }
 
+/// Hosts or a network fail for ten minutes, and everything on them suffers, the neighbours less and a little later or earlier.
+fn shared_outage(chance: &mut Chance, _number: usize) -> Day {
+    let from = chance.uniform(0.0, 900.0);
+    let outage = |from: f64, ratio| Burst { from, until: from + 600.0, ratio };
+    let (share, lag) = (chance.uniform(0.3, 1.0), chance.one_of(&[0.0, 15.0, 30.0]));
+    Day {
+        bursts: vec![outage(from, 0.6)],
+        control: Some(vec![outage(from + lag, 0.6 * share)]),
+        restarts: true,
+        ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), 0.005)
+    }
+}
+
+/// The same during a rolling update: the old pods suffer as the new ones do.
+fn shared_outage_beside(chance: &mut Chance, number: usize) -> Day {
+    let from = chance.uniform(0.0, 900.0);
+    let rps = if number.is_multiple_of(2) { 25.0 } else { 0.5 };
+    Day {
+        bursts: vec![Burst { from, until: from + 600.0, ratio: 0.6 }],
+        beside: Some((0.5, 1800.0)),
+        restarts: true,
+        ..Day::steady(2.0 * rps, 0.005)
+    }
+}
+
+/// The job that runs every day at this hour, and the deployment in the midst of it.
+fn midnight_job(chance: &mut Chance, _number: usize) -> Day {
+    let (rps, begin) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.uniform(-1000.0, 0.0));
+    let job = |from: f64| Burst { from, until: from + 1200.0, ratio: 0.1 };
+    Day { bursts: vec![job(begin - DAY), job(begin)], restarts: true, ..Day::steady(rps, 0.005) }
+}
+
+/// Errors that become more from hour to hour, long before the deployment and after: a leak, a disk that fills.
+fn slow_leak(chance: &mut Chance, _number: usize) -> Day {
+    let (rps, now) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.01, 0.02]));
+    Day { ratio: Box::new(move |t| now * (t / 14_400.0).exp2()), restarts: true, ..Day::steady(rps, now) }
+}
+
+/// A deployment after which there is much more, or much less, to do.
+fn other_traffic(chance: &mut Chance, number: usize) -> Day {
+    let (rps, ratio) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.002, 0.01, 0.03]));
+    let factor = [2.0, 10.0, 0.05][number % 3];
+    Day { load: Box::new(move |t| if t < 0.0 { rps } else { rps * factor }), restarts: true, ..Day::steady(rps, ratio) }
+}
+
+/// Failures that come many at once: one broken client that tries again and again.
+fn crowds(chance: &mut Chance, number: usize) -> Day {
+    let cluster = if number.is_multiple_of(2) { 5.0 } else { 30.0 };
+    Day { cluster, ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.005, 0.02])) }
+}
+
+fn hardly_known(chance: &mut Chance, number: usize) -> Day {
+    let history = [0.25, 1.0, 4.0][number % 3];
+    let day = if number % 2 == 0 { steady(number / 2) } else { overdispersed(chance, number / 2) };
+    Day { history, restarts: true, ..day }
+}
+
+fn irregular(chance: &mut Chance, number: usize) -> Day {
+    let day = if number % 2 == 0 { steady(number / 2) } else { overdispersed(chance, number / 2) };
+    Day { jitter: 0.4, ..day }
+}
+
+/// Outages that come and go by themselves: so many a day, of so many seconds.
+fn outages(chance: &mut Chance, number: usize) -> Day {
+    let (a_day, seconds) = if number.is_multiple_of(2) { (1.0, 180.0) } else { (2.0, 600.0) };
+    Day { bursts: bursts(chance, a_day / 24.0, seconds, (0.1, 0.9)), ..Day::steady(10.0, 0.005) }
+}
+
+/// Clients try again for two minutes, all at once.
+fn retry_storm(chance: &mut Chance, _number: usize) -> Day {
+    let (rps, from) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.uniform(0.0, 1200.0));
+    let storm = Burst { from, until: from + 120.0, ratio: 0.3 };
+    let load = move |t: f64| if (from..from + 120.0).contains(&t) { 4.0 * rps } else { rps };
+    Day { load: Box::new(load), bursts: vec![storm], restarts: true, ..Day::steady(rps, 0.005) }
+}
+
+/// It breaks slowly: a fifth of the requests after ten minutes, and nothing else has changed.
+fn ramp(_chance: &mut Chance, _number: usize) -> Day {
+    let ratio = |t: f64| 0.005 + 0.195 * (t / 600.0).clamp(0.0, 1.0);
+    Day { ratio: Box::new(ratio), restarts: true, ..Day::steady(10.0, 0.005) }
+}
+
 /// The families, in the order of DECISION section 4.
 pub fn all() -> Vec<Family> {
+    healthy().into_iter().chain(broken()).chain(proved()).collect()
+}
+
+/// Those in which nothing is the deployment's doing.
+fn healthy() -> Vec<Family> {
     let alone = |name, day| Family { name, bar: Bar::LeftAlone, day };
-    let found = |name, power, median: f64, p95: Option<f64>, day| Family { name, bar: Bar::Found { power, median, p95 }, day };
+    let told = |name, day| Family { name, bar: Bar::Told, day };
     vec![
         alone("N1 steady", |_, number| steady(number)),
         alone("N2 drift and ramp", drift),
@@ -141,6 +230,8 @@ pub fn all() -> Vec<Family> {
         alone("N4 overdispersion", overdispersed),
         alone("N5 bursts", bursty),
         alone("N6 cold start", cold_start),
+        alone("N7 shared outage, control group", shared_outage),
+        alone("N8 shared outage, old replicas", shared_outage_beside),
         alone("N9 bad before, and a fix", bad_before),
         alone("N10 broken scrapes", broken_scrapes),
         alone("N12 prober that blinks", blinking_prober),
@@ -151,11 +242,26 @@ pub fn all() -> Vec<Family> {
         alone("N13 overdispersion, every 60 s", |chance, number| at_a_minute(overdispersed(chance, number))),
         alone("N13 bursts, every 60 s", |chance, number| at_a_minute(bursty(chance, number))),
         alone("N13 cold start, every 60 s", |chance, number| at_a_minute(cold_start(chance, number))),
-        Family {
-            name: "N14 rare long bursts",
-            bar: Bar::Told,
-            day: |chance, _| Day { bursts: bursts(chance, 0.5, 120.0, (0.1, 0.9)), ..Day::steady(10.0, 0.005) },
-        },
+        alone("N15 midnight job, deployed into", midnight_job),
+        alone("N15 slow leak", slow_leak),
+        alone("N15 traffic x2, x10, x1/20", other_traffic),
+        alone("N15 failures in crowds", crowds),
+        alone("N15 history of 15 min to 4 h", hardly_known),
+        alone("N15 scraped at irregular times", irregular),
+        told("N14 rare long bursts", |chance, _| Day { bursts: bursts(chance, 0.5, 120.0, (0.1, 0.9)), ..Day::steady(10.0, 0.005) }),
+        told("N14 outages that come and go", outages),
+        told("N14 private dependency", |chance, _| {
+            let from = chance.uniform(0.0, 600.0);
+            Day { bursts: vec![Burst { from, until: from + 600.0, ratio: 0.6 }], restarts: true, ..Day::steady(10.0, 0.005) }
+        }),
+        told("N14 retry storm of two minutes", retry_storm),
+    ]
+}
+
+/// Those in which something is.
+fn broken() -> Vec<Family> {
+    let found = |name, power, median: f64, p95: Option<f64>, day| Family { name, bar: Bar::Found { power, median, p95 }, day };
+    vec![
         found("R1 outage, probes", 0.999, 35.0, None, |_, _| Day {
             every: 5.0,
             probe: Some(Box::new(|t| t >= 0.0)),
@@ -178,8 +284,9 @@ pub fn all() -> Vec<Family> {
             ..regression(10.0, 0.005, 0.6)
         }),
         found("R7 60 % after 15 min", 0.999, 75.0, Some(90.0), |_, _| Day {
-            ratio: Box::new(|t| if t < 900.0 { 0.005 } else { 0.6 }),
+            breaks: Some(0.6),
             onset: 900.0,
+            restarts: true,
             ..Day::steady(10.0, 0.005)
         }),
         found("R8 10 % to 25 %", 0.99, GRACE + 120.0, None, |_, _| regression(10.0, 0.1, 0.25)),
@@ -188,5 +295,41 @@ pub fn all() -> Vec<Family> {
         found("R10 incident yesterday, 20 %", 0.99, 660.0, None, |chance, _| incident(chance, 0.2)),
         found("R10 incident yesterday, 60 %", 0.99, 660.0, None, |chance, _| incident(chance, 0.6)),
         Family { name: "R11 below the threshold, 3 %", bar: Bar::MostlyLeftAlone(0.06), day: |_, _| regression(10.0, 0.005, 0.03) },
+        found("R13 60 % on new pods beside old", 0.999, GRACE + 150.0, None, |_, _| Day {
+            beside: Some((0.5, 1800.0)),
+            ..regression(20.0, 0.005, 0.6)
+        }),
+        found("R13 60 %, neighbours are well", 0.999, GRACE + 75.0, None, |_, _| Day {
+            control: Some(Vec::new()),
+            ..regression(10.0, 0.005, 0.6)
+        }),
+        found("R13 60 %, scraped irregularly", 0.999, GRACE + 90.0, None, |_, _| Day { jitter: 0.4, ..regression(10.0, 0.005, 0.6) }),
+        Family { name: "R14 slowly up to 20 %", bar: Bar::Told, day: ramp },
+    ]
+}
+
+/// Promotion and recovery (DECISION 2.8, 2.9): what is promised is about proofs, and the delay is that of the proof.
+fn proved() -> Vec<Family> {
+    vec![
+        Family {
+            name: "P1 promotion of 5 %",
+            bar: Bar::SeldomProved(0.05),
+            day: |_, _| Day { question: Question::Promotion, ..regression(1.0, 0.001, 0.05) },
+        },
+        Family {
+            name: "P1 promotion of 0.1 %, 1 rps",
+            bar: Bar::Found { power: 0.99, median: 1800.0, p95: Some(1800.0) },
+            day: |_, _| Day { question: Question::Promotion, ..regression(1.0, 0.001, 0.001) },
+        },
+        Family {
+            name: "P2 recovery, 1 rps",
+            bar: Bar::Found { power: 0.99, median: 60.0, p95: None },
+            day: |_, _| Day { question: Question::Recovery(0.005), ..regression(1.0, 0.005, 0.6) },
+        },
+        Family {
+            name: "P2 half recovery, 35 %",
+            bar: Bar::SeldomProved(0.01),
+            day: |_, _| Day { question: Question::Recovery(0.35), ..regression(1.0, 0.005, 0.6) },
+        },
     ]
 }

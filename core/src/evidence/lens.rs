@@ -403,8 +403,8 @@ impl RatioLens {
         SignedDuration::try_from_secs_f64(expectation.delay()?).ok()
     }
 
-    /// The pooled ratio of the hold is bad enough, and no piece of it contradicts, nor what came last: where a piece has too little
-    /// traffic to contradict, a burst that is over would be taken for something that lasts.
+    /// The pooled ratio of the hold is bad enough, and no piece of it contradicts, nor what came first or last: where a piece has too little
+    /// traffic to contradict, a burst that is over, or that just began, would be taken for something that lasts.
     fn persists(&self, Held { total, pieces, beside }: &Held) -> bool {
         let severity = self.class.severity;
         let worse_than_beside = if beside.count > 0.0 { WORSE * beside.failed / beside.count } else { 0.0 };
@@ -412,17 +412,24 @@ impl RatioLens {
         if total.count <= 0.0 || total.failed < least * total.count {
             return false;
         }
-        // What lasts shows in every piece as it shows in all of them together.
+        // What lasts shows in every piece as it shows in all of them together; a few failures as there always are don't make it last.
         let shows = severity.max(total.failed / total.count);
         #[expect(clippy::cast_precision_loss, reason = "at most a few dozen")]
         let expected = CONTRADICTION + (pieces.len() as f64 / 4.0).ln();
-        let contradicts = |piece: &Counts| piece.count * shows >= expected && piece.failed < severity / 2.0 * piece.count;
-        let mut newest = Counts { count: 0.0, failed: 0.0 };
-        !pieces.iter().any(|piece| {
-            newest = Counts { count: newest.count + piece.count, failed: newest.failed + piece.failed };
-            contradicts(piece) || contradicts(&newest)
-        })
+        let least = f64::max(severity / 2.0, shows / 4.0);
+        let contradicts = |piece: &Counts| piece.count * shows >= expected && piece.failed < least * piece.count;
+        !pieces.iter().any(contradicts)
+            && !sums(pieces.iter()).any(|sum| contradicts(&sum))
+            && !sums(pieces.iter().rev()).any(|sum| contradicts(&sum))
     }
+}
+
+/// The first piece, the first two together, and so on.
+fn sums<'a>(pieces: impl Iterator<Item = &'a Counts>) -> impl Iterator<Item = Counts> {
+    pieces.scan(Counts { count: 0.0, failed: 0.0 }, |sum, piece| {
+        *sum = Counts { count: sum.count + piece.count, failed: sum.failed + piece.failed };
+        Some(*sum)
+    })
 }
 
 #[cfg(test)]

@@ -47,7 +47,10 @@ pub(crate) struct Held<Tally = Counts> {
 /// A hold has at least four pieces, and a piece of a long one is as long as that of the default hold of two minutes: a burst that is nearly
 /// as long as the hold must not pass for a fault that filled it.
 const LEAST_PIECES: usize = 4;
-const PIECE: SignedDuration = SignedDuration::from_secs(30);
+
+/// Room is made for so many intervals at a time.
+const GROWTH: usize = 4;
+const PIECE: f64 = 30.0;
 
 impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
     /// Nothing yet, and nothing kept longer than `horizon`.
@@ -60,6 +63,10 @@ impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
         self.held = self.held.saturating_add(interval.covered);
         self.covered = self.covered.saturating_add(interval.covered);
         self.total += &interval.counts;
+        // Doubling would take up to twice the room of the longest hold.
+        if self.intervals.len() == self.intervals.capacity() {
+            self.intervals.reserve_exact(GROWTH);
+        }
         self.intervals.push_back(Kept { at: interval.at, covered: interval.covered, counts: interval.counts, beside: interval.beside });
         self.forget();
     }
@@ -100,18 +107,21 @@ impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
 
     /// The intervals of the covered time `hold` that ends now, to half an interval.
     pub(crate) fn held(&self, hold: SignedDuration, every: SignedDuration) -> Held<Tally> {
-        let pieces = usize::try_from(hold.as_nanos() / PIECE.as_nanos()).unwrap_or(LEAST_PIECES).max(LEAST_PIECES);
-        let piece = hold / i32::try_from(pieces).unwrap_or(i32::MAX);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a hold is a few minutes")]
+        let pieces = ((hold.as_secs_f64() / PIECE).floor() as usize).max(LEAST_PIECES);
+        #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+        let piece = hold.as_secs_f64() / pieces as f64;
         let mut sums = Held { total: Tally::default(), pieces: vec![Tally::default(); pieces], beside: Tally::default() };
         let mut age = SignedDuration::ZERO;
         for interval in self.intervals.iter().rev() {
             if age.saturating_add(every / 2) > hold {
                 break;
             }
-            let middle = age.saturating_add(interval.covered / 2);
+            let middle = age.as_secs_f64() + interval.covered.as_secs_f64() / 2.0;
             sums.total += &interval.counts;
             sums.beside += &interval.beside;
-            let index = usize::try_from(middle.as_nanos() / piece.as_nanos().max(1)).unwrap_or(usize::MAX);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index, cut to those there are")]
+            let index = (middle / piece) as usize;
             sums.pieces[index.min(pieces - 1)] += &interval.counts;
             age = age.saturating_add(interval.covered);
         }

@@ -67,7 +67,7 @@ pub(crate) enum SignalWindow {
     /// Histograms of durations.
     Latency(Box<LatencyWindow>),
     /// A question of the operator's own.
-    Query(QueryWindow),
+    Query(Box<QueryWindow>),
     /// How others are.
     Control(Box<ControlWindow>),
 }
@@ -89,7 +89,9 @@ impl Window {
             SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
             SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
             SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
-            SignalKind::Query { impact, lasting } => SignalWindow::Query(QueryWindow::new(impact, lasting, start, !was_well(name))),
+            SignalKind::Query { impact, lasting } => {
+                SignalWindow::Query(Box::new(QueryWindow::new(impact, lasting, start, !was_well(name))))
+            }
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
         Self { deployment, start, hard_rules, signals, alone_since: None }

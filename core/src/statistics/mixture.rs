@@ -21,38 +21,43 @@ pub const FIRST_WEIGHT: f64 = 0.5;
 pub struct Mixture<Mark, const TILTS: usize> {
     tilts: [f64; TILTS],
     evidence: [f64; TILTS],
-    onset: [Option<Mark>; TILTS],
+    /// Where each tilt was restarted last; nothing before the first step.
+    onset: Option<[Mark; TILTS]>,
+    /// Of all tilts together. It is asked for more often than it changes.
+    log_evidence: f64,
 }
 
 impl<Mark: Copy, const TILTS: usize> Mixture<Mark, TILTS> {
     /// No evidence yet, over these tilts.
     #[must_use]
     pub fn new(tilts: [f64; TILTS]) -> Self {
-        Self { tilts, evidence: [f64::NEG_INFINITY; TILTS], onset: [None; TILTS] }
+        Self { tilts, evidence: [f64::NEG_INFINITY; TILTS], onset: None, log_evidence: f64::NEG_INFINITY }
     }
 
     /// One step: restarts with `weight` (0 to 1; all of them sum to at most 1) at `mark`, then adds what `increment` makes of each tilt.
     pub fn step(&mut self, weight: f64, mark: Mark, increment: impl Fn(f64) -> f64) {
         let log_weight = weight.ln();
-        for ((tilt, evidence), onset) in self.tilts.iter().zip(&mut self.evidence).zip(&mut self.onset) {
+        let onsets = self.onset.get_or_insert([mark; TILTS]);
+        for ((tilt, evidence), onset) in self.tilts.iter().zip(&mut self.evidence).zip(onsets) {
             if log_weight > *evidence {
-                *onset = Some(mark);
+                *onset = mark;
             }
             *evidence = logaddexp(*evidence, log_weight) + increment(*tilt);
         }
+        self.log_evidence = logmeanexp(&self.evidence);
     }
 
     /// The natural logarithm of the odds against "nothing changed"; minus infinity before the first step.
     #[must_use]
     pub fn log_evidence(&self) -> f64 {
-        logmeanexp(&self.evidence)
+        self.log_evidence
     }
 
     /// The mark of the most likely onset: where the tilt with most evidence was restarted last.
     #[must_use]
     pub fn onset(&self) -> Option<Mark> {
-        let heaviest = self.evidence.iter().zip(&self.onset).max_by(|(a, _), (b, _)| a.total_cmp(b));
-        heaviest.and_then(|(_, onset)| *onset)
+        let heaviest = self.evidence.iter().zip(self.onset.as_ref()?).max_by(|(a, _), (b, _)| a.total_cmp(b));
+        heaviest.map(|(_, onset)| *onset)
     }
 }
 
