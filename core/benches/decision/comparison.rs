@@ -178,13 +178,12 @@ impl Comparison {
     }
 
     fn peers_by_family(&self, text: &mut String, rows: &[Row]) {
-        let names = self.names.iter().map(|name| format!(" {name} |")).collect::<String>();
-        let _ = writeln!(text, "| family | rollbackd |{names}\n|---|---|{}", "---|".repeat(self.names.len()));
+        let _ = writeln!(text, "| family | rollbackd | {} |\n|---|---|{}", self.names.join(" | "), "---|".repeat(self.names.len()));
         for seen in &self.seen {
             let row = rows.iter().find(|row| row.name == seen.name);
             let ours = row.map_or_else(String::new, |row| cell(seen.healthy, row.share(), row.quantile(0.5).min(WINDOW)));
-            let cells = seen.peers.iter().map(|(fired, all, delay)| format!(" {} |", cell(seen.healthy, ratio(*fired, *all), *delay)));
-            let _ = writeln!(text, "| {} | {ours} |{}", seen.name, cells.collect::<String>());
+            let cells = seen.peers.iter().map(|(fired, all, delay)| cell(seen.healthy, ratio(*fired, *all), *delay));
+            let _ = writeln!(text, "| {} | {ours} | {} |", seen.name, cells.collect::<Vec<_>>().join(" | "));
         }
     }
 

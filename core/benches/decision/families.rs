@@ -185,12 +185,12 @@ fn crowds(chance: &mut Chance, number: usize) -> Day {
 
 fn hardly_known(chance: &mut Chance, number: usize) -> Day {
     let history = [0.25, 1.0, 4.0][number % 3];
-    let day = if number % 2 == 0 { steady(number / 2) } else { overdispersed(chance, number / 2) };
+    let day = if number.is_multiple_of(2) { steady(number / 2) } else { overdispersed(chance, number / 2) };
     Day { history, restarts: true, ..day }
 }
 
 fn irregular(chance: &mut Chance, number: usize) -> Day {
-    let day = if number % 2 == 0 { steady(number / 2) } else { overdispersed(chance, number / 2) };
+    let day = if number.is_multiple_of(2) { steady(number / 2) } else { overdispersed(chance, number / 2) };
     Day { jitter: 0.4, ..day }
 }
 

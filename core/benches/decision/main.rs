@@ -52,10 +52,26 @@ pub struct Arguments {
     seed: u64,
     only: String,
     threads: usize,
-    quick: bool,
+    what: What,
     explain: bool,
     write: bool,
-    cost: bool,
+}
+
+/// What is measured.
+#[derive(PartialEq)]
+enum What {
+    /// Everything, with the rules of the field.
+    All,
+    /// The families alone.
+    Families,
+    /// What an evaluation costs, and nothing else.
+    Cost,
+}
+
+impl Arguments {
+    fn compare(&self) -> bool {
+        self.what == What::All
+    }
 }
 
 /// The rules of the field see so many deployments of a family: they are wrong more often than once in a thousand.
@@ -82,10 +98,10 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let cost = cost::measure();
     eprintln!("{cost}");
-    if arguments.cost {
+    if arguments.what == What::Cost {
         return if cost.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let peers = if arguments.quick { Vec::new() } else { peers::all() };
+    let peers = if arguments.compare() { peers::all() } else { Vec::new() };
     let families: Vec<Family> =
         families::all().into_iter().chain(latency::families()).filter(|family| family.name.starts_with(&arguments.only)).collect();
     let mut comparison = Comparison::new(&peers);
@@ -97,13 +113,13 @@ fn main() -> ExitCode {
         if arguments.explain {
             explain(family, &played);
         }
-        if !arguments.quick {
+        if arguments.compare() {
             comparison.take(family, &played, &arguments);
         }
         rows.push(row);
     }
     eprintln!("{} families of {} deployments in {:.0} s", rows.len(), arguments.deployments, begun.elapsed().as_secs_f64());
-    if !arguments.quick {
+    if arguments.compare() {
         eprint!("{}", comparison.text(&rows));
     }
     if arguments.write
@@ -117,20 +133,19 @@ fn main() -> ExitCode {
 
 fn arguments() -> Result<Arguments, String> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let mut found =
-        Arguments { deployments: 6_000, seed: 1, only: String::new(), threads, quick: false, explain: false, write: false, cost: false };
+    let mut found = Arguments { deployments: 6_000, seed: 1, only: String::new(), threads, what: What::All, explain: false, write: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
-            "--quick" => (found.quick, found.deployments) = (true, 150),
+            "--quick" => (found.what, found.deployments) = (What::Families, 150),
             "--deployments" => found.deployments = value()?.parse().map_err(|error| format!("--deployments: {error}"))?,
             "--seed" => found.seed = value()?.parse().map_err(|error| format!("--seed: {error}"))?,
             "--threads" => found.threads = value()?.parse().map_err(|error| format!("--threads: {error}"))?,
             "--only" => found.only = value()?,
             "--explain" => found.explain = true,
             "--write" => found.write = true,
-            "--cost" => found.cost = true,
+            "--cost" => found.what = What::Cost,
             // Cargo says so to every benchmark.
             "--bench" => {}
             other => {
@@ -150,7 +165,7 @@ fn play(family: &Family, arguments: &Arguments, peers: &[Box<dyn Rule>]) -> Vec<
         let day = (family.day)(&mut chance, number);
         let mut heard = Heard { explain: arguments.explain, ..Heard::default() };
         let outcome = trial::run(&day, &mut chance, &mut heard);
-        let compared = !arguments.quick && comparison::compares(family);
+        let compared = arguments.compare() && comparison::compares(family);
         let rules = if compared && number < OF_PEERS { peers } else { &[] };
         Played {
             outcome,
@@ -163,6 +178,9 @@ fn play(family: &Family, arguments: &Arguments, peers: &[Box<dyn Rule>]) -> Vec<
 }
 
 /// Does something for each deployment, on all threads. Each has a seed of its own, so that the order does not matter.
+///
+/// # Panics
+/// When a trial panics.
 pub fn in_parallel<T: Send>(arguments: &Arguments, one: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let worker = || {

@@ -98,18 +98,18 @@ fn rate(samples: &[Sample], value: fn(&Sample) -> f64, now: f64, range: f64) -> 
     #[expect(clippy::cast_precision_loss, reason = "a number of samples")]
     let steps = (samples.len() - 1) as f64;
     let increase = value(last) - value(first);
-    let sampled = last.at - first.at;
-    let usual = sampled / steps;
+    let spanned = last.at - first.at;
+    let usual = spanned / steps;
     let mut to_start = first.at - (now - range);
     if to_start >= usual * 1.1 {
         to_start = usual / 2.0;
     }
     if increase > 0.0 && value(first) >= 0.0 {
-        to_start = to_start.min(sampled * value(first) / increase);
+        to_start = to_start.min(spanned * value(first) / increase);
     }
     let mut to_end = now - last.at;
     if to_end >= usual * 1.1 {
         to_end = usual / 2.0;
     }
-    Some(increase * (sampled + to_start + to_end) / sampled / range)
+    Some(increase * (spanned + to_start + to_end) / spanned / range)
 }
