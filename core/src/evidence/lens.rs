@@ -21,8 +21,18 @@ pub(crate) const SUSPECT: f64 = 20.0;
 /// From one look to the next, if nobody says otherwise.
 const USUAL_LOOKS: SignedDuration = SignedDuration::from_secs(15);
 
-/// A learned hold is at most this long.
-pub(super) const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+/// A learned hold is at most this long, where looks are as usual.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+
+/// The longest hold that is learned. How much of the first and of the last interval was bad can't be told: where looks take longer, the
+/// difference comes on top, or ten minutes could be no more than two looks.
+pub(super) fn longest_hold(every: SignedDuration) -> SignedDuration {
+    with_looks(LONGEST_HOLD, every)
+}
+
+fn with_looks(hold: SignedDuration, every: SignedDuration) -> SignedDuration {
+    hold.saturating_add(every.saturating_sub(USUAL_LOOKS).max(SignedDuration::ZERO))
+}
 
 /// The limit on the frequency of bad intervals is widened by this factor, and never below the floor.
 pub(super) const BAD_FACTOR: f64 = 1.5;
@@ -99,10 +109,9 @@ impl Class {
         Self { hold, ..self }
     }
 
-    /// How much of the first and of the last interval was bad can't be told. The holds are meant for looks of 15 s; where they are longer, the
-    /// difference comes on top.
+    /// The hold, which is meant for looks of 15 s.
     fn hold_of_looks(&self, every: SignedDuration) -> SignedDuration {
-        self.hold.saturating_add(every.saturating_sub(USUAL_LOOKS).max(SignedDuration::ZERO))
+        with_looks(self.hold, every)
     }
 
     /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
@@ -185,7 +194,7 @@ impl RatioLens {
         let bad = baseline.bad(above);
         let bad_intervals = bad.and_then(|bad| {
             let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR).max(bad.local_upper);
-            let evidence = Mixture::new(ONE_SAMPLE);
+            let evidence = Mixture::new(&ONE_SAMPLE);
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
         let next = baseline.next_bad_at_most(above, restarts.evaluated());
@@ -216,7 +225,7 @@ impl RatioLens {
         next: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = next.saturating_add(restarts.every).min(LONGEST_HOLD);
+        let learned = next.saturating_add(restarts.every).min(longest_hold(restarts.every));
         Self {
             class,
             restarts,
@@ -225,7 +234,7 @@ impl RatioLens {
             tolerance: class.tolerance(upper),
             cluster,
             hold: class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2)),
-            requests: Mixture::new(ONE_SAMPLE),
+            requests: Mixture::new(&ONE_SAMPLE),
             above_floor: None,
             bad_intervals,
             first: true,
@@ -238,7 +247,7 @@ impl RatioLens {
     pub(crate) fn horizon(service: &Service, every: SignedDuration) -> SignedDuration {
         let decision = &service.decision;
         let configured = decision.hold_p0.max(decision.hold_p1).max(decision.hold_p2);
-        configured.max(LONGEST_HOLD).max(every.saturating_mul(2))
+        configured.max(longest_hold(every)).max(every.saturating_mul(2))
     }
 
     /// Weighs one interval; `before` are the sums of all intervals before it. What others suffer too (`ambient`) is tolerated.
@@ -458,7 +467,7 @@ mod tests {
             above: class.bad_above(class.tolerance(number(&trace["pU"]))),
             boundary: number(&trace["qz"]),
             cluster: number(&trace["Cz"]),
-            evidence: Mixture::new(ONE_SAMPLE),
+            evidence: Mixture::new(&ONE_SAMPLE),
         };
         let restarts = Restarts::new(SignedDuration::from_mins(29), EVERY);
         RatioLens::new(

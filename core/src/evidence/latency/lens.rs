@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Pace;
 use crate::baseline::LatencyBaseline;
 use crate::evidence::interval::Interval;
-use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LONGEST_HOLD, Restarts, SUSPECT};
+use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, Restarts, SUSPECT, longest_hold};
 use crate::evidence::trailing::{Onset, Trailing};
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
@@ -54,7 +54,7 @@ struct Trials {
 
 impl Trials {
     fn new(boundary: f64, cluster: f64, usual: f64) -> Option<Self> {
-        (boundary < usual).then(|| Self { boundary, cluster, evidence: Mixture::new(ONE_SAMPLE) })
+        (boundary < usual).then(|| Self { boundary, cluster, evidence: Mixture::new(&ONE_SAMPLE) })
     }
 
     fn step(&mut self, weight: f64, onset: Onset<Pace>, failed: f64, count: f64) {
@@ -154,7 +154,10 @@ impl LatencyLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing)),
+            (
+                Gate::Persistence,
+                held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && self.is_as_old_as_hold(onset, trailing),
+            ),
             (Gate::Severity, since.is_at_least(self.severe)),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
         ];
@@ -175,6 +178,13 @@ impl LatencyLens {
             expected_delay: None,
             ambient: None,
         }
+    }
+
+    /// Whether the evidence itself says that it began before the hold did, or at the next look. A slow spell that is over soon can
+    /// be so much slower than an impact that the mean of the hold is one, too, and where requests vary much no minute before contradicts.
+    fn is_as_old_as_hold(&self, onset: Option<Onset<Pace>>, trailing: &Trailing<Pace>) -> bool {
+        let every = self.restarts.every();
+        onset.zip(trailing.begin_of(self.hold, every)).is_some_and(|(onset, begin)| onset.at.duration_since(begin) <= every)
     }
 
     /// Whether the mean of no minute of the hold is tolerated, and that of the newest one is bad. What is slower than an impact in one
@@ -208,8 +218,8 @@ fn learned_hold(baseline: &LatencyBaseline, evaluated: SignedDuration) -> Signed
     let longest = span.every.saturating_mul(i32::try_from(bad.lasted.longest).unwrap_or(i32::MAX)).saturating_mul(3) / 2;
     let severe = bad.severe_lasted.next_at_most(span, evaluated);
     let severe = if severe.is_zero() { severe } else { severe.saturating_add(span.every) };
-    let requests = SignedDuration::try_from_secs_f64(LEAST_STRETCHES * MEANINGFUL / baseline.rate).unwrap_or(LONGEST_HOLD);
-    severe.max(longest).max(requests).min(LONGEST_HOLD)
+    let requests = SignedDuration::try_from_secs_f64(LEAST_STRETCHES * MEANINGFUL / baseline.rate).unwrap_or(SignedDuration::MAX);
+    severe.max(longest).max(requests).min(longest_hold(span.every))
 }
 
 /// Too little history is something else than one that was often slow.
