@@ -228,7 +228,7 @@ impl LatencyWindow {
     pub(crate) fn set_baseline(&mut self, baseline: &LatencyBaseline) {
         let Stage::Waiting(waiting) = &mut self.stage else { return };
         let lens = LatencyLens::new(baseline, self.hold, self.restarts);
-        let mut weighing = Weighing { slow: baseline.slow, trailing: Trailing::new(lens.hold()), lens };
+        let mut weighing = Weighing { slow: baseline.slow, trailing: Trailing::new(lens.look_back()), lens };
         for interval in std::mem::take(waiting) {
             weighing.push(&interval);
         }

@@ -164,6 +164,8 @@ pub(crate) struct RatioLens {
     tolerance: f64,
     cluster: f64,
     hold: SignedDuration,
+    /// How much of the hold is looked at piece by piece. A longer hold has to be as old by its onset.
+    look_back: SignedDuration,
     requests: Mixture<Onset, 8>,
     /// Where the version before ran beside it: the evidence that the floor is exceeded, too. Without that, twice as bad as hardly anything
     /// would be bad.
@@ -198,7 +200,7 @@ impl RatioLens {
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
         let next = baseline.next_bad_at_most(above, restarts.evaluated());
-        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, next, restarts)
+        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, next, restarts).outlasting(baseline)
     }
 
     /// A lens on the request counters of one route: a feature that fails for more than half of those who use it.
@@ -206,7 +208,7 @@ impl RatioLens {
         let hold = service.decision.hold_p2;
         let class = Class { impact: Impact::FeatureBroken, ..Class::error_ratio(ROUTE_BROKEN, hold) };
         let next = baseline.next_bad_at_most(class.bad_above(class.tolerance(baseline.upper)), restarts.evaluated());
-        let lens = Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, None, next, restarts);
+        let lens = Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, None, next, restarts).outlasting(baseline);
         Self { least_requests: LEAST_REQUESTS, ..lens }
     }
 
@@ -226,6 +228,7 @@ impl RatioLens {
         restarts: Restarts,
     ) -> Self {
         let learned = next.saturating_add(restarts.every).min(longest_hold(restarts.every));
+        let hold = class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2));
         Self {
             class,
             restarts,
@@ -233,7 +236,8 @@ impl RatioLens {
             observed,
             tolerance: class.tolerance(upper),
             cluster,
-            hold: class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2)),
+            hold,
+            look_back: hold,
             requests: Mixture::new(&ONE_SAMPLE),
             above_floor: None,
             bad_intervals,
@@ -243,7 +247,13 @@ impl RatioLens {
         }
     }
 
-    /// The longest that any hold of a service can become.
+    /// One incident must not blind it: hence the longest hold. What was as bad as the impact for longer, and more than once, is no incident.
+    fn outlasting(self, baseline: &ErrorsBaseline) -> Self {
+        let recurrent = baseline.recurrent(self.class.severity.max(self.tolerance));
+        Self { hold: self.hold.max(recurrent), ..self }
+    }
+
+    /// The longest that any lens of a service looks back.
     pub(crate) fn horizon(service: &Service, every: SignedDuration) -> SignedDuration {
         let decision = &service.decision;
         let configured = decision.hold_p0.max(decision.hold_p1).max(decision.hold_p2);
@@ -292,8 +302,8 @@ impl RatioLens {
     }
 
     /// How far back it looks.
-    pub(crate) fn hold(&self) -> SignedDuration {
-        self.hold
+    pub(crate) fn look_back(&self) -> SignedDuration {
+        self.look_back
     }
 
     /// ln E of it, as a voice in its class.
@@ -360,9 +370,10 @@ impl RatioLens {
     }
 
     fn numbers(&self, trailing: &Trailing, log_threshold: f64) -> Numbers {
-        let held = trailing.held(self.hold, self.restarts.every);
+        let held = trailing.held(self.look_back, self.restarts.every);
         let onset = self.onset();
         let total = trailing.total();
+        let is_as_old = self.hold == self.look_back || trailing.has_lasted(onset, self.hold, self.restarts.every);
         let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
             count: total.count - onset.before.count,
             failed: total.failed - onset.before.failed,
@@ -370,7 +381,7 @@ impl RatioLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, self.persists(&held)),
+            (Gate::Persistence, is_as_old && self.persists(&held)),
             (Gate::Severity, since.count > self.least_requests && since.failed >= self.class.severity * since.count),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= self.hold),
         ];

@@ -138,11 +138,10 @@ impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
         aged.take_while(move |(age, _)| age.saturating_add(every / 2) <= hold).map(|(_, interval)| (interval.covered, interval.counts))
     }
 
-    /// When the covered time `hold` that ends now began, to half an interval.
-    pub(crate) fn begin_of(&self, hold: SignedDuration, every: SignedDuration) -> Option<Timestamp> {
-        let oldest = self.intervals.len().checked_sub(self.newest(hold, every).count())?;
-        let oldest = self.intervals.get(oldest)?;
-        oldest.at.checked_sub(oldest.covered).ok()
+    /// Whether an onset is as old as a hold that ends now, to one look.
+    pub(crate) fn has_lasted(&self, onset: Option<Onset<Tally>>, hold: SignedDuration, every: SignedDuration) -> bool {
+        let lasted = onset.zip(self.intervals.back()).map(|(onset, newest)| newest.at.duration_since(onset.at));
+        lasted.is_some_and(|lasted| lasted.saturating_add(every) >= hold)
     }
 }
 

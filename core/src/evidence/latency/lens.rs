@@ -35,6 +35,8 @@ pub(crate) struct LatencyLens {
     tolerated: f64,
     severe: f64,
     hold: SignedDuration,
+    /// How much of the hold is looked at minute by minute.
+    look_back: SignedDuration,
     slow: Option<Trials>,
     bad: Option<Trials>,
     /// From this mean on an interval is bad.
@@ -71,12 +73,15 @@ impl LatencyLens {
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
+        let look_back = hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2));
         Self {
             restarts,
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            hold: hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2)),
+            // One incident must not blind it. What was as slow as an impact for longer, and more than once, is no incident.
+            hold: look_back.max(baseline.bad.severe_lasted.recurrent(&baseline.span)),
+            look_back,
             slow,
             bad,
             bad_from: baseline.bad.bound,
@@ -87,8 +92,8 @@ impl LatencyLens {
     }
 
     /// How far back it looks.
-    pub(crate) fn hold(&self) -> SignedDuration {
-        self.hold
+    pub(crate) fn look_back(&self) -> SignedDuration {
+        self.look_back
     }
 
     /// The last time at which the odds against the deployment were high.
@@ -146,18 +151,18 @@ impl LatencyLens {
 
     fn numbers(&self, trailing: &Trailing<Pace>, log_threshold: f64) -> Numbers {
         let mut held = Pace::default();
-        trailing.newest(self.hold, self.restarts.every()).for_each(|(_, pace)| held += &pace);
+        trailing.newest(self.look_back, self.restarts.every()).for_each(|(_, pace)| held += &pace);
         let (total, onset) = (trailing.total(), self.onset());
         let before = onset.map_or(total, |onset| onset.before);
         let since =
             Pace { requests: total.requests - before.requests, seconds: total.seconds - before.seconds, slow: total.slow - before.slow };
         let log_evidence = self.log_evidence();
+        // A slow spell that is over soon can be so much slower than an impact that the mean of the hold is one, too, and where requests vary
+        // much no minute before it contradicts. The evidence itself says when it began.
+        let is_as_old = trailing.has_lasted(onset, self.hold, self.restarts.every());
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (
-                Gate::Persistence,
-                held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && self.is_as_old_as_hold(onset, trailing),
-            ),
+            (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && is_as_old),
             (Gate::Severity, since.is_at_least(self.severe)),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
         ];
@@ -180,19 +185,12 @@ impl LatencyLens {
         }
     }
 
-    /// Whether the evidence itself says that it began before the hold did, or at the next look. A slow spell that is over soon can
-    /// be so much slower than an impact that the mean of the hold is one, too, and where requests vary much no minute before contradicts.
-    fn is_as_old_as_hold(&self, onset: Option<Onset<Pace>>, trailing: &Trailing<Pace>) -> bool {
-        let every = self.restarts.every();
-        onset.zip(trailing.begin_of(self.hold, every)).is_some_and(|(onset, begin)| onset.at.duration_since(begin) <= every)
-    }
-
     /// Whether the mean of no minute of the hold is tolerated, and that of the newest one is bad. What is slower than an impact in one
     /// interval of a minute does not make up for the others, or a short spell would be taken for something that lasts. Where there are few
     /// requests, intervals and minutes are taken together until their mean means something.
     fn is_uncontradicted(&self, trailing: &Trailing<Pace>) -> bool {
         let (mut covered, mut piece, mut stretch, mut stretches) = (SignedDuration::ZERO, Pace::default(), Pace::default(), 0_u32);
-        let agrees = trailing.newest(self.hold, self.restarts.every()).all(|(time, pace)| {
+        let agrees = trailing.newest(self.look_back, self.restarts.every()).all(|(time, pace)| {
             covered = covered.saturating_add(time);
             piece += &pace;
             if piece.requests < MEANINGFUL {
