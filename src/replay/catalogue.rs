@@ -3,7 +3,7 @@
 //!
 //! Bounded: so many series ([`Catalogue::MOST_SERIES`]), about half a kilobyte each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,7 +24,7 @@ pub struct Question {
 
 #[derive(Clone, Debug)]
 enum Asked {
-    Counters { total: Selector, failed: Selector, by: Option<String> },
+    Counters { named: String, total: Selector, failed: Selector, by: Option<String> },
     Histogram(Family),
 }
 
@@ -136,7 +136,12 @@ impl Question {
     /// # Errors
     /// When one of them is no selector.
     pub fn counters(total: &str, failed: &str, by: Option<&str>, version_label: Option<&str>) -> Result<Self, SelectorError> {
-        let asked = Asked::Counters { total: Selector::parse(total)?, failed: Selector::parse(failed)?, by: by.map(str::to_owned) };
+        let asked = Asked::Counters {
+            named: total.to_owned(),
+            total: Selector::parse(total)?,
+            failed: Selector::parse(failed)?,
+            by: by.map(str::to_owned),
+        };
         Ok(Self { asked, version_label: version_label.map(str::to_owned) })
     }
 
@@ -261,6 +266,39 @@ impl Catalogue {
             Asked::Histogram(family) => Some(family),
             Asked::Counters { .. } => None,
         }
+    }
+
+    /// What a question asks for first, as it was written.
+    #[must_use]
+    pub fn selector(&self, question: usize) -> &str {
+        match self.questions.get(question).map(|question| &question.asked) {
+            Some(Asked::Counters { named, .. }) => named,
+            Some(Asked::Histogram(family)) => family.name(),
+            None => "",
+        }
+    }
+
+    /// The names of the series that were met, of interest or not, in order; the first ones of very many.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&str> {
+        let is_name = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        self.names.keys().filter_map(|name| std::str::from_utf8(name).ok()).filter(is_name).collect()
+    }
+
+    /// A series that is called as a question asks and has other labels.
+    #[must_use]
+    pub fn other_labels(&self, question: usize) -> Option<&str> {
+        let question = self.questions.get(question)?;
+        let skipped = self.known.iter().filter(|(_, interest)| **interest == Interest::Skipped);
+        let texts = skipped.filter_map(|(text, _)| std::str::from_utf8(text).ok());
+        texts.filter(|text| question.may_match(text.split('{').next().unwrap_or(text).trim_end())).min()
+    }
+
+    /// The versions that the series of a question count for.
+    #[must_use]
+    pub fn versions(&self, question: usize) -> BTreeSet<&str> {
+        let slots = self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question);
+        slots.filter_map(|slot| slot.version.as_deref()).collect()
     }
 
     /// How many series answer a question, and how many of those are of failed requests.
