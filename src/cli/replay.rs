@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use clap::builder::styling::{AnsiColor, Style};
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
-use rollbackd_core::entry::Record;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::words;
 
@@ -16,10 +15,8 @@ use super::text::{self, Page, Screen};
 use super::{Common, Exit, Stop, value};
 use crate::app;
 use crate::config::{self, Config};
-use crate::ledger::Ledger as _;
-use crate::ledger::sqlite::Sqlite;
 use crate::replay::report::{Decision, Difference, Judgement};
-use crate::replay::{Replay, Report, Request, Run, Samples, page};
+use crate::replay::{Replay, Report, Request, Run, Samples, history, page};
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
@@ -124,7 +121,7 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
     let request = Request {
         deployed: arguments.deployed,
         version_label: arguments.version_label,
-        ledger: arguments.ledger.as_deref().map(read_ledger).transpose()?.unwrap_or_default(),
+        ledger: arguments.ledger.as_deref().map(history::read).transpose().map_err(|error| failed(&error))?.unwrap_or_default(),
         services: arguments.service.into_iter().collect(),
         watch_on: arguments.watch_on,
         courses: arguments.report.is_some(),
@@ -158,9 +155,9 @@ async fn fetch(replay: &mut Replay, server: &str, (from, to): (Timestamp, Timest
     replay.fetch(server, from, to, &adapters).await.map_err(|error| failed(&error))
 }
 
-fn failed(error: &crate::replay::ReplayError) -> Stop {
+fn failed(error: &dyn std::error::Error) -> Stop {
     let mut words = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         words = format!("{words}: {cause}");
         source = cause.source();
@@ -234,27 +231,6 @@ fn unpacked(source: impl Read + 'static) -> io::Result<Box<dyn Read>> {
 
 /// So much is read of a compressed file at once.
 const PACKED: usize = 64 * 1024;
-
-/// The records of a ledger. A daemon may be using it, and nothing of it may be changed, so it is a copy that is read.
-fn read_ledger(path: &Path) -> Result<Vec<Record>, Stop> {
-    let file = if path.is_dir() { path.join("ledger.sqlite3") } else { path.to_owned() };
-    let cannot = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot read the ledger {}: {error}", file.display()));
-    let copy = tempfile::tempdir().map_err(|error| cannot(&error))?;
-    let to = copy.path().join("ledger.sqlite3");
-    std::fs::copy(&file, &to).map_err(|error| cannot(&error))?;
-    let log = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-wal");
-        PathBuf::from(name)
-    };
-    if log(&file).exists() {
-        std::fs::copy(log(&file), log(&to)).map_err(|error| cannot(&error))?;
-    }
-    let mut records = Vec::new();
-    let mut ledger = Sqlite::open(copy.path()).map_err(|error| cannot(&error))?;
-    ledger.replay(&mut |record| records.push(record)).map_err(|error| cannot(&error))?;
-    Ok(records)
-}
 
 fn in_words(report: &Report, verbose: bool) -> String {
     let mut page = Page::default();

@@ -1,7 +1,7 @@
 //! Which series are of interest, and what for. It knows every series by its text, so that a sample costs no more than a number, and it
 //! notes in passing how often each signal was scraped.
 //!
-//! Bounded: so many series ([`Catalogue::MOST_SERIES`]), about half a kilobyte each.
+//! Bounded: so many series ([`Catalogue::MOST_SERIES`]), about 1.2 kilobytes each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -102,6 +102,8 @@ pub struct Oddities {
 #[derive(Debug)]
 pub struct Catalogue {
     questions: Vec<Question>,
+    /// [`Self::MOST_SERIES`], but for tests.
+    pub(super) most_series: usize,
     /// Earlier samples are not needed.
     since: i64,
     now: i64,
@@ -217,6 +219,7 @@ impl Catalogue {
             shared: vec![None; questions.len()],
             gaps: vec![BTreeMap::new(); questions.len()],
             questions,
+            most_series: Self::MOST_SERIES,
             since: since.map_or(i64::MIN, Timestamp::as_millisecond),
             now: now.as_millisecond(),
             names: HashMap::new(),
@@ -360,8 +363,8 @@ impl Catalogue {
     }
 
     fn add(&mut self, taken: Taken) -> Result<u32, String> {
-        if self.taken.len() >= Self::MOST_SERIES {
-            return Err(format!("more than {} series match the selectors: are the labels what they should be?", Self::MOST_SERIES));
+        if self.taken.len() >= self.most_series {
+            return Err(format!("more than {} series match the selectors: are the labels what they should be?", self.most_series));
         }
         let number = u32::try_from(self.taken.len()).map_err(|_| "too many series".to_owned())?;
         self.known.insert(Arc::clone(&taken.text), Interest::Taken(number));

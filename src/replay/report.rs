@@ -350,6 +350,8 @@ fn judgement(
     let (ending, watched_until) = ending(&course, last_words.map(|(at, _)| *at), window_ends, samples.map(|(_, last)| last));
     let why = match samples {
         Some((first, _)) if window_ends <= first => format!("the samples begin after its window, at {}", words::time(first)),
+        Some((_, last)) if *started >= last => format!("the samples end before it, at {}", words::time(last)),
+        None => "there are no samples".to_owned(),
         _ => why(&course, decision, &findings, ending, watched_until.duration_since(*started)),
     };
     Some(Judgement {
