@@ -699,7 +699,9 @@ fn no_history(excluded: &[Excluded], start: Timestamp) -> Vec<Excluded> {
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
     let (mut of_now, mut over): (Vec<Excluded>, Vec<Excluded>) = newest_first.into_iter().partition(|one| going_on(*one));
     let at_most = begin.checked_add(USUAL_BY_NOW).unwrap_or(Timestamp::MAX);
-    of_now.iter_mut().for_each(|(_, until)| *until = (*until).min(at_most));
+    for (_, until) in &mut of_now {
+        *until = (*until).min(at_most);
+    }
     over.extend(of_now.into_iter().filter(|(from, until)| from < until));
     over
 }
