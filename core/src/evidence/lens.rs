@@ -197,7 +197,7 @@ impl LongRun {
     }
 
     /// How long it must be.
-    pub(super) fn hold(&self, every: SignedDuration) -> SignedDuration {
+    pub(super) fn hold(self, every: SignedDuration) -> SignedDuration {
         every.saturating_mul(i32::try_from(self.least).unwrap_or(i32::MAX))
     }
 
@@ -206,7 +206,7 @@ impl LongRun {
         self.looks = if is_there { self.looks.saturating_add(1) } else { 0 };
     }
 
-    pub(super) fn outlasts(&self) -> bool {
+    pub(super) fn outlasts(self) -> bool {
         self.looks >= self.least
     }
 }
