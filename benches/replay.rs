@@ -51,7 +51,7 @@ impl Read for Text {
         let length = self.made.len().min(buffer.len());
         buffer[..length].copy_from_slice(&self.made[..length]);
         self.made.drain(..length);
-        self.making += processor_time() - began;
+        self.making += processor_time().saturating_sub(began);
         Ok(length)
     }
 }
@@ -78,14 +78,14 @@ fn measure(samples: u64) {
     let mut text = Text { samples, next: 0, made: Vec::new(), making: Duration::ZERO };
     let began = processor_time();
     let met = openmetrics::read(&mut text, &mut catalogue).expect("it is text");
-    let reading = (processor_time() - began).saturating_sub(text.making);
+    let reading = (processor_time().saturating_sub(began)).saturating_sub(text.making);
     assert_eq!((met.samples, met.damages), (samples, 0));
     rate(samples, "read from text", reading);
     for (how_often, every) in [("a week", 7 * 24 * HOUR), ("an hour", HOUR)] {
         let script = script(samples, every);
         let began = processor_time();
         let played = play(&script, &mut catalogue).expect("can be read back");
-        let judging = processor_time() - began;
+        let judging = processor_time().saturating_sub(began);
         let deployments = script.happenings.len();
         assert!(played.judge.records().len() > 2 * deployments, "each deployment was judged");
         rate(samples, &format!("judged from memory, one deployment {how_often} ({deployments})"), judging);

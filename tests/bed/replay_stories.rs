@@ -122,7 +122,7 @@ async fn the_replay_of_the_ledger_of_a_daemon_that_ran_comes_to_its_decisions() 
 
     let (samples, state) = (samples.display().to_string(), host.state.display().to_string());
     let report = replay(&host.configuration(), &["--samples", &samples, "--ledger", &state]);
-    let judged = report["deployments"].as_array().expect("a list").last().cloned().expect("v2 was deployed").to_owned();
+    let judged = report["deployments"].as_array().expect("a list").last().cloned().expect("v2 was deployed");
     assert_eq!((&judged["version"], &judged["decision"]), (&"v2".into(), &"roll_back".into()), "{report:#}");
     assert_eq!(judged["recorded"]["decision"], judged["decision"]);
     let time = |value: &Value| value.as_str().and_then(|time| time.parse::<Timestamp>().ok()).expect("a time");

@@ -409,6 +409,26 @@ mod probes {
     }
 
     #[test]
+    fn a_service_that_is_down_when_a_fix_arrives_is_not_blamed_on_the_fix() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.probe(24, &[false]);
+        world.deploy();
+        assert_eq!(world.until_verdict(360, |world| world.probe(1, &[false])), None);
+        let state = world.state(&ready(), Impact::CompleteOutage);
+        assert!(matches!(inconclusive(&state), Some(Inconclusive::NotTestable { .. })), "{state:?}");
+    }
+
+    #[test]
+    fn a_blink_before_the_deployment_excuses_no_outage_after_it() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.probe(3, &[false]);
+        world.deploy();
+        assert!(world.until_verdict(360, |world| world.probe(1, &[false])).is_some());
+    }
+
+    #[test]
     fn an_incident_that_is_excluded_is_no_history() {
         let mut world = World::new(service_with_probe());
         world.now = START - 7_200;
@@ -584,6 +604,40 @@ mod counters {
         assert!(matches!(inconclusive(&state), Some(Inconclusive::NotTestable { tolerance }) if *tolerance > 0.6), "{state:?}");
     }
 
+    /// A service that was well for an hour, failed for so many intervals at 60 %, and was deployed then.
+    fn deployed_while_broken(intervals: u32) -> World {
+        let mut world = World::new(service_with_errors());
+        world.history_of_errors(1.0);
+        world.count(intervals, 150.0, 90.0);
+        world.deploy();
+        world
+    }
+
+    #[test]
+    fn a_fix_that_helps_little_or_half_is_not_blamed_for_minutes_of_errors_before_it() {
+        for failed in [90.0, 45.0, 15.0] {
+            let mut world = deployed_while_broken(12);
+            assert_eq!(world.until_verdict(116, |world| world.count(1, 150.0, failed)), None, "{failed} of 150 still fail");
+        }
+    }
+
+    #[test]
+    fn what_was_broken_a_little_may_not_be_broken_much_more() {
+        let mut world = World::new(service_with_errors());
+        world.history_of_errors(1.0);
+        world.count(12, 150.0, 15.0);
+        world.deploy();
+        let (_, verdict) = world.until_verdict(40, |world| world.count(1, 150.0, 120.0)).expect("eight times as many");
+        assert_eq!(verdict.impact, Impact::ErrorRatio);
+    }
+
+    #[test]
+    fn a_burst_before_the_deployment_excuses_no_errors_after_it() {
+        let mut world = deployed_while_broken(2);
+        let (_, verdict) = world.until_verdict(60, |world| world.count(1, 150.0, 90.0)).expect("a fault that lasts");
+        assert_eq!(verdict.impact, Impact::ErrorRatio);
+    }
+
     #[test]
     fn a_bad_service_that_gets_much_worse_is_still_found() {
         let mut world = deployed(15.0);
@@ -723,6 +777,34 @@ mod counters {
         world.deploy();
         let (after, _) = world.until_verdict(116, |world| world.count(1, 150.0, 140.0)).expect("errors");
         assert!(after >= 60 + (2 * 8 + 1) * 15, "{after}");
+    }
+
+    #[test]
+    fn what_one_version_after_another_found_and_left_so_is_how_the_service_is() {
+        let begin = |others_since: &[i64]| {
+            let mut ends: Vec<i64> = others_since.iter().skip(1).copied().collect();
+            ends.push(START);
+            let excluded: Vec<_> = others_since.iter().zip(ends).map(|(from, until)| (at(*from), at(until))).collect();
+            let mut world = World::new(service_with_errors());
+            world.now = START - 3 * 3_600;
+            world.count_now(0.0, 0.0);
+            world.count(720 - 480, 150.0, 1.0);
+            world.count(480, 150.0, 60.0);
+            let Some(Baseline::Errors(errors)) = world.baselines(at(START), &excluded).remove(&errors()) else { panic!("a baseline") };
+            errors.upper
+        };
+        let (two_hours, half_an_hour) = (START - 7_200, START - 1_800);
+        assert!(begin(&[two_hours]) > 0.35, "an hour of it is no history, the next one is");
+        assert!(begin(&[two_hours, START - 5_000, half_an_hour]) > 0.35, "whoever found it so");
+        assert!(begin(&[two_hours, START - 3_000]) > 0.35);
+        let mut world = World::new(service_with_errors());
+        world.now = START - 3_600;
+        world.count_now(0.0, 0.0);
+        world.count(120, 150.0, 1.0);
+        world.count(120, 150.0, 60.0);
+        let baseline = world.baselines(at(START), &[(at(half_an_hour), at(START))]).remove(&errors());
+        let Some(Baseline::Errors(errors)) = baseline else { panic!("a baseline") };
+        assert!(errors.upper < 0.05, "what the version before broke just now is its own doing: {}", errors.upper);
     }
 
     #[test]

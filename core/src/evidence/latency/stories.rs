@@ -228,6 +228,25 @@ fn a_slowdown_is_found_at_every_cadence_and_with_hardly_any_buckets() {
 }
 
 #[test]
+fn a_hold_of_seconds_is_a_hold_too() {
+    let mut world = World::new(1, USUAL);
+    world.service.decision.hold_latency = SignedDuration::from_secs(3);
+    world.minutes(60, 0.1);
+    world.deploy();
+    let (delay, _) = world.until_verdict(|world| world.interval(20.0, 0.4)).expect("four times as slow is found");
+    assert!(delay <= 70, "{delay} s, of which a minute is grace");
+}
+
+#[test]
+fn a_slowdown_that_keeps_most_of_few_requests_away_is_found() {
+    let mut world = World::new(15, USUAL);
+    (0..240).for_each(|_| world.interval(0.3, 0.1));
+    world.deploy();
+    let (delay, _) = world.until_verdict(|world| world.interval(0.12, 0.4)).expect("four times as slow is found");
+    assert!(delay <= 600, "{delay} s");
+}
+
+#[test]
 fn a_third_slower_is_left_alone() {
     assert_eq!(delay(15, USUAL, 0.13), None);
     assert_eq!(delay(15, USUAL, 0.1), None);
@@ -273,6 +292,24 @@ fn a_service_that_is_slow_for_minutes_by_itself_gets_a_longer_hold() {
     let (delay, verdict) = world.until_verdict(|world| world.interval(10.0, 0.3)).expect("a verdict");
     assert!((400..=660).contains(&delay), "{delay}");
     assert!(verdict.decisive().and_then(|finding| Some(finding.numbers.as_ref()?.hold)) > Some(SignedDuration::from_mins(5)));
+}
+
+#[test]
+fn what_was_as_slow_for_as_long_more_than_once_is_not_the_deployments_fault_until_it_lasts_longer() {
+    let spells = |times: u32| {
+        let mut world = World::new(60, USUAL);
+        world.service.decision.history = SignedDuration::from_hours(12);
+        world.now = START - 720 * 60;
+        for _ in 0..times {
+            world.minutes(80, 0.1);
+            world.minutes(16, 0.3);
+        }
+        world.minutes(720 - i64::from(times) * 96, 0.1);
+        world.deploy();
+        world.until_verdict(|world| world.interval(10.0, 0.3)).map(|(delay, _)| delay)
+    };
+    let (once, twice) = (spells(1).expect("one incident blinds nobody"), spells(2).expect("it lasts longer"));
+    assert!(once <= 60 + 12 * 60 && twice > 60 + 16 * 60, "{once} and {twice}");
 }
 
 #[test]
