@@ -166,8 +166,9 @@ fn what_is_not_looked_at_because_nothing_was_deployed_changes_nothing() {
     let seldom = replayed(deployed(&starts), &text);
     // Nothing has that label, but something could.
     let always = replayed(Request { version_label: Some("release".to_owned()), services: [checkout()].into(), ..deployed(&starts) }, &text);
-    let data = |report: &Report| serde_json::to_value(&report.run).expect("it is data");
+    let data = |report: &Report| serde_json::to_value(&report.run.deployments).expect("it is data");
     assert_eq!(data(&seldom), data(&always));
+    assert!(always.run.notes.iter().any(|note| note.contains("none of its series has the label release")), "{:?}", always.run.notes);
     assert_eq!(seldom.run.summary.deployments, 5);
 }
 

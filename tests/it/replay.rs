@@ -151,7 +151,8 @@ fn samples_that_are_odd_are_counted_and_change_no_verdict() {
     let text = recorded(|text, series, value, at| {
         let turn = at / 15 % 12;
         match turn {
-            0 => plain(text, series, value, at + 1_000_000_000),
+            // What comes after it in the file comes out of order, so that only the last ones do.
+            0 if at > END - 900 => plain(text, series, value, at + 1_000_000_000),
             1 => {
                 let _ = writeln!(text, "{series} NaN {}", at + 1);
             }
@@ -167,8 +168,8 @@ fn samples_that_are_odd_are_counted_and_change_no_verdict() {
     let folder = Folder::new().with("odd.txt", lines.join("\n") + "\n");
     let report = folder.judged("odd.txt", &[]);
     let odd = &report["samples"]["oddities"];
-    for what in ["out_of_order", "repeated", "not_counts", "in_the_future"] {
-        assert!(odd[what].as_u64() > Some(20), "{what}: {odd}");
+    for (what, least) in [("out_of_order", 100), ("repeated", 100), ("not_counts", 200), ("in_the_future", 5)] {
+        assert!(odd[what].as_u64() >= Some(least), "{what}: {odd}");
     }
     let notes = report["samples"]["notes"].to_string();
     for words in ["were put in order", "the first one counts", "NaN, infinite or negative", "lie in the future"] {
