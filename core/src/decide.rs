@@ -18,10 +18,13 @@ use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{Decision, Service, ServiceName, SignalName};
 use crate::severity::{Choice, Response};
 use crate::verdict::{Failure, Finding, FindingState, Verdict};
+use crate::warning;
 use crate::words;
 
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod warning_stories;
 #[cfg(test)]
 mod word_stories;
 #[cfg(test)]
@@ -212,7 +215,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn first_rule(&self) -> Vec<Entry> {
-        let rules: [fn(&Self) -> Vec<Entry>; 10] = [
+        let rules: [fn(&Self) -> Vec<Entry>; 11] = [
             Self::hold_over,
             Self::declaration_over,
             Self::arrival,
@@ -220,6 +223,7 @@ impl Turn<'_> {
             Self::baseline,
             Self::rollback_step,
             Self::verdict,
+            Self::warning,
             Self::question_over,
             Self::window_over,
             Self::sight,
@@ -546,6 +550,13 @@ impl Turn<'_> {
             Response::Ask if is_to_go_back(current) => self.answer(current, verdict),
             Response::Ask | Response::Notify => Vec::new(),
         }
+    }
+
+    /// What nobody is asked about and nothing is done about, but people have to hear of.
+    fn warning(&self) -> Vec<Entry> {
+        let due = warning::due(self.service, self.policy, self.evidence, self.now);
+        let warned = due.map(|(deployment, warning)| Entry::Warned { service: self.name(), deployment, warning });
+        warned.into_iter().collect()
     }
 
     /// Nobody answered in time: what the matrix says for that case holds. To go back on it takes that it is still so.

@@ -18,6 +18,7 @@ use crate::service::{ServiceName, SignalName};
 use crate::severity::{Response, Severity};
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
+use crate::warning::{self, Warning};
 
 #[cfg(test)]
 mod laws;
@@ -90,6 +91,8 @@ pub struct Deployment {
     pub answered: Option<Answered>,
     /// The newest guard that stood in the way.
     pub refusal: Option<Refusal>,
+    /// What operators were warned of, oldest first, at most [`crate::warning::KEPT`].
+    pub warned: Vec<(Timestamp, Warning)>,
     /// Until when its window was extended, and what lacked.
     pub extended: Option<(Timestamp, Vec<Lack>)>,
     /// When it was rolled out.
@@ -560,6 +563,12 @@ impl ServiceState {
             Entry::RollbackRefused { deployment, refusal, .. } => {
                 self.step(*deployment, |deployment| deployment.refusal = Some(refusal.clone()));
             }
+            Entry::Warned { deployment, warning, .. } => self.step(*deployment, |deployment| {
+                if deployment.warned.len() >= warning::KEPT {
+                    deployment.warned.remove(0);
+                }
+                deployment.warned.push((at, warning.clone()));
+            }),
             Entry::RollbackPlanned { plan } => self.planned(plan, record),
             Entry::RollbackApplied { plan, binding, .. } => self.applied(*plan, binding, at),
             Entry::RollbackRolledOut { plan, .. } => self.rolled_out(*plan, at),
@@ -636,6 +645,7 @@ impl ServiceState {
             question: None,
             answered: None,
             refusal: None,
+            warned: Vec::new(),
             extended: None,
             rolled_out: None,
             ended: None,

@@ -93,6 +93,22 @@ pub fn overdue(findings: &[Finding], service: &Service, now: Timestamp) -> Vec<O
     overdue.collect()
 }
 
+/// The findings that would call for a rollback if others didn't suffer too: bad enough over the hold, and not clearly worse than what is
+/// granted because of them.
+#[must_use]
+pub fn held_back<'a>(findings: &'a [Finding], service: &Service) -> Vec<&'a Finding> {
+    let is_held_back = |finding: &&Finding| {
+        let Some(Numbers { ambient: Some(granted), now: Some(now), severity, waits_for, measure, .. }) = &finding.numbers else {
+            return false;
+        };
+        // What is granted is not weighed, so that a share of requests waits for evidence before it waits for others.
+        let is_granted = *measure == Measure::Share && now < granted && now >= severity;
+        let calls_for_rollback = service.matrix.row(finding.impact).response == Response::RollBack;
+        calls_for_rollback && finding.state == FindingState::Passing && (is_granted || *waits_for == Some(Gate::Attribution))
+    };
+    findings.iter().filter(is_held_back).collect()
+}
+
 fn is_suspect(numbers: &Numbers) -> bool {
     numbers.log_evidence >= SUSPECT && numbers.now.is_some_and(|now| now > numbers.tolerance)
 }

@@ -18,7 +18,7 @@ use crate::version::ChangeKind;
 
 mod evidence;
 
-pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, weight};
+pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, warning, weight};
 
 /// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]

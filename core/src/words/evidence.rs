@@ -8,6 +8,7 @@ use crate::outlook::{Ahead, Outlook};
 use crate::promise::{Overdue, Unkept};
 use crate::service::SignalName;
 use crate::severity::{Impact, Response, Row};
+use crate::warning::Warning;
 use crate::verdict::{Finding, Gate, Inconclusive, Measure, Numbers};
 
 /// How sure it is, in a word or two.
@@ -289,6 +290,19 @@ pub fn overdue(overdue: &Overdue, is_compared: bool) -> String {
         other => format!("it is still not decided, for want of {}", gate(other)),
     };
     format!("{}, suspected since {}: {waits_for}; {numbers}", overdue.finding.impact, clock(overdue.onset))
+}
+
+/// Of what operators are warned, in a phrase.
+#[must_use]
+pub fn warning(warning: &Warning) -> String {
+    match warning {
+        Warning::HeldBack { severity, finding, others } => {
+            let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+            format!("held back: {severity} {}, seen by {}, but others suffer too ({})", finding.impact, finding.signal, others.join(", "))
+        }
+        Warning::Overdue { severity, overdue, is_compared } => format!("{severity} {}", self::overdue(overdue, *is_compared)),
+        Warning::Unkept { unkept } => unkept.iter().map(self::unkept).collect::<Vec<_>>().join("; "),
+    }
 }
 
 /// `12:04:15 UTC`.
