@@ -600,7 +600,7 @@ impl Turn<'_> {
             return Vec::new();
         }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);
-        if self.state.brake.is_none() && alarmed.len() >= self.limits.brake_services as usize {
+        if self.state.brake.is_none() && self.limits.brake(alarmed.len(), self.state.services.len()) {
             return vec![Entry::BrakeTripped { services: alarmed }];
         }
         // Bound to it, a plan on an old look is as safe as one on a new look: an API that can't be watched may still take a write.

@@ -83,6 +83,9 @@ pub struct Deployment {
     pub baselines: BTreeMap<SignalName, Baseline>,
     /// The newest verdict on it.
     pub verdict: Option<(Timestamp, Verdict)>,
+    /// The verdicts before that, oldest first: what was less severe, or rested on a word that was withdrawn. At most
+    /// [`Deployment::KEPT_VERDICTS`].
+    pub found_before: Vec<(Timestamp, Verdict)>,
     /// What somebody said of it, at most [`crate::declaration::KEPT`].
     pub declared: Vec<Declared>,
     /// What operators are asked about it.
@@ -114,6 +117,9 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// Each verdict calls for more than the one before or is more severe, so that more only follow where words are withdrawn.
+    pub const KEPT_VERDICTS: usize = 8;
+
     /// The deployment that it undid, if a rollback brought it.
     #[must_use]
     pub const fn rollback_of(&self) -> Option<DeploymentId> {
@@ -426,7 +432,8 @@ impl State {
             ledger: self.ledger.clone(),
             seq: self.seq,
             at: self.at,
-            services: self.services.get_key_value(service).map(|(name, known)| (name.clone(), known.clone())).into_iter().collect(),
+            // Of the others only that there are any.
+            services: self.services.iter().map(|(name, known)| (name.clone(), if name == service { known.clone() } else { ServiceState::default() })).collect(),
             hold: self.hold.clone(),
             brake: self.brake.clone(),
             destinations: BTreeMap::new(),
@@ -545,7 +552,10 @@ impl ServiceState {
                 }
             }),
             Entry::VerdictReached { deployment, verdict, question, .. } => self.step(*deployment, |deployment| {
-                deployment.verdict = Some((at, verdict.clone()));
+                let before = deployment.verdict.replace((at, verdict.clone()));
+                deployment.found_before.extend(before);
+                let superfluous = deployment.found_before.len().saturating_sub(Deployment::KEPT_VERDICTS);
+                deployment.found_before.drain(..superfluous);
                 deployment.question = *question;
                 deployment.refusal = None;
             }),
@@ -641,6 +651,7 @@ impl ServiceState {
             change: announced.as_ref().and_then(|announced| announced.change).unwrap_or(*change),
             baselines: BTreeMap::new(),
             verdict: None,
+            found_before: Vec::new(),
             declared: Vec::new(),
             question: None,
             answered: None,

@@ -1,8 +1,7 @@
 //! Stories in which nothing is decided, and people hear of it all the same, once.
 
-use super::world::{Behaviour, World, errors, minutes, name, neighbours, seconds};
+use super::world::{Behaviour, World, errors, minutes, neighbours};
 use crate::entry::Entry;
-use crate::lifecycle::Status;
 use crate::notice::{Notice, NoticeKind};
 use crate::service::Role;
 use crate::severity::Severity;
