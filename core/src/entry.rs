@@ -15,8 +15,8 @@ use crate::plan::{Outcome, Plan, PlanId};
 use crate::service::{ServiceName, SignalName};
 use crate::severity::Choice;
 use crate::verdict::Verdict;
-use crate::warning::Warning;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
+use crate::warning::Warning;
 
 /// A deployment's number: the ledger number of the entry that first saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -433,7 +433,11 @@ impl State {
             seq: self.seq,
             at: self.at,
             // Of the others only that there are any.
-            services: self.services.iter().map(|(name, known)| (name.clone(), if name == service { known.clone() } else { ServiceState::default() })).collect(),
+            services: self
+                .services
+                .iter()
+                .map(|(name, known)| (name.clone(), if name == service { known.clone() } else { ServiceState::default() }))
+                .collect(),
             hold: self.hold.clone(),
             brake: self.brake.clone(),
             destinations: BTreeMap::new(),

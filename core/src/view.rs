@@ -481,9 +481,7 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
         (Status::Deploying | Status::Watching | Status::Failed | Status::Deployed, _) => match (&row.refusal, verdict) {
             (Some(refusal), Some(verdict)) => format!("{verdict}; not rolled back: {}", refusal.name()),
             (None, Some(verdict)) => verdict,
-            (_, None) if row.warned.iter().any(|(_, warning)| warning.is_of_trouble()) => {
-                "suspected, and nothing is decided".to_owned()
-            }
+            (_, None) if row.warned.iter().any(|(_, warning)| warning.is_of_trouble()) => "suspected, and nothing is decided".to_owned(),
             (_, None) if row.extended.is_some() => "watched on: nothing proves it good or bad".to_owned(),
             (_, None) => String::new(),
         },
@@ -708,9 +706,12 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         timeline.push((said.at, format!("{} said: {} ({})", declaration.by, declaration.impact, declaration.reason)));
         timeline.extend(said.ended.as_ref().map(|(at, by)| (*at, format!("over, by the word of {by}: {}", declaration.impact))));
     }
-    for (at, verdict) in explained.found_before.iter().chain(&explained.verdict) {
-        timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
+    for (at, verdict) in &explained.found_before {
         timeline.push((*at, format!("found: {}", words::verdict(verdict))));
+    }
+    if let Some((at, verdict)) = &explained.verdict {
+        timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
+        timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
     }
     for (at, warning) in &explained.warned {
         timeline.push((*at, format!("operators were warned: {}", words::warning(warning))));
@@ -727,7 +728,8 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         let relapsed = rollback.recovered.filter(|recovered| rollback.outcome.as_ref().is_some_and(|(ended, _)| ended != recovered));
         timeline.extend(relapsed.map(|recovered| (recovered, "recovered".to_owned())));
         timeline.extend(rollback.outcome.as_ref().map(|(at, outcome)| (*at, words::outcome(outcome))));
-        let brought = known.deployments.values().find(|other| matches!(other.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id));
+        let brought =
+            known.deployments.values().find(|other| matches!(other.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id));
         let after = brought.and_then(|brought| Some((brought, brought.verdict.as_ref()?)));
         timeline.extend(after.map(|(brought, (at, verdict))| (*at, format!("found on {}: {}", brought.version, words::verdict(verdict)))));
     }

@@ -18,7 +18,7 @@ use crate::version::ChangeKind;
 
 mod evidence;
 
-pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, warning, weight};
+pub use self::evidence::{certainty, check, class, evidence, gate, held_back, lacks, outlook, overdue, suspicion, unkept, warning, weight};
 
 /// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]
@@ -110,9 +110,7 @@ fn on_route(numbers: &Numbers) -> String {
 #[must_use]
 pub fn finding(finding: &Finding) -> String {
     match (&finding.state, &finding.numbers) {
-        (FindingState::Failing(Failure::Answered { about, value, since }), _) => {
-            answered_query(&finding.signal.0, about, *value, *since)
-        }
+        (FindingState::Failing(Failure::Answered { about, value, since }), _) => answered_query(&finding.signal.0, about, *value, *since),
         (FindingState::Failing(reason), numbers) => failure(reason, numbers.as_ref()),
         (FindingState::Inconclusive(why), _) => inconclusive(why),
         (FindingState::Passing, Some(numbers)) if is_above(numbers) => {

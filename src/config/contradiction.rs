@@ -53,7 +53,9 @@ pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
     window_holds_promises(table, judged);
     if judged.window > judged.decision.grace {
         let (never, found): (Vec<Class>, Vec<Class>) = judged.classes().into_iter().partition(|class| judged.never_finds(class));
-        never.chunk_by(|one, other| (one.kind, one.hold) == (other.kind, other.hold)).for_each(|alike| classes_within_window(table, judged, alike));
+        never
+            .chunk_by(|one, other| (one.kind, one.hold) == (other.kind, other.hold))
+            .for_each(|alike| classes_within_window(table, judged, alike));
         for class in found {
             earliest_decision(table, judged, &class);
             looks_within_hold(table, &class);

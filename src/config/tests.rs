@@ -660,7 +660,10 @@ fn the_hold_of_slowness_is_held_against_its_promise_its_window_and_its_looks() {
     assert!(shown.contains("a hold of 20s has fewer than two looks in it, one every 15s; it becomes 30s"), "{shown}");
     let slow = parse(&with_signal(LATENCY, "decision.hold_latency = '29m'"), "rollbackd.toml", &Environment::default()).expect("valid");
     let shown = render(&slow.warnings, false);
-    assert!(shown.contains("`performance` is to be over within 30m, but a release that is bad from its start is decided after 30m 15s"), "{shown}");
+    assert!(
+        shown.contains("`performance` is to be over within 30m, but a release that is bad from its start is decided after 30m 15s"),
+        "{shown}"
+    );
 }
 
 #[test]

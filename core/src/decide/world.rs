@@ -13,7 +13,9 @@ use crate::evidence::Evidence;
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, ServiceState, State, Status};
 use crate::notice::{Notice, NoticeKind};
-use crate::observation::{Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Trouble, Workload};
+use crate::observation::{
+    Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Trouble, Workload,
+};
 use crate::plan::{Effect, EffectRecord};
 use crate::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use crate::severity::Matrix;
@@ -353,7 +355,8 @@ impl World {
     /// Requests are counted from now on, and have been for two hours.
     pub(crate) fn count_requests(&mut self, of: &str, signal: &SignalName, role: Role, requests: f64) {
         let every = seconds(Traffic::EVERY);
-        let policy = SignalPolicy { kind: SignalKind::Errors, role, every, has_history: false, source: "http://checkout.test/metrics".to_owned() };
+        let policy =
+            SignalPolicy { kind: SignalKind::Errors, role, every, has_history: false, source: "http://checkout.test/metrics".to_owned() };
         let service = self.policies.get_mut(&name(of)).expect("a service");
         service.signals.insert(signal.clone(), policy);
         self.place(of).traffic.insert(signal.clone(), Traffic { role, requests, failing: 0.0, counted: (0.0, 0.0) });

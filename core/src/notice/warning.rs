@@ -41,26 +41,18 @@ impl Writer<'_> {
             "{severity} {}, seen by {}: {}",
             finding.impact,
             finding.signal,
-            words::finding(finding)
+            words::held_back(finding)
         )));
         notice.paragraphs.push(format!(
             "Nothing is rolled back while {others} fails too: this deployment is probably not the cause. If {} stays bad when that is well again, or becomes clearly worse than that, it is rolled back by itself.",
             brief(&deployment.version)
         ));
         notice.facts.push(("Others".to_owned(), others));
-        notice.facts.push(finding_line(finding));
         notice.next.insert(0, ("Look at what they share: database, network, identity provider.".to_owned(), None));
         notice
     }
 
-    fn overdue(
-        &self,
-        service: &ServiceName,
-        deployment: &Deployment,
-        severity: Severity,
-        overdue: &Overdue,
-        is_compared: bool,
-    ) -> Notice {
+    fn overdue(&self, service: &ServiceName, deployment: &Deployment, severity: Severity, overdue: &Overdue, is_compared: bool) -> Notice {
         let Overdue { finding, onset, deadline, waits_for } = overdue;
         let version = brief(&deployment.version);
         let lasted = words::duration(self.record.at.duration_since(*onset));
@@ -93,7 +85,7 @@ impl Writer<'_> {
             "Nothing speaks against {}; this is said beforehand. It is said once a week for a service, however often that is deployed.",
             brief(&deployment.version)
         ));
-        notice.next.insert(0, ("To see how long each check would take:".to_owned(), Some(format!("rollbackd status {service} --verbose"))));
+        notice.next.insert(0, ("To see how long each check would take:".to_owned(), Some(format!("rollbackd status {service}"))));
         notice
     }
 
@@ -116,7 +108,9 @@ impl Writer<'_> {
 /// A person who is sure acts; one who isn't looks.
 fn what_to_do(service: &ServiceName, known: &ServiceState, deployment: &Deployment) -> Vec<(String, Option<String>)> {
     let way_back = match known.known_good(&deployment.version.id) {
-        Some(good) if deployment.question.is_some() => (format!("To go back to {}:", brief(&good.version)), format!("rollbackd approve {service}")),
+        Some(good) if deployment.question.is_some() => {
+            (format!("To go back to {}:", brief(&good.version)), format!("rollbackd approve {service}"))
+        }
         Some(good) => (format!("To go back to {}:", brief(&good.version)), format!("rollbackd rollback {service}")),
         None => (
             "There is no known good version; to go to one of your choice:".to_owned(),
@@ -124,7 +118,7 @@ fn what_to_do(service: &ServiceName, known: &ServiceState, deployment: &Deployme
         ),
     };
     let declare = (
-        "To say what is wrong, and let the matrix act (here: damaged data):".to_owned(),
+        "If you know what is wrong, say so, and the matrix acts (for instance, damaged data):".to_owned(),
         format!("rollbackd declare {service} {} --reason '…'", Impact::DataCorruption.key()),
     );
     [way_back, declare].map(|(words, command)| (words, Some(command))).into()

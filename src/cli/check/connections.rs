@@ -58,6 +58,7 @@ pub async fn tried(config: &Config, setup: &Setup, no_cluster: Option<&str>, pro
 
 /// Whether alerts can be listened for. A daemon that runs has the address already.
 async fn listens(settings: &alerts::Settings, socket: &Path) -> Outcome {
+    settings.token.read().map_err(|error| format!("no delivery is let in: {error}"))?;
     let taken = match alerts::Listening::open(settings).await {
         Ok(_) => return Ok(without_warnings("is free".to_owned())),
         Err(error) => error.source,
@@ -149,6 +150,7 @@ impl Attempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     /// As many attempts as there are lengths of time; each takes its own.
     fn lasting<'a>(times: impl IntoIterator<Item = Duration>) -> Vec<Attempt<'a>> {
@@ -176,7 +178,11 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("rollbackd.sock");
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let settings = |listen: &str| alerts::Settings { listen: listen.parse().expect("an address"), token: "token".to_owned().into() };
+        let token = directory.path().join("token");
+        let settings = |listen: &str| alerts::Settings { listen: listen.parse().expect("an address"), token: Secret::File(token.clone()) };
+        let without_token = listens(&settings("127.0.0.1:0"), &socket).await;
+        assert!(without_token.is_err_and(|wrong| wrong.starts_with("no delivery is let in: cannot read the secret")));
+        std::fs::write(&token, "correct-horse-battery-staple").expect("a file");
         let at_taken = settings(&taken.local_addr().expect("an address").to_string());
         assert_eq!(listens(&settings("127.0.0.1:0"), &socket).await, Ok(without_warnings("is free".to_owned())));
         assert_eq!(listens(&settings("192.0.2.1:9470"), &socket).await, Err("is no address of this machine".to_owned()));
