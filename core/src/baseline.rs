@@ -94,6 +94,10 @@ pub struct ErrorsBaseline {
     /// The upper limit on the ratio of failed requests, 0 to 1; 1 when nothing is known. The worst of the limits on the whole history, on
     /// the hour before the deployment, and on the half hour that began one and seven days before it.
     pub upper: f64,
+    /// The ratio of an incident that was under way when the deployment began, 0 if none was. It is not the fault of what is deployed against
+    /// it.
+    #[serde(default)]
+    pub at_start: f64,
     /// Whether the history covers a day.
     #[serde(default)]
     pub knows_a_day: bool,
@@ -138,6 +142,9 @@ pub struct ProbeBaseline {
     pub cluster: f64,
     /// The upper limit on their share, 0 to 1; 1 when nothing is known.
     pub upper: f64,
+    /// Whether all targets failed in each of the last rounds before the deployment.
+    #[serde(default)]
+    pub down_at_start: bool,
     /// The sum over all rounds of the share of failing targets.
     pub failing: f64,
     /// How long it lasted when at least a quarter of the targets failed.
@@ -147,6 +154,9 @@ pub struct ProbeBaseline {
     pub failing_cluster: f64,
     /// The upper limit on the mean failing share, 0 to 1; 1 when nothing is known.
     pub failing_upper: f64,
+    /// The failing share that lasted when the deployment began: the least of the last rounds before it.
+    #[serde(default)]
+    pub failing_at_start: f64,
 }
 
 impl ErrorsBaseline {
@@ -170,6 +180,7 @@ impl ErrorsBaseline {
             intervals: count(calm_busy.len()),
             cluster: Level::of(&calm).cluster,
             upper,
+            at_start: at_start(intervals, &span),
             knows_a_day,
             routes: BTreeMap::new(),
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
@@ -206,6 +217,11 @@ impl ErrorsBaseline {
     /// Whether it was bad for a while now and then, by whatever level.
     pub(crate) fn has_bursts(&self) -> bool {
         self.bad.iter().any(|bad| bad.above >= BURST && bad.lasted.lasts(ALPHA))
+    }
+
+    /// The level that the deployment is compared with: how it was, or how it just became.
+    pub(crate) fn level(&self) -> f64 {
+        self.upper.max(self.at_start)
     }
 
     /// The ratio of failed requests that was observed.
@@ -294,6 +310,43 @@ fn between<Tally>(intervals: &[Interval<Tally>], from: Timestamp, to: Timestamp)
     &intervals[begin.min(end)..end]
 }
 
+/// The ratio of an incident that is under way at the end: that of the last minute or of all of it, if no quarter of that minute contradicts,
+/// and if it has been like that for longer than the service usually is by itself.
+fn at_start(intervals: &[Interval], span: &Span) -> f64 {
+    let minute = SignedDuration::from_mins(1).max(span.every.saturating_mul(2));
+    let since = |at: Timestamp| at.checked_sub(minute).unwrap_or(Timestamp::MIN);
+    let newest = between(intervals, since(span.to), span.to);
+    let ratio = share(newest);
+    let may_be_half = |stretch: &[Interval]| {
+        let (requests, failed) = sums(stretch);
+        kl_upper(failed, requests, ALPHA_LOCAL) >= ratio / 2.0
+    };
+    let mut quarters = newest.chunks(newest.len().div_ceil(4).max(1));
+    if ratio <= 0.0 || covered(newest).saturating_mul(2) < minute || !quarters.all(may_be_half) {
+        return 0.0;
+    }
+    let mut incident = newest.len();
+    while let Some(oldest) = intervals[..intervals.len() - incident].last() {
+        let earlier = between(intervals, since(oldest.at), oldest.at);
+        if earlier.is_empty() || !may_be_half(earlier) {
+            break;
+        }
+        incident += earlier.len();
+    }
+    let (before, incident) = intervals.split_at(intervals.len() - incident);
+    let usual = if knows_a_day(before) { without_worst(before, INCIDENT) } else { before.to_vec() };
+    let busy = usual.iter().filter(|interval| interval.counts.count > 0.0);
+    let longest = Runs::of(busy.map(|interval| interval.is_bad(ratio / 2.0))).longest;
+    let known = span.every.saturating_mul(i32::try_from(longest).unwrap_or(i32::MAX));
+    if covered(incident) > known { share(incident).max(ratio) } else { 0.0 }
+}
+
+/// The share of failed requests; none if there were none.
+fn share(intervals: &[Interval]) -> f64 {
+    let (requests, failed) = sums(intervals);
+    if requests > 0.0 { failed / requests } else { 0.0 }
+}
+
 /// All but the worst stretch of the given length.
 fn without_worst(intervals: &[Interval], length: SignedDuration) -> Vec<Interval> {
     let worst = worst(intervals, length);
@@ -336,18 +389,31 @@ impl ProbeBaseline {
         let failing: f64 = shares.iter().map(|share| share.failed).sum();
         let (cluster, failing_cluster) = (dispersion(&outages, PRIOR, &SCALES), dispersion(&shares, PRIOR, &SCALES));
         let (looked, all_failed) = (count(outages.len()), count(all_failed));
+        let at_start = last_rounds(rounds, &span);
         Self {
             rounds: count(rounds.len()),
             all_failed,
             outages_lasted: Runs::of(rounds.iter().map(|round| round.all_failed != Some(false))),
             cluster,
             upper: kl_upper(f64::from(all_failed) / cluster, f64::from(looked) / cluster, ALPHA),
+            down_at_start: !at_start.is_empty() && at_start.iter().all(|round| round.all_failed == Some(true)),
+            failing_at_start: at_start.iter().map(|round| round.failing).min_by(f64::total_cmp).unwrap_or(0.0),
             failing,
             failing_lasted: Runs::of(rounds.iter().map(|round| round.failing >= 0.25)),
             failing_cluster,
             failing_upper: kl_upper(failing / failing_cluster, f64::from(count(rounds.len())) / failing_cluster, ALPHA),
             span,
         }
+    }
+
+    /// The level that the rounds without any passing target are compared with, 0 to 1.
+    pub(crate) fn level(&self) -> f64 {
+        if self.down_at_start { 1.0 } else { self.upper }
+    }
+
+    /// The level that the share of failing targets is compared with, 0 to 1.
+    pub(crate) fn failing_level(&self) -> f64 {
+        self.failing_upper.max(self.failing_at_start)
     }
 
     /// The share of failing targets that was observed.
@@ -359,6 +425,15 @@ impl ProbeBaseline {
     pub(crate) fn observed_all_failed(&self) -> f64 {
         f64::from(self.all_failed) / f64::from(self.rounds.max(1))
     }
+}
+
+/// The last rounds before the deployment, as many as an outage takes to be found; nothing if they were not made.
+fn last_rounds<'a>(rounds: &'a [Round], span: &Span) -> &'a [Round] {
+    const ROUNDS: usize = 6;
+    let last = &rounds[rounds.len().saturating_sub(ROUNDS)..];
+    let oldest = span.to.checked_sub(span.every.saturating_mul(8)).unwrap_or(Timestamp::MIN);
+    let are_new = last.len() == ROUNDS && last.iter().all(|round| round.at >= oldest);
+    if are_new { last } else { &[] }
 }
 
 fn trial(failed: bool) -> Counts {

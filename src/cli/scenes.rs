@@ -96,6 +96,7 @@ fn history(upper: f64, requests: f64, cluster: f64) -> ErrorsBaseline {
         intervals: 5_760,
         cluster,
         upper,
+        at_start: 0.0,
         knows_a_day: true,
         bad: vec![BadIntervals {
             above: 0.0,

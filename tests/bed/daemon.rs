@@ -35,10 +35,13 @@ impl Deref for Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.process.take();
         if std::thread::panicking() {
+            // It may not run, or not answer.
+            let status = self.cli(&["status", "web"]);
+            eprintln!("--- status:\n{}", String::from_utf8_lossy(&status.stdout));
             eprintln!("--- the daemon's log ends so:\n{}", self.log_tail());
         }
+        self.process.take();
         self.note_how_long_it_took();
     }
 }

@@ -40,6 +40,10 @@ hold_latency = "3s"
     world.deploy("shop:slow");
     world.wait_for_notice("all_clear");
 
+    let told = world.notice("rolling_back");
+    assert_eq!(told["severity"], "P1", "{told}");
+    assert!(told.to_string().contains("latency"), "it is slowness that it is about: {told}");
+
     assert_eq!(world.wanted_image(), "shop:good");
     world.assert_heard_once(&["detected", "rolling_back", "recovered", "all_clear"]);
 }

@@ -112,6 +112,15 @@ fn bad_before(chance: &mut Chance, number: usize) -> Day {
     Day { ratio: Box::new(ratio), restarts: true, ..Day::steady(rps, 0.005) }
 }
 
+/// An incident is under way, and somebody deploys against it: that helps, or half, or not at all.
+fn deployed_into_an_incident(chance: &mut Chance, number: usize) -> Day {
+    let rps = chance.one_of(&[1.0, 10.0, 100.0]);
+    let since = -chance.uniform(90.0, 1_800.0);
+    let after = [0.005, 0.3, 0.6][number % 3];
+    let ratio = move |t: f64| if t < since { 0.005 } else { [0.6, after][usize::from(t >= 0.0)] };
+    Day { ratio: Box::new(ratio), restarts: true, ..Day::steady(rps, 0.005) }
+}
+
 fn broken_scrapes(chance: &mut Chance, number: usize) -> Day {
     let day = Day { restarts: true, ..Day::steady(chance.one_of(&[1.0, 10.0, 100.0]), 0.01) };
     match number % 3 {
@@ -233,6 +242,7 @@ fn healthy() -> Vec<Family> {
         alone("N7 shared outage, control group", shared_outage),
         alone("N8 shared outage, old replicas", shared_outage_beside),
         alone("N9 bad before, and a fix", bad_before),
+        alone("N9 an incident, and a fix", deployed_into_an_incident),
         alone("N10 broken scrapes", broken_scrapes),
         alone("N12 prober that blinks", blinking_prober),
         alone("N13 steady, every 60 s", |_, number| at_a_minute(steady(number))),

@@ -17,6 +17,9 @@ pub struct Row {
     delays: Vec<f64>,
 }
 
+/// What is less likely than this is not taken for chance.
+const CHANCE: f64 = 0.01;
+
 /// The normal quantile of 97.5 %.
 const Z: f64 = 1.959_963_984_540_054;
 
@@ -28,14 +31,17 @@ impl Row {
         Self { name: family.name, bar: family.bar, deployments: played.len(), fired: delays.len(), delays }
     }
 
-    /// Whether the promise is kept, as far as chance lets it be told: the end of each interval that speaks for it has to keep it.
+    /// Whether the promise may be kept: a judge that only just kept it would be seen as bad as this by one chance in a hundred. One chance
+    /// hit among few deployments says nothing; many of them say it soon.
     pub fn holds(&self) -> bool {
-        let (_, low, high) = interval(self.fired, self.deployments);
+        let may_be_at_most = |most| at_least(self.fired, self.deployments, most) >= CHANCE;
         match self.bar {
-            Bar::LeftAlone => low <= 0.001,
-            Bar::MostlyLeftAlone(most) | Bar::SeldomProved(most) => low <= most,
+            Bar::LeftAlone => may_be_at_most(0.001),
+            Bar::MostlyLeftAlone(most) | Bar::SeldomProved(most) => may_be_at_most(most),
             Bar::Found { power, median, p95 } => {
-                high >= power && self.least_quantile(0.5) <= median && p95.is_none_or(|p95| self.least_quantile(0.95) <= p95)
+                at_least(self.deployments - self.fired, self.deployments, 1.0 - power) >= CHANCE
+                    && self.least_quantile(0.5) <= median
+                    && p95.is_none_or(|p95| self.least_quantile(0.95) <= p95)
             }
             Bar::Told => true,
         }
@@ -122,6 +128,20 @@ impl fmt::Display for Row {
         };
         write!(formatter, "{mark} {:34} {:28} {:16} promised: {}", self.name, self.seen(), self.delay(), self.promise())
     }
+}
+
+/// The probability of at least `part` hits in `all`, each of which has the probability `share`: the exact binomial tail.
+fn at_least(part: usize, all: usize, share: f64) -> f64 {
+    if part == 0 || share >= 1.0 {
+        return 1.0;
+    }
+    let mut term = as_float(all) * (-share).ln_1p();
+    let mut fewer = term.exp();
+    for hits in 1..part {
+        term += (as_float(all - hits + 1) / as_float(hits)).ln() + share.ln() - (-share).ln_1p();
+        fewer += term.exp();
+    }
+    1.0 - fewer
 }
 
 /// A share, and Wilson's score interval of it at 95 % (Wilson 1927).

@@ -75,6 +75,9 @@ impl Latencies {
     /// Three hours at 15-second steps; with a dozen buckets 200 KiB.
     const MOST: usize = 720;
 
+    /// At short steps there are more, or no history would ever be long enough.
+    const LEAST: SignedDuration = lens::LEAST_KNOWN.saturating_mul(2);
+
     /// However fast the looks follow each other, a look itself may take as long as this.
     const FRESH: SignedDuration = SignedDuration::from_secs(2);
 
@@ -113,8 +116,10 @@ impl Latencies {
     fn remember(&mut self, service: &Service, durations: &[Durations], at: Timestamp) {
         let Self { grouping, newest, .. } = self;
         grouping.take(Look::own(durations), |interval| newest.push_back(interval));
-        let oldest = at.checked_sub(service.decision.history).unwrap_or(Timestamp::MIN);
-        while newest.len() > Self::MOST || newest.front().is_some_and(|interval| interval.at < oldest) {
+        let before = |time: SignedDuration| at.checked_sub(time).unwrap_or(Timestamp::MIN);
+        let (oldest, young) = (before(service.decision.history), before(Self::LEAST));
+        let is_needless = |interval: &Interval<Timing>, known: usize| interval.at < oldest || known > Self::MOST && interval.at < young;
+        while newest.front().is_some_and(|interval| is_needless(interval, newest.len())) {
             newest.pop_front();
         }
     }
@@ -228,7 +233,7 @@ impl LatencyWindow {
     pub(crate) fn set_baseline(&mut self, baseline: &LatencyBaseline) {
         let Stage::Waiting(waiting) = &mut self.stage else { return };
         let lens = LatencyLens::new(baseline, self.hold, self.restarts);
-        let mut weighing = Weighing { slow: baseline.slow, trailing: Trailing::new(lens.hold()), lens };
+        let mut weighing = Weighing { slow: baseline.slow, trailing: Trailing::new(lens.reach()), lens };
         for interval in std::mem::take(waiting) {
             weighing.push(&interval);
         }

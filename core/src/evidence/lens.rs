@@ -180,7 +180,7 @@ impl RatioLens {
     pub(crate) fn of_errors(class: Class, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
         let calm = baseline.knows_a_day && !baseline.has_bursts();
         let class = if calm { class.well_known() } else { class };
-        let tolerance = class.tolerance(baseline.upper);
+        let tolerance = class.tolerance(baseline.level());
         let above = class.bad_above(tolerance);
         let bad = baseline.bad(above);
         let bad_intervals = bad.and_then(|bad| {
@@ -189,22 +189,23 @@ impl RatioLens {
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
         let next = baseline.next_bad_at_most(above, restarts.evaluated());
-        Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, bad_intervals, next, restarts)
+        Self::new(class, baseline.level(), baseline.observed().max(baseline.at_start), baseline.cluster, bad_intervals, next, restarts)
     }
 
     /// A lens on the request counters of one route: a feature that fails for more than half of those who use it.
     pub(crate) fn of_route(service: &Service, baseline: &ErrorsBaseline, restarts: Restarts) -> Self {
         let hold = service.decision.hold_p2;
         let class = Class { impact: Impact::FeatureBroken, ..Class::error_ratio(ROUTE_BROKEN, hold) };
-        let next = baseline.next_bad_at_most(class.bad_above(class.tolerance(baseline.upper)), restarts.evaluated());
-        let lens = Self::new(class, baseline.upper, baseline.observed(), baseline.cluster, None, next, restarts);
+        let next = baseline.next_bad_at_most(class.bad_above(class.tolerance(baseline.level())), restarts.evaluated());
+        let lens = Self::new(class, baseline.level(), baseline.observed().max(baseline.at_start), baseline.cluster, None, next, restarts);
         Self { least_requests: LEAST_REQUESTS, ..lens }
     }
 
     /// A lens on the failing share of probes.
     pub(crate) fn of_availability(class: Class, baseline: &ProbeBaseline, restarts: Restarts) -> Self {
         let next = baseline.failing_lasted.next_at_most(&baseline.span, restarts.evaluated());
-        Self::new(class, baseline.failing_upper, baseline.observed_failing(), baseline.failing_cluster, None, next, restarts)
+        let observed = baseline.observed_failing().max(baseline.failing_at_start);
+        Self::new(class, baseline.failing_level(), observed, baseline.failing_cluster, None, next, restarts)
     }
 
     fn new(

@@ -50,9 +50,9 @@ impl OutageLens {
         Self {
             every,
             restarts,
-            upper: baseline.upper,
-            observed: baseline.observed_all_failed(),
-            tolerance: baseline.upper.max(FLOOR),
+            upper: baseline.level(),
+            observed: if baseline.down_at_start { 1.0 } else { baseline.observed_all_failed() },
+            tolerance: baseline.level().max(FLOOR),
             cluster: baseline.cluster,
             hold: usize::try_from(hold.max(learned).clamp(1, MOST_ROUNDS)).unwrap_or(1),
             evidence: Mixture::new(ONE_SAMPLE),

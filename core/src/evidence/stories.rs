@@ -409,6 +409,26 @@ mod probes {
     }
 
     #[test]
+    fn a_service_that_is_down_when_a_fix_arrives_is_not_blamed_on_the_fix() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.probe(24, &[false]);
+        world.deploy();
+        assert_eq!(world.until_verdict(360, |world| world.probe(1, &[false])), None);
+        let state = world.state(&ready(), Impact::CompleteOutage);
+        assert!(matches!(inconclusive(&state), Some(Inconclusive::NotTestable { .. })), "{state:?}");
+    }
+
+    #[test]
+    fn a_blink_before_the_deployment_excuses_no_outage_after_it() {
+        let mut world = World::new(service_with_probe());
+        world.history_of_probes(&[true]);
+        world.probe(3, &[false]);
+        world.deploy();
+        assert!(world.until_verdict(360, |world| world.probe(1, &[false])).is_some());
+    }
+
+    #[test]
     fn an_incident_that_is_excluded_is_no_history() {
         let mut world = World::new(service_with_probe());
         world.now = START - 7_200;
@@ -582,6 +602,40 @@ mod counters {
         assert_eq!(world.until_verdict(116, |world| world.count(1, 150.0, 90.0)), None);
         let state = world.state(&errors(), Impact::ErrorRatio);
         assert!(matches!(inconclusive(&state), Some(Inconclusive::NotTestable { tolerance }) if *tolerance > 0.6), "{state:?}");
+    }
+
+    /// A service that was well for an hour, failed for so many intervals at 60 %, and was deployed then.
+    fn deployed_while_broken(intervals: u32) -> World {
+        let mut world = World::new(service_with_errors());
+        world.history_of_errors(1.0);
+        world.count(intervals, 150.0, 90.0);
+        world.deploy();
+        world
+    }
+
+    #[test]
+    fn a_fix_that_helps_little_or_half_is_not_blamed_for_minutes_of_errors_before_it() {
+        for failed in [90.0, 45.0, 15.0] {
+            let mut world = deployed_while_broken(12);
+            assert_eq!(world.until_verdict(116, |world| world.count(1, 150.0, failed)), None, "{failed} of 150 still fail");
+        }
+    }
+
+    #[test]
+    fn what_was_broken_a_little_may_not_be_broken_much_more() {
+        let mut world = World::new(service_with_errors());
+        world.history_of_errors(1.0);
+        world.count(12, 150.0, 15.0);
+        world.deploy();
+        let (_, verdict) = world.until_verdict(40, |world| world.count(1, 150.0, 120.0)).expect("eight times as many");
+        assert_eq!(verdict.impact, Impact::ErrorRatio);
+    }
+
+    #[test]
+    fn a_burst_before_the_deployment_excuses_no_errors_after_it() {
+        let mut world = deployed_while_broken(2);
+        let (_, verdict) = world.until_verdict(60, |world| world.count(1, 150.0, 90.0)).expect("a fault that lasts");
+        assert_eq!(verdict.impact, Impact::ErrorRatio);
     }
 
     #[test]

@@ -13,19 +13,19 @@ use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// A history with less time with traffic than twice the longest hold has no room for what the hold is learned from.
-const LEAST_KNOWN: SignedDuration = SignedDuration::from_mins(20);
+pub(crate) const LEAST_KNOWN: SignedDuration = SignedDuration::from_mins(20);
 
 /// From this share on, slow requests are nothing unusual and say nothing.
 const SLOW_USUAL: f64 = 0.9;
 
-/// A stretch of the hold contradicts if it is this long.
+/// A stretch of the hold contradicts if it is this long, or a third of a short hold.
 const STRETCH: SignedDuration = SignedDuration::from_mins(1);
 
 /// The mean of so many requests means something: where single ones vary as much as they are long, it is known to a quarter.
 const MEANINGFUL: f64 = 20.0;
 
 /// So many stretches are in the shortest hold; where there are so few requests that it has less than two, nothing persists.
-const LEAST_STRETCHES: f64 = 3.0;
+const LEAST_STRETCHES: i32 = 3;
 
 /// Durations against a baseline. All levels are in seconds.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub(crate) struct LatencyLens {
     tolerated: f64,
     severe: f64,
     hold: SignedDuration,
+    /// How far back it looks for requests that persistence can be told from: as far as the hold, or further where they become few.
+    reach: SignedDuration,
     slow: Option<Trials>,
     bad: Option<Trials>,
     /// From this mean on an interval is bad.
@@ -71,12 +73,14 @@ impl LatencyLens {
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
+        let hold = hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2));
         Self {
             restarts,
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            hold: hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2)),
+            hold,
+            reach: hold.max(least_time(baseline).saturating_mul(2).min(LONGEST_HOLD)),
             slow,
             bad,
             bad_from: baseline.bad.bound,
@@ -87,8 +91,8 @@ impl LatencyLens {
     }
 
     /// How far back it looks.
-    pub(crate) fn hold(&self) -> SignedDuration {
-        self.hold
+    pub(crate) fn reach(&self) -> SignedDuration {
+        self.reach
     }
 
     /// The last time at which the odds against the deployment were high.
@@ -181,23 +185,31 @@ impl LatencyLens {
     /// interval of a minute does not make up for the others, or a short spell would be taken for something that lasts. Where there are few
     /// requests, intervals and minutes are taken together until their mean means something.
     fn is_uncontradicted(&self, trailing: &Trailing<Pace>) -> bool {
-        let (mut covered, mut piece, mut stretch, mut stretches) = (SignedDuration::ZERO, Pace::default(), Pace::default(), 0_u32);
-        let agrees = trailing.newest(self.hold, self.restarts.every()).all(|(time, pace)| {
+        let (long, every) = (STRETCH.min(self.hold / LEAST_STRETCHES), self.restarts.every());
+        let (mut age, mut covered, mut stretches) = (SignedDuration::ZERO, SignedDuration::ZERO, 0_u32);
+        let (mut piece, mut stretch) = (Pace::default(), Pace::default());
+        for (time, pace) in trailing.newest(self.reach, every) {
+            if stretches >= 2 && age.saturating_add(every / 2) > self.hold {
+                break;
+            }
+            age = age.saturating_add(time);
             covered = covered.saturating_add(time);
             piece += &pace;
             if piece.requests < MEANINGFUL {
-                return true;
+                continue;
             }
             piece.seconds = piece.seconds.min(self.severe * piece.requests);
             stretch += &std::mem::take(&mut piece);
-            if covered < STRETCH {
-                return true;
+            if covered < long {
+                continue;
             }
             covered = SignedDuration::ZERO;
             stretches += 1;
-            std::mem::take(&mut stretch).is_at_least(if stretches == 1 { self.bad_from } else { self.tolerated })
-        });
-        agrees && stretches >= 2
+            if !std::mem::take(&mut stretch).is_at_least(if stretches == 1 { self.bad_from } else { self.tolerated }) {
+                return false;
+            }
+        }
+        stretches >= 2
     }
 }
 
@@ -208,8 +220,12 @@ fn learned_hold(baseline: &LatencyBaseline, evaluated: SignedDuration) -> Signed
     let longest = span.every.saturating_mul(i32::try_from(bad.lasted.longest).unwrap_or(i32::MAX)).saturating_mul(3) / 2;
     let severe = bad.severe_lasted.next_at_most(span, evaluated);
     let severe = if severe.is_zero() { severe } else { severe.saturating_add(span.every) };
-    let requests = SignedDuration::try_from_secs_f64(LEAST_STRETCHES * MEANINGFUL / baseline.rate).unwrap_or(LONGEST_HOLD);
-    severe.max(longest).max(requests).min(LONGEST_HOLD)
+    severe.max(longest).max(least_time(baseline)).min(LONGEST_HOLD)
+}
+
+/// The time in which there are usually enough requests for the least number of stretches.
+fn least_time(baseline: &LatencyBaseline) -> SignedDuration {
+    SignedDuration::try_from_secs_f64(f64::from(LEAST_STRETCHES) * MEANINGFUL / baseline.rate).unwrap_or(LONGEST_HOLD).min(LONGEST_HOLD)
 }
 
 /// Too little history is something else than one that was often slow.

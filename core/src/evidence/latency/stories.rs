@@ -228,6 +228,25 @@ fn a_slowdown_is_found_at_every_cadence_and_with_hardly_any_buckets() {
 }
 
 #[test]
+fn a_hold_of_seconds_is_a_hold_too() {
+    let mut world = World::new(1, USUAL);
+    world.service.decision.hold_latency = SignedDuration::from_secs(3);
+    world.minutes(60, 0.1);
+    world.deploy();
+    let (delay, _) = world.until_verdict(|world| world.interval(20.0, 0.4)).expect("four times as slow is found");
+    assert!(delay <= 70, "{delay} s, of which a minute is grace");
+}
+
+#[test]
+fn a_slowdown_that_keeps_most_of_few_requests_away_is_found() {
+    let mut world = World::new(15, USUAL);
+    (0..240).for_each(|_| world.interval(0.3, 0.1));
+    world.deploy();
+    let (delay, _) = world.until_verdict(|world| world.interval(0.12, 0.4)).expect("four times as slow is found");
+    assert!(delay <= 600, "{delay} s");
+}
+
+#[test]
 fn a_third_slower_is_left_alone() {
     assert_eq!(delay(15, USUAL, 0.13), None);
     assert_eq!(delay(15, USUAL, 0.1), None);
