@@ -127,14 +127,23 @@ impl Sight<'_> {
 
     fn overdue(&self) -> Option<Warning> {
         let overdue = promise::overdue(&self.findings, self.policy, self.now).into_iter().chain(self.long_held_back());
-        let overdue = overdue.filter(|overdue| self.is_news(&overdue.finding));
-        let overdue = overdue.min_by_key(|overdue| self.severity(&overdue.finding))?;
+        let overdue = overdue.filter(|overdue| self.is_news(&overdue.finding) && self.is_named(&overdue.finding));
+        let overdue = overdue.min_by_key(|overdue| (!is_there(&overdue.finding), self.severity(&overdue.finding)))?;
         let severity = self.severity(&overdue.finding);
-        if self.told(|warning| matches!(warning, Warning::Overdue { .. }), severity).is_some() {
+        let is_overdue = |warning: &Warning| matches!(warning, Warning::Overdue { .. });
+        let is_told = self.told(is_overdue, severity).is_some();
+        if is_told || !is_there(&overdue.finding) && self.told(is_overdue, Severity::P3).is_some() {
             return None;
         }
         let is_compared = self.policy.signals.values().any(|signal| signal.role == Role::Control);
         Some(Warning::Overdue { severity, overdue, is_compared })
+    }
+
+    /// Of rows whose level is not reached only the one that most speaks for is named: a third of failures is no complete outage.
+    fn is_named(&self, finding: &Finding) -> bool {
+        let evidence = finding.numbers.as_ref().map_or(f64::NEG_INFINITY, |numbers| numbers.log_evidence);
+        let mut others = promise::suspicions(&self.findings, self.policy);
+        is_there(finding) || others.all(|(_, numbers)| numbers.log_evidence <= evidence)
     }
 
     /// What others suffer too is not weighed meanwhile, so that it has no onset but the one that was told.
@@ -169,8 +178,12 @@ impl Sight<'_> {
 
     /// Whether a verdict has told of it already. Of what is worse than that it has not, but only where the level of what is worse is reached.
     fn is_news(&self, finding: &Finding) -> bool {
-        let is_there = finding.numbers.as_ref().is_some_and(|numbers| numbers.now.is_some_and(|now| now >= numbers.severity));
         let verdict = self.current.verdict.as_ref().map(|(_, verdict)| verdict);
-        verdict.is_none_or(|verdict| self.severity(finding) < verdict.severity && is_there)
+        verdict.is_none_or(|verdict| self.severity(finding) < verdict.severity && is_there(finding))
     }
+}
+
+/// Whether the level of its row is reached over the hold.
+fn is_there(finding: &Finding) -> bool {
+    finding.numbers.as_ref().is_some_and(|numbers| numbers.now.is_some_and(|now| now >= numbers.severity))
 }

@@ -87,7 +87,7 @@ mod overdue {
         world.deploy("v2", Behaviour::Well);
         world.pass(minutes(2));
         flap(&mut world, 18);
-        world.until(minutes(120), |world| world.current().status == Status::Deployed);
+        world.until(minutes(400), |world| world.current().status == Status::Deployed);
         assert_eq!(told(&world, NoticeKind::AllClear)[0].headline, "checkout: all clear: shop:v2 passed its window after all");
     }
 

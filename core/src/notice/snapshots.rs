@@ -188,7 +188,8 @@ fn warnings() -> Vec<(NoticeKind, String)> {
         }
     }
     told.push((Undecided, newest(&world, Undecided)));
-    told.push((NoticeKind::AllClear, until(&mut world, NoticeKind::AllClear)));
+    world.until(minutes(400), |world| world.kinds().contains(&NoticeKind::AllClear));
+    told.push((NoticeKind::AllClear, newest(&world, NoticeKind::AllClear)));
 
     let mut world = settled(0.25);
     world.deploy("v2", Behaviour::Well);

@@ -69,7 +69,9 @@ impl Writer<'_> {
             words::time(*deadline)
         ));
         notice.facts.push(("Began, by the best estimate".to_owned(), words::time(*onset)));
-        notice.facts.push(finding_line(finding));
+        if *waits_for != Gate::Attribution {
+            notice.facts.push(finding_line(finding));
+        }
         notice
     }
 
