@@ -58,13 +58,13 @@ impl Writer<'_> {
         let lasted = words::duration(self.record.at.duration_since(*onset));
         let headline = match waits_for {
             Gate::Attribution => format!("{} on {version} for {lasted}, still held back: please look", finding.impact),
-            _ => format!("is it {} on {version}? Suspected for {lasted}, still not certain: please look", noun(finding.impact)),
+            _ => format!("is it {} on {version}? Suspected for {lasted}, still not decided: please look", noun(finding.impact)),
         };
         let mut notice = self.on(NoticeKind::Undecided, service, deployment, &headline);
         notice.paragraphs.push(words::sentence(&format!("{severity} {}", words::overdue(overdue, is_compared))));
         let why_not = finding.numbers.as_ref().map(|numbers| words::waits_for(*waits_for, numbers));
         notice.paragraphs.push(format!(
-            "Why it is not decided: {}. It was to be decided by {}, and nothing is done by itself until it is certain; it goes on being weighed. Until then you know more than rollbackd does: look, and decide.",
+            "Why it is not decided: {}. It was to be decided by {}, and nothing is done by itself before every gate is open; it goes on being weighed. Until then you know more than rollbackd does: look, and decide.",
             why_not.unwrap_or_else(|| words::gate(*waits_for).to_owned()),
             words::time(*deadline)
         ));
