@@ -1,9 +1,13 @@
-//! How fast samples are read and judged: `cargo bench --bench replay [-- MILLIONS]`. The text is made up as it is read, so that no disk is
-//! measured but that of the temporary files; memory is what the system says was taken at most.
+//! How fast samples are read and judged, and with how much memory: `cargo bench --bench replay [-- MILLIONS]`.
+//!
+//! Rates are samples a second of processor time, so that they mean a core whatever else the machine does. The text is made up as it is read,
+//! and the time for that is not counted. It is of ten pods with two series each, scraped every 15 seconds. Two courses of things are played:
+//! one deployment a week, so that most samples are history or of no use, and one every hour, so that half of them are judged one by one.
+//! Memory is what the system says was taken at most until then.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::time::Instant;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd::replay::catalogue::{Catalogue, Question};
@@ -18,24 +22,28 @@ use rollbackd_core::version::{Version, VersionId};
 const BEGIN: u64 = 1_780_000_000;
 const SERIES: u64 = 20;
 const STEP: u64 = 15;
+const HOUR: u64 = 3600;
 
 /// Samples of ten pods in order of time, as text.
 struct Text {
     samples: u64,
     next: u64,
     made: Vec<u8>,
+    /// How long it took to make them up.
+    making: Duration,
 }
 
 impl Read for Text {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         use std::io::Write as _;
+        let began = processor_time();
         while self.made.len() < buffer.len() && self.next < self.samples {
             let (step, series) = (self.next / SERIES, self.next % SERIES);
             let (pod, code) = (series / 2, if series % 2 == 0 { "200" } else { "503" });
             let value = if series % 2 == 0 { 150 * step } else { step / 2 };
             writeln!(
                 self.made,
-                "http_requests_total{{service=\"checkout\",instance=\"10.0.0.{pod}:8080\",job=\"shop\",code=\"{code}\"}} {value} {}",
+                "http_requests_total{{service=\"checkout\",instance=\"10.0.0.{pod}:8080\",job=\"shop\",code=\"{code}\"}} {value} {}.000",
                 BEGIN + STEP * step
             )?;
             self.next += 1;
@@ -43,6 +51,7 @@ impl Read for Text {
         let length = self.made.len().min(buffer.len());
         buffer[..length].copy_from_slice(&self.made[..length]);
         self.made.drain(..length);
+        self.making += processor_time().saturating_sub(began);
         Ok(length)
     }
 }
@@ -66,32 +75,51 @@ fn measure(samples: u64) {
         None,
     );
     let mut catalogue = Catalogue::new(vec![question.expect("selectors")], None, Timestamp::MAX);
-    let began = Instant::now();
-    let text = Text { samples, next: 0, made: Vec::new() };
-    let met = openmetrics::read(text, &mut catalogue).expect("it is text");
-    rate("read and sorted, with making them up", met.samples, began);
-    for (what, all_known) in [("played, one deployment and a day of history", true), ("played, all of it history", false)] {
-        let began = Instant::now();
-        let played = play(&script(samples, all_known), &mut catalogue).expect("can be read back");
-        rate(what, met.samples, began);
-        assert!(played.judge.records().len() > 3, "the deployment was judged");
+    let mut text = Text { samples, next: 0, made: Vec::new(), making: Duration::ZERO };
+    let began = processor_time();
+    let met = openmetrics::read(&mut text, &mut catalogue).expect("it is text");
+    let reading = (processor_time().saturating_sub(began)).saturating_sub(text.making);
+    assert_eq!((met.samples, met.damages), (samples, 0));
+    rate(samples, "read from text", reading);
+    for (how_often, every) in [("a week", 7 * 24 * HOUR), ("an hour", HOUR)] {
+        let script = script(samples, every);
+        let began = processor_time();
+        let played = play(&script, &mut catalogue).expect("can be read back");
+        let judging = processor_time().saturating_sub(began);
+        let deployments = script.happenings.len();
+        assert!(played.judge.records().len() > 2 * deployments, "each deployment was judged");
+        rate(samples, &format!("judged from memory, one deployment {how_often} ({deployments})"), judging);
+        rate(samples, "  from text to verdicts", reading + judging);
     }
+    println!("  most memory until now: {}", most_memory());
+}
+
+/// What this thread, the only one, had of a processor.
+fn processor_time() -> Duration {
+    let status = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = status.split(' ').next().and_then(|first| first.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("Linux tells it"))
+}
+
+fn most_memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    println!("  {}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or("memory unknown"));
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    most.map_or_else(|| "unknown".to_owned(), |most| most.trim().to_owned())
 }
 
-fn rate(what: &str, samples: u64, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
+fn rate(samples: u64, what: &str, time: Duration) {
     #[expect(clippy::cast_precision_loss, reason = "for a person")]
-    let rate = samples as f64 / seconds / 1e6;
-    println!("{samples} samples {what}: {seconds:.2} s, {rate:.2} million a second");
+    let rate = samples as f64 / time.as_secs_f64() / 1e6;
+    println!("{samples} samples {what}: {:.2} s, {rate:.1} million a second and core", time.as_secs_f64());
 }
 
-fn script(samples: u64, all_known: bool) -> Script {
+/// A service to which something is deployed once `every` so many seconds, for the first time in the middle of that.
+fn script(samples: u64, every: u64) -> Script {
     let name = ServiceName::try_from("checkout").expect("a name");
     let signal = SignalName("errors".to_owned());
-    let every = SignedDuration::from_secs(15);
-    let policy = SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every, has_history: true, source: "the bench".to_owned() };
+    let cadence = SignedDuration::from_secs(15);
+    let policy =
+        SignalPolicy { kind: SignalKind::Errors, role: Role::Own, every: cadence, has_history: true, source: "the bench".to_owned() };
     let service = Service {
         name: name.clone(),
         environment: "production".to_owned(),
@@ -106,19 +134,22 @@ fn script(samples: u64, all_known: bool) -> Script {
         promote_on_probes: false,
         rollbacks_per_day: 3,
     };
-    let middle = i64::try_from(BEGIN + samples / SERIES * STEP / 2).expect("a time");
-    let at = Timestamp::from_second(middle).expect("a time in range");
-    let version = Version { id: VersionId("v2".to_owned()), name: "v2".to_owned() };
-    let deployed = Deployed { version, not_before: at, rolled_out: true, change: None };
+    let deployed = |second: u64| {
+        let at = Timestamp::from_second(i64::try_from(second).expect("a time")).expect("a time in range");
+        let version = Version { id: VersionId(at.to_string()), name: at.to_string() };
+        (at, name.clone(), Happening::Deployed(Deployed { version, not_before: at, rolled_out: true, change: None }))
+    };
+    let end = BEGIN + samples / SERIES * STEP;
+    let times = (BEGIN + every / 2..end).step_by(usize::try_from(every).expect("few seconds"));
     Script {
         policies: vec![service],
         limits: Limits::default(),
         world: World::Stays,
         watch_on: false,
         signals: vec![(name.clone(), signal, 0)],
-        happenings: vec![(at, name, Happening::Deployed(deployed))],
+        happenings: times.map(deployed).collect(),
         begins_well: true,
         courses: false,
-        all_known,
+        all_known: true,
     }
 }

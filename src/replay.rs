@@ -257,6 +257,9 @@ impl Replay {
         let mut runs = Vec::new();
         for (name, mut setup) in std::mem::take(&mut self.setups) {
             setup.adapt(&self.catalogue);
+            if let Some(label) = &self.request.version_label {
+                setup.note_versions(&self.catalogue, label);
+            }
             runs.push(self.run(name, setup)?);
         }
         let mut runs = runs.into_iter();
@@ -280,7 +283,7 @@ impl Replay {
             all_known: !follows && self.request.version_label.is_none(),
         };
         let played = play::play(&script, &mut self.catalogue).map_err(ReplayError::Kept)?;
-        let mut deployments = report::judgements(&script.policies, played, self.samples.to);
+        let mut deployments = report::judgements(&script.policies, played, self.samples.from.zip(self.samples.to));
         history::compare(&mut deployments, &self.request.ledger);
         Ok(Run { configuration: name, notes: setup.notes, summary: Summary::of(&deployments), deployments })
     }

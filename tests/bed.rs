@@ -32,6 +32,8 @@ mod parts;
 mod proxy;
 #[path = "bed/refusal_stories.rs"]
 mod refusal_stories;
+#[path = "bed/replay_stories.rs"]
+mod replay_stories;
 #[path = "bed/rights_stories.rs"]
 mod rights_stories;
 #[path = "bed/systemd_stories.rs"]

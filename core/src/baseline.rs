@@ -214,6 +214,11 @@ impl ErrorsBaseline {
         limits.fold(SignedDuration::ZERO, SignedDuration::max)
     }
 
+    /// How long it must be at least as bad as `above` until that is longer than it came more than once.
+    pub(crate) fn recurrent(&self, above: f64) -> SignedDuration {
+        self.bad(above).map_or(SignedDuration::ZERO, |bad| bad.lasted.recurrent(&self.span))
+    }
+
     /// Whether it was bad for a while now and then, by whatever level.
     pub(crate) fn has_bursts(&self) -> bool {
         self.bad.iter().any(|bad| bad.above >= BURST && bad.lasted.lasts(ALPHA))
@@ -446,6 +451,9 @@ fn trial(failed: bool) -> Counts {
 pub struct Runs {
     /// The most looks in a row.
     pub longest: u32,
+    /// The most looks in a row but for those: what comes more than once is no incident.
+    #[serde(default)]
+    pub second: u32,
     /// How often it was there for at least two looks in a row.
     pub number: u32,
     /// Looks in those together; at least twice as many.
@@ -466,10 +474,15 @@ impl Runs {
 
     fn of(there: impl Iterator<Item = bool>) -> Self {
         let (mut runs, mut run) = (Self::default(), 0_u32);
+        let mut longest_before = 0;
         for there in there {
             run = if there { run.saturating_add(1) } else { 0 };
+            if run == 0 {
+                longest_before = runs.longest;
+            }
             runs.all = runs.all.saturating_add(1);
             runs.there = runs.there.saturating_add(u32::from(there));
+            runs.second = runs.second.max(run.min(longest_before));
             runs.longest = runs.longest.max(run);
             runs.number = runs.number.saturating_add(u32::from(run == 2));
             runs.looks = runs.looks.saturating_add(if run == 2 { 2 } else { u32::from(run > 2) });
@@ -497,6 +510,13 @@ impl Runs {
         span.every.saturating_mul(i32::try_from(looks).unwrap_or(i32::MAX))
     }
 
+    /// How long it must last until it is longer than what came more than once: the looks of that, and one more, since how much of the first
+    /// and of the last was there can't be told.
+    pub(crate) fn recurrent(&self, span: &Span) -> SignedDuration {
+        let looks = if self.second > 0 { self.second.saturating_add(1) } else { 0 };
+        span.every.saturating_mul(i32::try_from(looks).unwrap_or(i32::MAX))
+    }
+
     fn looks_of_next(&self, every: f64, evaluated: f64) -> u32 {
         let [number, looks, all] = [self.number, self.looks, self.all].map(f64::from);
         let expected = (number + 1.0) * evaluated / f64::max(all * every, evaluated);
@@ -510,4 +530,15 @@ impl Runs {
 
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_longest_run_is_not_a_part_of_the_longest() {
+        let second = |looks: &str| Runs::of(looks.bytes().map(|look| look == b'x')).second;
+        assert_eq!([second("xxxx"), second("xx.xxxx"), second("xxxx.xx."), second("xxx.x.xxx"), second("x.xxx.xx.xxxx")], [0, 2, 2, 3, 3]);
+    }
 }

@@ -1,7 +1,10 @@
 //! Raw samples of counters, made into what was counted from one sample to the next (DECISION 2.1). It never extrapolates and never
 //! smooths: what can't be told apart from a missed restart or a late first look is not counted at all.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -54,13 +57,24 @@ impl Counted {
     }
 }
 
-/// A sample of a scrape, with where it belongs.
-struct Placed<'a> {
-    at: Timestamp,
-    target: &'a str,
+/// A series with samples that were not counted yet.
+struct Line<'a> {
     kind: Kind,
     series: &'a Series,
-    value: f64,
+    /// Believable ones, each later than the one before.
+    fresh: Cow<'a, [Sample]>,
+    /// How many of them were counted.
+    counted: usize,
+    /// The newest sample that is remembered.
+    before: Option<Sample>,
+}
+
+/// The lines of one target, of requests first.
+struct Scraped<'a, 'l> {
+    target: &'a str,
+    lines: &'l mut [Line<'a>],
+    /// When the target was scraped last, if it is remembered.
+    last: Option<Timestamp>,
 }
 
 impl Counter {
@@ -86,11 +100,31 @@ impl Counter {
         self.take_of(scrape, now, |series| series.route.as_deref() == Some(route))
     }
 
+    /// Strings are looked up once a series and not once a sample: a past of millions is counted here, too.
     fn take_of(&mut self, scrape: &Scrape, now: Timestamp, wanted: impl Fn(&Series) -> bool) -> Vec<Increment> {
         self.forget(now);
-        let placed = self.place(scrape, now, wanted);
-        let groups = placed.chunk_by(|a, b| (a.at, a.target) == (b.at, b.target));
-        groups.filter_map(|group| self.count(group)).collect()
+        let mut lines = self.lines(scrape, now, wanted);
+        let mut targets: Vec<Scraped> = lines.chunk_by_mut(|a, b| a.series.target == b.series.target).filter_map(Scraped::of).collect();
+        for target in &mut targets {
+            target.last = self.targets.scraped(target.target);
+        }
+        let mut due: BinaryHeap<_> = (0..).zip(&targets).filter_map(|(number, target)| Some(Reverse((target.next()?, number)))).collect();
+        let mut increments = Vec::new();
+        while let Some(mut first) = due.peek_mut() {
+            let Reverse((at, number)) = *first;
+            let target: &mut Scraped = &mut targets[number];
+            increments.extend(self.count(target, at));
+            match target.next() {
+                Some(next) => *first = Reverse((next, number)),
+                None => {
+                    PeekMut::pop(first);
+                }
+            }
+        }
+        for target in targets {
+            self.remember(&target);
+        }
+        increments
     }
 
     /// The time of the newest sample that could be believed.
@@ -105,82 +139,90 @@ impl Counter {
         self.discarded
     }
 
-    /// The new and believable samples in order of time, those of one scrape of one target together.
-    fn place<'a>(&mut self, scrape: &'a Scrape, now: Timestamp, wanted: impl Fn(&Series) -> bool) -> Vec<Placed<'a>> {
+    /// The series with new and believable samples, those of one target together.
+    fn lines<'a>(&mut self, scrape: &'a Scrape, now: Timestamp, wanted: impl Fn(&Series) -> bool) -> Vec<Line<'a>> {
         let latest = Targets::latest(now);
-        let mut placed = Vec::new();
         let kinds =
             scrape.total.iter().map(|series| (Kind::Total, series)).chain(scrape.failed.iter().map(|series| (Kind::Failed, series)));
+        let mut lines = Vec::new();
         for (kind, series) in kinds.filter(|(_, series)| wanted(series)) {
-            let seen = self.seen(kind).get(&series.id).map(|sample| sample.at);
-            for sample in series.samples.iter().filter(|sample| sample.at <= latest && Some(sample.at) > seen) {
-                if sample.value >= 0.0 && sample.value <= Self::LARGEST {
-                    placed.push(Placed { at: sample.at, target: &series.target, kind, series, value: sample.value });
-                } else {
-                    self.discarded = self.discarded.saturating_add(1);
-                }
+            let before = self.seen(kind).get(&series.id).copied();
+            let (fresh, discarded) = fresh(&series.samples, before.map(|sample| sample.at), latest);
+            self.discarded = self.discarded.saturating_add(discarded);
+            if !fresh.is_empty() {
+                lines.push(Line { kind, series, fresh, counted: 0, before });
             }
         }
-        placed.sort_by(|a, b| (a.at, a.target, a.kind).cmp(&(b.at, b.target, b.kind)));
-        placed
+        lines.sort_by(|a, b| a.name().cmp(&b.name()));
+        lines.dedup_by(|again, line| {
+            let is_same = again.name() == line.name();
+            if is_same {
+                line.fresh = in_order([&line.fresh[..], &again.fresh[..]].concat()).into();
+            }
+            is_same
+        });
+        lines
     }
 
     /// Counts one scrape of one target. `None` where no counter of requests moved on from a value that is known.
-    fn count(&mut self, scrape: &[Placed<'_>]) -> Option<Increment> {
-        let Placed { at, target, .. } = *scrape.first()?;
+    fn count(&mut self, scraped: &mut Scraped<'_, '_>, at: Timestamp) -> Option<Increment> {
         self.targets.begin(at);
         let (mut requests, mut failed) = (Counted::default(), Counted::default());
-        for sample in scrape {
-            let Some((since, difference)) = self.difference(sample) else { continue };
-            match sample.kind {
+        let mut process_started = None;
+        for line in scraped.lines.iter_mut() {
+            let Some(sample) = line.fresh.get(line.counted).filter(|sample| sample.at == at).copied() else { continue };
+            line.counted += 1;
+            process_started = process_started.max(line.series.process_started);
+            let Some((since, difference)) = self.difference(line, sample, scraped.last) else { continue };
+            match line.kind {
                 Kind::Total => requests.add(since, difference),
                 Kind::Failed => failed.add(since, difference),
             }
         }
-        self.targets.remember(target, at);
+        if scraped.last.is_none() {
+            self.targets.remember(scraped.target, at);
+            scraped.last = self.targets.scraped(scraped.target);
+        }
+        scraped.last = scraped.last.map(|last| last.max(at));
         let Some(mut from) = requests.since else {
-            self.set_apart(target, &failed);
+            self.set_apart(scraped, &failed);
             return None;
         };
-        if let Some((since, late)) = self.apart.remove(target) {
+        if let Some((since, late)) = self.apart.remove(scraped.target) {
             from = from.min(since);
             failed.number += late;
         }
-        let process_started = scrape.iter().filter_map(|sample| sample.series.process_started).max();
         Some(Increment { from, at, process_started, requests: requests.number, failed: f64::min(failed.number, requests.number) })
     }
 
     /// Requests and failures are asked for one after the other, so that a scrape may fall between the questions: then one of them comes a
     /// look late. Failures wait for the next requests of their target; what they happened among is counted there or was counted before.
-    fn set_apart(&mut self, target: &str, failed: &Counted) {
+    fn set_apart(&mut self, scraped: &Scraped<'_, '_>, failed: &Counted) {
         let Counted { since: Some(since), number } = *failed else { return };
-        if number <= 0.0 || !self.targets.knows(target) {
+        if number <= 0.0 || scraped.last.is_none() {
             return;
         }
-        let (earliest, waiting) = self.apart.entry(target.to_owned()).or_insert((since, 0.0));
+        let (earliest, waiting) = self.apart.entry(scraped.target.to_owned()).or_insert((since, 0.0));
         *earliest = since.min(*earliest);
         *waiting += number;
     }
 
     /// What a series counted, and since when. `None` for a sample that only is a base for the next one.
-    fn difference(&mut self, sample: &Placed<'_>) -> Option<(Timestamp, f64)> {
-        let started = sample.series.process_started.filter(|started| *started <= sample.at);
-        let zero = self.zero_of_new_series(sample, started);
-        let full = self.total.len() + self.failed.len() >= Self::MOST_SERIES;
-        let seen = self.seen(sample.kind);
-        let now = Sample { at: sample.at, value: sample.value };
-        let Some(before) = seen.get_mut(&sample.series.id) else {
-            if full {
+    fn difference(&mut self, line: &mut Line<'_>, sample: Sample, scraped: Option<Timestamp>) -> Option<(Timestamp, f64)> {
+        let started = line.series.process_started.filter(|started| *started <= sample.at);
+        let Some(earlier) = line.before else {
+            if self.total.len() + self.failed.len() >= Self::MOST_SERIES {
                 self.discarded = self.discarded.saturating_add(1);
                 return None;
             }
-            seen.insert(sample.series.id.clone(), now);
-            return zero.map(|started| (started, sample.value));
+            line.before = Some(sample);
+            self.seen(line.kind).insert(line.series.id.clone(), sample);
+            // A series that was never seen stood at zero then for certain.
+            return started
+                .filter(|started| self.targets.began_at_zero(scraped, *started, sample.at))
+                .map(|started| (started, sample.value));
         };
-        if sample.at <= before.at {
-            return None;
-        }
-        let earlier = std::mem::replace(before, now);
+        line.before = Some(sample);
         Some(match started.filter(|started| *started > earlier.at) {
             Some(restarted) => (restarted, sample.value),
             None if sample.value < earlier.value => (earlier.at, sample.value),
@@ -188,9 +230,15 @@ impl Counter {
         })
     }
 
-    /// When a series that was never seen stood at zero for certain.
-    fn zero_of_new_series(&self, sample: &Placed<'_>, started: Option<Timestamp>) -> Option<Timestamp> {
-        started.filter(|started| self.targets.began_at_zero(sample.target, *started, sample.at))
+    fn remember(&mut self, scraped: &Scraped<'_, '_>) {
+        if let Some(last) = scraped.last {
+            self.targets.remember(scraped.target, last);
+        }
+        for line in scraped.lines.iter().filter(|line| line.counted > 0) {
+            if let Some((seen, newest)) = self.seen(line.kind).get_mut(&line.series.id).zip(line.before) {
+                *seen = newest;
+            }
+        }
     }
 
     fn seen(&mut self, kind: Kind) -> &mut BTreeMap<String, Sample> {
@@ -206,6 +254,47 @@ impl Counter {
         self.total.retain(|_, sample| sample.at >= oldest);
         self.failed.retain(|_, sample| sample.at >= oldest);
     }
+}
+
+impl<'a> Line<'a> {
+    fn name(&self) -> (&'a str, Kind, &'a str) {
+        (&self.series.target, self.kind, &self.series.id)
+    }
+}
+
+impl<'a, 'l> Scraped<'a, 'l> {
+    fn of(lines: &'l mut [Line<'a>]) -> Option<Self> {
+        let target = &lines.first()?.series.target;
+        Some(Self { target, lines, last: None })
+    }
+
+    /// When the target was scraped next.
+    fn next(&self) -> Option<Timestamp> {
+        self.lines.iter().filter_map(|line| line.fresh.get(line.counted)).map(|sample| sample.at).min()
+    }
+}
+
+/// The samples that were not seen yet, until `latest`, and how many more of them are no counts.
+fn fresh(samples: &[Sample], seen: Option<Timestamp>, latest: Timestamp) -> (Cow<'_, [Sample]>, u64) {
+    let is_count = |sample: &Sample| sample.value >= 0.0 && sample.value <= Counter::LARGEST;
+    if samples.is_sorted_by(|a, b| a.at < b.at) {
+        let end = samples.partition_point(|sample| sample.at <= latest);
+        let begin = samples[..end].partition_point(|sample| Some(sample.at) <= seen);
+        let fresh = &samples[begin..end];
+        if fresh.iter().all(is_count) {
+            return (fresh.into(), 0);
+        }
+    }
+    let is_new = |sample: &&Sample| sample.at <= latest && Some(sample.at) > seen;
+    let (counts, others): (Vec<Sample>, Vec<Sample>) = samples.iter().filter(is_new).partition(|sample| is_count(sample));
+    (in_order(counts).into(), others.len() as u64)
+}
+
+/// Of samples of the same moment the first one counts.
+fn in_order(mut samples: Vec<Sample>) -> Vec<Sample> {
+    samples.sort_by_key(|sample| sample.at);
+    samples.dedup_by_key(|sample| sample.at);
+    samples
 }
 
 #[cfg(test)]

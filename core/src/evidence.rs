@@ -154,6 +154,12 @@ const JUST_NOW: SignedDuration = SignedDuration::from_mins(2);
 /// Suspicion blocks a promotion for so long.
 const SUSPICION: SignedDuration = SignedDuration::from_mins(10);
 
+/// What is bad for so long is usual by now.
+const USUAL_BY_NOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// What goes on shows so long after the next version came at the latest.
+const START_UP: SignedDuration = SignedDuration::from_mins(10);
+
 impl Evidence {
     /// No evidence yet.
     #[must_use]
@@ -362,11 +368,12 @@ impl Evidence {
     /// configured history). `None` when the source has a history of its own ([`Self::baseline_of_history`]).
     #[must_use]
     pub fn baseline(&self, service: &Service, signal: &SignalName, start: Timestamp, excluded: &[Excluded]) -> Option<Baseline> {
+        let excluded = no_history(excluded, start);
         let policy = service.signals.get(signal).filter(|policy| !policy.has_history)?;
         let memory = self.memories.get(signal).filter(|memory| memory.fits(policy));
         Some(match memory {
-            Some(memory) => memory.baseline(service, policy, start, excluded),
-            None => Memory::new(policy).baseline(service, policy, start, excluded),
+            Some(memory) => memory.baseline(service, policy, start, &excluded),
+            None => Memory::new(policy).baseline(service, policy, start, &excluded),
         })
     }
 
@@ -380,14 +387,14 @@ impl Evidence {
         excluded: &[Excluded],
     ) -> Baseline {
         let policy = policy_of(service, signal);
-        memory::baseline_of_history(service, &policy, history, start, excluded)
+        memory::baseline_of_history(service, &policy, history, start, &no_history(excluded, start))
     }
 
     /// A baseline from what is known of the signal's past before `start`: of the configured history, and of the half hours that began a day
     /// and a week before. A signal that the service doesn't have knows nothing.
     #[must_use]
     pub fn baseline_of_past(service: &Service, signal: &SignalName, past: &Past, start: Timestamp, excluded: &[Excluded]) -> Baseline {
-        memory::baseline_of_past(service, &policy_of(service, signal), past, start, excluded)
+        memory::baseline_of_past(service, &policy_of(service, signal), past, start, &no_history(excluded, start))
     }
 
     /// A baseline from raw samples of histograms that the source kept of the time before `start`. A signal that the service doesn't have
@@ -401,7 +408,7 @@ impl Evidence {
         excluded: &[Excluded],
     ) -> Option<Baseline> {
         let policy = service.signals.get(signal).filter(|policy| policy.kind == SignalKind::Latency)?;
-        Some(memory::baseline_of_histograms(service, policy, history, start, excluded))
+        Some(memory::baseline_of_histograms(service, policy, history, start, &no_history(excluded, start)))
     }
 
     /// The deployment whose window is being weighed.
@@ -692,6 +699,27 @@ impl Evidence {
         });
         signals.chain(platform).filter(|blind| now.duration_since(blind.since) > after).collect()
     }
+}
+
+/// What is no history of a deployment that starts at `start`. Stretches that go on until then are not over: whatever made the service bad,
+/// one version after another found it so and left it so. After an hour of that it is how the service is, and no version is to blame for what
+/// it was put upon. Those that follow each other, each until the next version came, are one.
+fn no_history(excluded: &[Excluded], start: Timestamp) -> Vec<Excluded> {
+    let mut begin = start;
+    let mut going_on = |(from, until): Excluded| {
+        let reaches = if begin == start { until >= start } else { until.checked_add(START_UP).is_ok_and(|until| until >= begin) };
+        begin = if reaches { begin.min(from) } else { begin };
+        reaches
+    };
+    let mut newest_first = excluded.to_vec();
+    newest_first.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut of_now, mut over): (Vec<Excluded>, Vec<Excluded>) = newest_first.into_iter().partition(|one| going_on(*one));
+    let at_most = begin.checked_add(USUAL_BY_NOW).unwrap_or(Timestamp::MAX);
+    for (_, until) in &mut of_now {
+        *until = (*until).min(at_most);
+    }
+    over.extend(of_now.into_iter().filter(|(from, until)| from < until));
+    over
 }
 
 /// The policy of a signal; one that the service doesn't have is as any other.

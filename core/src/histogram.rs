@@ -135,7 +135,7 @@ impl HistogramCounter {
         let Placed { series, sample } = placed;
         let started = series.process_started.filter(|started| *started <= sample.at);
         let Some(before) = self.seen.get_mut(&series.id) else {
-            let zero = started.filter(|started| self.targets.began_at_zero(&series.target, *started, sample.at));
+            let zero = started.filter(|started| self.targets.began_at_zero(self.targets.scraped(&series.target), *started, sample.at));
             if self.seen.len() >= Self::MOST_SERIES {
                 self.discarded = self.discarded.saturating_add(1);
                 return None;

@@ -204,7 +204,7 @@ mod tests {
     fn the_estimate_is_within_a_factor_of_two_of_what_the_recursion_needs() {
         use crate::statistics::mixture::{Mixture, one_sample};
         for (share, boundary, cluster) in [(1.0, 0.5, 1.0), (0.6, 0.125, 1.0), (0.2, 0.0125, 3.0), (0.6, 0.125, 5.0)] {
-            let mut evidence: Mixture<(), 8> = Mixture::new(ONE_SAMPLE);
+            let mut evidence: Mixture<(), 8> = Mixture::new(&ONE_SAMPLE);
             let (mut seen, mut estimate) = (0.0, None);
             while evidence.log_evidence() < 1e4_f64.ln() {
                 let weight = if seen > 0.0 { 0.001 } else { FIRST_WEIGHT };

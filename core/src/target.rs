@@ -48,6 +48,11 @@ impl Targets {
         self.scraped.contains_key(target)
     }
 
+    /// When a target was scraped last, if that is remembered.
+    pub(crate) fn scraped(&self, target: &str) -> Option<Timestamp> {
+        self.scraped.get(target).copied()
+    }
+
     /// The target was scraped.
     pub(crate) fn remember(&mut self, target: &str, at: Timestamp) {
         if let Some(scraped) = self.scraped.get_mut(target) {
@@ -58,11 +63,11 @@ impl Targets {
     }
 
     /// Whether a series that was never seen stood at zero for certain when its process `started`: that began after the last scrape of the
-    /// target, or, at a target that was never scraped, while we were looking (and so recently that the target can't have been seen and
-    /// forgotten).
-    pub(crate) fn began_at_zero(&self, target: &str, started: Timestamp, at: Timestamp) -> bool {
-        match self.scraped.get(target) {
-            Some(scraped) => started > *scraped,
+    /// target, `scraped`, or, at a target that was never scraped, while we were looking (and so recently that the target can't have been
+    /// seen and forgotten).
+    pub(crate) fn began_at_zero(&self, scraped: Option<Timestamp>, started: Timestamp, at: Timestamp) -> bool {
+        match scraped {
+            Some(scraped) => started > scraped,
             None => Some(started) > self.began && self.began.is_some() && at.duration_since(started) < self.forget_after,
         }
     }

@@ -55,10 +55,10 @@ impl Timing {
         self.buckets.truncate(Self::MOST_LAYOUTS);
     }
 
-    /// The mean of a request, in seconds. `None` without any.
+    /// The mean of a request, in seconds. `None` without any, and where the numbers are no counts.
     #[must_use]
     pub fn mean(&self) -> Option<f64> {
-        (self.requests > 0.0).then(|| self.seconds / self.requests)
+        (self.requests > 0.0).then(|| self.seconds / self.requests).filter(|mean| mean.is_finite())
     }
 
     /// How many took longer than `seconds` for certain: than the next bound from there on.

@@ -41,7 +41,7 @@ fn v1_upper_limits() {
 fn v2_one_sample_against_a_boundary() {
     let vectors = vectors();
     for case in list(&vectors["sr_one_sample"]) {
-        let mut mixture = Mixture::new(ONE_SAMPLE);
+        let mut mixture = Mixture::new(&ONE_SAMPLE);
         for (step, (counts, expected)) in list(&case["seq"]).iter().zip(list(&case["logE"])).enumerate() {
             mixture.step(restart_weight(step, 115.0), step, |tilt| {
                 one_sample(tilt, number(&counts[1]), number(&counts[0]), number(&case["q"]), number(&case["C"]))
@@ -55,7 +55,7 @@ fn v2_one_sample_against_a_boundary() {
 fn v3_the_new_version_against_the_old_one() {
     let vectors = vectors();
     for case in list(&vectors["sr_two_sample"]) {
-        let mut mixture = Mixture::new(TWO_SAMPLE);
+        let mut mixture = Mixture::new(&TWO_SAMPLE);
         for (step, (counts, expected)) in list(&case["seq_nc_xc_nb_xb"]).iter().zip(list(&case["logE"])).enumerate() {
             let pair = Pair {
                 new_count: number(&counts[0]),
@@ -76,7 +76,7 @@ fn v5_rounds_in_which_all_probes_fail() {
     let cluster = number(&case["C"]);
     let upper = kl_upper(number(&case["all_fail_rounds"]) / cluster, number(&case["history_rounds"]) / cluster, 1e-4);
     assert_close(upper, number(&case["kl_upper"]));
-    let mut mixture = Mixture::new(ONE_SAMPLE);
+    let mut mixture = Mixture::new(&ONE_SAMPLE);
     for (step, expected) in list(&case["logE_after_k_all_fail_rounds"]).iter().enumerate() {
         mixture.step(restart_weight(step, 359.0), step, |tilt| one_sample(tilt, 1.0, 1.0, upper.max(0.02), cluster));
         assert_close(mixture.log_evidence(), number(expected));

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Style};
+use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
-use rollbackd_core::entry::Record;
 use rollbackd_core::service::ServiceName;
 use rollbackd_core::words;
 
@@ -15,10 +15,8 @@ use super::text::{self, Page, Screen};
 use super::{Common, Exit, Stop, value};
 use crate::app;
 use crate::config::{self, Config};
-use crate::ledger::Ledger as _;
-use crate::ledger::sqlite::Sqlite;
 use crate::replay::report::{Decision, Difference, Judgement};
-use crate::replay::{Replay, Report, Request, Run, Samples, page};
+use crate::replay::{Replay, Report, Request, Run, Samples, history, page};
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
@@ -34,15 +32,17 @@ Examples:
   rollbackd replay --samples samples.txt --deployed checkout=2026-11-21T03:04:05Z
   rollbackd replay --samples samples.txt --version-label version --report replay.html
   rollbackd replay --samples samples.txt --deployed checkout=1795230245 --against stricter.toml
-  zcat samples.txt.gz | rollbackd replay --samples - --deployed checkout=1795230245 --output json
+  rollbackd replay --samples samples.txt.gz --deployed checkout=1795230245 --output json
+  promtool tsdb dump-openmetrics DIRECTORY | rollbackd replay --samples - --version-label version
 
 With `--output json`, one object:
   samples        what was read: {source, lines, bytes, samples, series, from, to, whole, notes, damaged: [{line, why}], damaged_lines,
                  oddities: {out_of_order, repeated, not_counts, in_the_future}}
   configuration  the file; `notes`: what is not as in the daemon
-  summary        {deployments, rolled_back, refused, asked, notified, left_alone, inconclusive}
+  summary        {deployments, rolled_back, refused, asked, notified, left_alone, inconclusive, promoted}
   deployments    in order of time: {service, version, started, window_ends, decision, decided, after_seconds, onset, severity, impact, response,
-                 signal, guard, why, ending, watched_until, verdicts: [{at, severity, impact, response, words}], before, findings, recorded}
+                 signal, guard, promoted, why, ending, watched_until, verdicts: [{at, severity, impact, response, words}], before, findings,
+                 recorded}
                  decision: roll_back, refused (by `guard`), ask, notify, left_alone, inconclusive
                  ending: decided, passed, unproved, superseded, samples_end
                  findings: as `explain` has them; recorded: only with --ledger, {decision, decided}
@@ -54,8 +54,8 @@ Exit code 1: some of the samples can't be read (each such line is named, the oth
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// A file of samples; `-` is standard input.
-    #[arg(long, value_name = "FILE", required_unless_present = "prometheus", conflicts_with = "prometheus")]
+    /// A file of samples, or one that gzip compressed; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "prometheus")]
     samples: Option<PathBuf>,
     /// Instead of a file: a Prometheus server, by its name in the configuration.
     #[arg(long, value_name = "NAME", requires_all = ["from", "to"])]
@@ -66,7 +66,7 @@ pub struct Arguments {
     /// Until when.
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "prometheus")]
     to: Option<Timestamp>,
-    /// A deployment: when its rollout began, in RFC 3339 or seconds since 1970. May be given many times.
+    /// A deployment: when its rollout began, in RFC 3339 or seconds (milliseconds) since 1970. May be given many times.
     #[arg(long, value_name = "SERVICE=TIME", value_parser = deployed)]
     deployed: Vec<(ServiceName, Timestamp)>,
     /// Take every new value of this label for a deployment.
@@ -101,12 +101,14 @@ fn moment(text: &str) -> Result<Timestamp, String> {
         return Ok(moment);
     }
     let wrong = || format!("{text:?} is neither a time with its zone (2026-11-21T03:04:05Z) nor seconds since 1970");
-    let seconds: f64 = text.parse().map_err(|_| wrong())?;
-    if !seconds.is_finite() || seconds.abs() >= 1e11 {
+    let number: f64 = text.parse().map_err(|_| wrong())?;
+    if !number.is_finite() || number.abs() >= 1e14 {
         return Err(wrong());
     }
+    // As among the samples: seconds would lie beyond the year 5000.
+    let milliseconds = if number.abs() >= 1e11 { number } else { number * 1000.0 };
     #[expect(clippy::cast_possible_truncation, reason = "checked to be small")]
-    Timestamp::from_millisecond((seconds * 1000.0).round() as i64).map_err(|_| wrong())
+    Timestamp::from_millisecond(milliseconds.round() as i64).map_err(|_| wrong())
 }
 
 /// Replays and shows.
@@ -115,10 +117,11 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
     files.extend(arguments.against.iter().cloned());
     let configs = files.iter().map(|file| load(file, screen)).collect::<Result<Vec<_>, Stop>>()?;
     check_names(&arguments, &configs)?;
+    let page = arguments.report.as_deref().map(open_page).transpose()?;
     let request = Request {
         deployed: arguments.deployed,
         version_label: arguments.version_label,
-        ledger: arguments.ledger.as_deref().map(read_ledger).transpose()?.unwrap_or_default(),
+        ledger: arguments.ledger.as_deref().map(history::read).transpose().map_err(|error| failed(&error))?.unwrap_or_default(),
         services: arguments.service.into_iter().collect(),
         watch_on: arguments.watch_on,
         courses: arguments.report.is_some(),
@@ -133,8 +136,8 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
         (None, ..) => return Err(Stop::Usage("say --samples FILE, or --prometheus NAME with --from and --to".to_owned())),
     }
     let report = replay.judge().map_err(|error| failed(&error))?;
-    if let Some(path) = &arguments.report {
-        write_page(path, &report)?;
+    if let (Some(path), Some(file)) = (&arguments.report, page) {
+        write_page(path, file, &report)?;
     }
     screen.show(&report, || in_words(&report, screen.is_verbose()))?;
     Ok(if report.samples.whole && report.samples.samples > 0 { Exit::Done } else { Exit::Failed })
@@ -152,9 +155,9 @@ async fn fetch(replay: &mut Replay, server: &str, (from, to): (Timestamp, Timest
     replay.fetch(server, from, to, &adapters).await.map_err(|error| failed(&error))
 }
 
-fn failed(error: &crate::replay::ReplayError) -> Stop {
+fn failed(error: &dyn std::error::Error) -> Stop {
     let mut words = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         words = format!("{words}: {cause}");
         source = cause.source();
@@ -182,6 +185,16 @@ fn check_names(arguments: &Arguments, configs: &[(String, Config)]) -> Result<()
     if let Some((left_out, _)) = arguments.deployed.iter().find(|(service, _)| !chosen.is_empty() && !chosen.contains(service)) {
         return Err(Stop::Usage(format!("--deployed names {left_out}, and --service leaves it out")));
     }
+    if arguments.samples.is_none() && arguments.prometheus.is_none() {
+        return Err(Stop::Usage("nothing to replay: say --samples FILE, or --prometheus NAME with --from and --to".to_owned()));
+    }
+    if let Some(server) = &arguments.prometheus {
+        let known = servers(config);
+        if !known.contains(server.as_str()) {
+            let known = known.into_iter().map(str::to_owned).collect();
+            return Err(Stop::Unknown { words: format!("{file} reads nothing from a Prometheus server called {server}"), known });
+        }
+    }
     if arguments.deployed.is_empty() && arguments.version_label.is_none() && arguments.ledger.is_none() {
         let words = "nothing was deployed: say --deployed SERVICE=TIME, --version-label LABEL or --ledger PATH";
         return Err(Stop::Usage(words.to_owned()));
@@ -189,42 +202,35 @@ fn check_names(arguments: &Arguments, configs: &[(String, Config)]) -> Result<()
     Ok(())
 }
 
+/// The names of the servers that signals are read from.
+fn servers(config: &Config) -> BTreeSet<&str> {
+    let signals = config.services.values().flat_map(|service| service.policy.signals.values());
+    signals.filter_map(|signal| signal.source.strip_prefix("prometheus ")).collect()
+}
+
 /// The samples, and how they are called.
 fn open(path: &Path) -> Result<(String, Box<dyn Read>), Stop> {
     if path == Path::new("-") {
-        return Ok(("standard input".to_owned(), Box::new(io::stdin().lock())));
+        let source = unpacked(io::stdin().lock()).map_err(|error| Stop::Failed(format!("cannot read standard input: {error}")))?;
+        return Ok(("standard input".to_owned(), source));
     }
     let name = path.display().to_string();
-    let cannot = |error: io::Error| Stop::Failed(format!("cannot read {name}: {error}"));
-    let mut file = File::open(path).map_err(cannot)?;
-    let mut magic = [0; 4];
-    let length = file.read(&mut magic).map_err(cannot)?;
-    if magic[..length].starts_with(&[0x1f, 0x8b]) {
-        return Err(Stop::Usage(format!("{name} is compressed: zcat {name} | rollbackd replay --samples - …")));
-    }
-    Ok((name, Box::new(io::Cursor::new(magic[..length].to_vec()).chain(file))))
+    let source = File::open(path).and_then(unpacked).map_err(|error| Stop::Failed(format!("cannot read {name}: {error}")))?;
+    Ok((name, source))
 }
 
-/// The records of a ledger. A daemon may be using it, and nothing of it may be changed, so it is a copy that is read.
-fn read_ledger(path: &Path) -> Result<Vec<Record>, Stop> {
-    let file = if path.is_dir() { path.join("ledger.sqlite3") } else { path.to_owned() };
-    let cannot = |error: &dyn std::fmt::Display| Stop::Failed(format!("cannot read the ledger {}: {error}", file.display()));
-    let copy = tempfile::tempdir().map_err(|error| cannot(&error))?;
-    let to = copy.path().join("ledger.sqlite3");
-    std::fs::copy(&file, &to).map_err(|error| cannot(&error))?;
-    let log = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push("-wal");
-        PathBuf::from(name)
-    };
-    if log(&file).exists() {
-        std::fs::copy(log(&file), log(&to)).map_err(|error| cannot(&error))?;
-    }
-    let mut records = Vec::new();
-    let mut ledger = Sqlite::open(copy.path()).map_err(|error| cannot(&error))?;
-    ledger.replay(&mut |record| records.push(record)).map_err(|error| cannot(&error))?;
-    Ok(records)
+/// The text itself, whether it is compressed by gzip or not: its first two bytes tell.
+fn unpacked(source: impl Read + 'static) -> io::Result<Box<dyn Read>> {
+    let mut source = BufReader::with_capacity(PACKED, source);
+    let mut begin = Vec::new();
+    source.by_ref().take(2).read_to_end(&mut begin)?;
+    let is_packed = begin == [0x1f, 0x8b];
+    let whole = io::Cursor::new(begin).chain(source);
+    Ok(if is_packed { Box::new(MultiGzDecoder::new(whole)) } else { Box::new(whole) })
 }
+
+/// So much is read of a compressed file at once.
+const PACKED: usize = 64 * 1024;
 
 fn in_words(report: &Report, verbose: bool) -> String {
     let mut page = Page::default();
@@ -306,6 +312,9 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
         let since = text::short(decided.duration_since(onset));
         page.fact("decided", format_args!("{}, {after} after the deployment and {since} after the onset", words::time(decided)));
     }
+    if let Some(promoted) = judgement.promoted {
+        page.fact("promoted", format_args!("{}: it passed its window, and is known good from then on", words::time(promoted)));
+    }
     page.fact("why", &judgement.why);
     if let Some(recorded) = &judgement.recorded {
         let at = recorded.decided.map_or_else(String::new, |at| format!(" at {}", words::time(at)));
@@ -321,7 +330,14 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
     }
 }
 
-fn write_page(path: &Path, report: &Report) -> Result<(), Stop> {
+/// Before hours of samples are read, it should be known that there is a place for the page. One that is there stays until then.
+fn open_page(path: &Path) -> Result<File, Stop> {
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    file.map_err(|error| Stop::Failed(format!("cannot write {}: {error}", path.display())))
+}
+
+fn write_page(path: &Path, mut file: File, report: &Report) -> Result<(), Stop> {
     let page = page::page(report).map_err(|error| Stop::Failed(format!("cannot make the page: {error}")))?;
-    std::fs::write(path, page).map_err(|error| Stop::Failed(format!("cannot write {}: {error}", path.display())))
+    let written = file.set_len(0).and_then(|()| file.write_all(page.as_bytes()));
+    written.map_err(|error| Stop::Failed(format!("cannot write {}: {error}", path.display())))
 }

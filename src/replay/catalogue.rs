@@ -1,9 +1,9 @@
 //! Which series are of interest, and what for. It knows every series by its text, so that a sample costs no more than a number, and it
 //! notes in passing how often each signal was scraped.
 //!
-//! Bounded: so many series ([`Catalogue::MOST_SERIES`]), about half a kilobyte each.
+//! Bounded: so many series ([`Catalogue::MOST_SERIES`]), about 1.2 kilobytes each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,7 +24,7 @@ pub struct Question {
 
 #[derive(Clone, Debug)]
 enum Asked {
-    Counters { total: Selector, failed: Selector, by: Option<String> },
+    Counters { named: String, total: Selector, failed: Selector, by: Option<String> },
     Histogram(Family),
 }
 
@@ -102,6 +102,8 @@ pub struct Oddities {
 #[derive(Debug)]
 pub struct Catalogue {
     questions: Vec<Question>,
+    /// [`Self::MOST_SERIES`], but for tests.
+    pub(super) most_series: usize,
     /// Earlier samples are not needed.
     since: i64,
     now: i64,
@@ -136,7 +138,12 @@ impl Question {
     /// # Errors
     /// When one of them is no selector.
     pub fn counters(total: &str, failed: &str, by: Option<&str>, version_label: Option<&str>) -> Result<Self, SelectorError> {
-        let asked = Asked::Counters { total: Selector::parse(total)?, failed: Selector::parse(failed)?, by: by.map(str::to_owned) };
+        let asked = Asked::Counters {
+            named: total.to_owned(),
+            total: Selector::parse(total)?,
+            failed: Selector::parse(failed)?,
+            by: by.map(str::to_owned),
+        };
         Ok(Self { asked, version_label: version_label.map(str::to_owned) })
     }
 
@@ -212,6 +219,7 @@ impl Catalogue {
             shared: vec![None; questions.len()],
             gaps: vec![BTreeMap::new(); questions.len()],
             questions,
+            most_series: Self::MOST_SERIES,
             since: since.map_or(i64::MIN, Timestamp::as_millisecond),
             now: now.as_millisecond(),
             names: HashMap::new(),
@@ -261,6 +269,39 @@ impl Catalogue {
             Asked::Histogram(family) => Some(family),
             Asked::Counters { .. } => None,
         }
+    }
+
+    /// What a question asks for first, as it was written.
+    #[must_use]
+    pub fn selector(&self, question: usize) -> &str {
+        match self.questions.get(question).map(|question| &question.asked) {
+            Some(Asked::Counters { named, .. }) => named,
+            Some(Asked::Histogram(family)) => family.name(),
+            None => "",
+        }
+    }
+
+    /// The names of the series that were met, of interest or not, in order; the first ones of very many.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&str> {
+        let is_name = |name: &&str| name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+        self.names.keys().filter_map(|name| std::str::from_utf8(name).ok()).filter(is_name).collect()
+    }
+
+    /// A series that is called as a question asks and has other labels.
+    #[must_use]
+    pub fn other_labels(&self, question: usize) -> Option<&str> {
+        let question = self.questions.get(question)?;
+        let skipped = self.known.iter().filter(|(_, interest)| **interest == Interest::Skipped);
+        let texts = skipped.filter_map(|(text, _)| std::str::from_utf8(text).ok());
+        texts.filter(|text| question.may_match(text.split('{').next().unwrap_or(text).trim_end())).min()
+    }
+
+    /// The versions that the series of a question count for.
+    #[must_use]
+    pub fn versions(&self, question: usize) -> BTreeSet<&str> {
+        let slots = self.taken.iter().flat_map(|taken| &taken.slots).filter(|slot| slot.question == question);
+        slots.filter_map(|slot| slot.version.as_deref()).collect()
     }
 
     /// How many series answer a question, and how many of those are of failed requests.
@@ -322,8 +363,8 @@ impl Catalogue {
     }
 
     fn add(&mut self, taken: Taken) -> Result<u32, String> {
-        if self.taken.len() >= Self::MOST_SERIES {
-            return Err(format!("more than {} series match the selectors: are the labels what they should be?", Self::MOST_SERIES));
+        if self.taken.len() >= self.most_series {
+            return Err(format!("more than {} series match the selectors: are the labels what they should be?", self.most_series));
         }
         let number = u32::try_from(self.taken.len()).map_err(|_| "too many series".to_owned())?;
         self.known.insert(Arc::clone(&taken.text), Interest::Taken(number));

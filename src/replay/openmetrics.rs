@@ -128,6 +128,12 @@ pub fn read(source: impl Read, taker: &mut impl Taker) -> Result<Met, ReadError>
         let read = match source.read(&mut block[held..]) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            // A compressed file says so where it is cut. What came before that counts, as in one that is not compressed.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                reader.met.lines += 1;
+                reader.damaged("the compressed file is cut in the middle of it")?;
+                return Ok(reader.met);
+            }
             Err(source) => return Err(ReadError::Io { line: reader.met.lines, source }),
         };
         if read == 0 {
@@ -499,6 +505,25 @@ mod tests {
         let text = "<html>\n".repeat(20_000);
         let error = read(text.as_bytes(), &mut Everything::default()).expect_err("it is refused");
         assert!(error.to_string().starts_with("line 10001: no value; after 10001 lines"), "{error}");
+    }
+
+    #[test]
+    fn a_compressed_file_that_is_cut_counts_as_far_as_it_goes() {
+        let cut = |text: &'static [u8]| text.chain(Ended(io::ErrorKind::UnexpectedEof));
+        let mut taker = Everything::default();
+        let met = read(cut(b"r 1 1520879607\nr 12 15208"), &mut taker).expect("some of it is there");
+        assert_eq!(taker.samples, ["r 1 @1520879607000"]);
+        assert_eq!(met.damaged, [(2, "the compressed file is cut in the middle of it".to_owned())]);
+        let error = read(b"r 1 1\nr 2".chain(Ended(io::ErrorKind::InvalidData)), &mut taker).expect_err("it is refused");
+        assert_eq!(error.to_string(), "cannot read on after line 1");
+    }
+
+    struct Ended(io::ErrorKind);
+
+    impl Read for Ended {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
     }
 
     /// Gives a few bytes at a time.

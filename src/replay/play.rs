@@ -246,7 +246,7 @@ impl<'a> Player<'a> {
                 histograms: Vec::new(),
                 service: place,
                 name: name.clone(),
-                selector: policy.source.clone(),
+                selector: catalogue.selector(*question).to_owned(),
                 every: i64::try_from(policy.every.as_millis()).unwrap_or(i64::MAX).max(1),
                 has_history: policy.has_history,
                 slots: Vec::new(),

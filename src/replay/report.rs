@@ -95,6 +95,8 @@ pub struct Judgement {
     pub signal: Option<SignalName>,
     /// The guard that stood in the way.
     pub guard: Option<String>,
+    /// When it had proved itself, and was known good from then on: a version to go back to.
+    pub promoted: Option<Timestamp>,
     /// Why, in words.
     pub why: String,
     /// How the watch ended.
@@ -156,6 +158,8 @@ pub struct Summary {
     pub left_alone: usize,
     /// How many nothing could be said of.
     pub inconclusive: usize,
+    /// How many of all these proved themselves in their windows.
+    pub promoted: usize,
 }
 
 impl Summary {
@@ -171,6 +175,7 @@ impl Summary {
             notified: count(Decision::Notify),
             left_alone: count(Decision::LeftAlone),
             inconclusive: count(Decision::Inconclusive),
+            promoted: judgements.iter().filter(|judgement| judgement.promoted.is_some()).count(),
         }
     }
 
@@ -195,7 +200,7 @@ impl Summary {
 
 /// The judgements on all deployments that were played, in order of time.
 #[must_use]
-pub fn judgements(policies: &[Service], mut played: Played, samples_end: Option<Timestamp>) -> Vec<Judgement> {
+pub fn judgements(policies: &[Service], mut played: Played, samples: Option<(Timestamp, Timestamp)>) -> Vec<Judgement> {
     let courses = std::mem::take(&mut played.courses);
     let of_deployment = by_deployment(played.judge.records());
     let mut judgements: Vec<Judgement> = of_deployment
@@ -203,7 +208,7 @@ pub fn judgements(policies: &[Service], mut played: Played, samples_end: Option<
         .filter_map(|((service, deployment), records)| {
             let policy = policies.iter().find(|policy| policy.name == *service)?;
             let last_words = played.judge.last_words(service, *deployment);
-            let mut judgement = judgement(policy, records, last_words, samples_end)?;
+            let mut judgement = judgement(policy, records, last_words, samples)?;
             judgement.course = courses.get(&(service.clone(), *deployment)).cloned().unwrap_or_default();
             Some(judgement)
         })
@@ -321,7 +326,13 @@ pub fn recorded(records: &[Record]) -> BTreeMap<(ServiceName, Timestamp), Record
     of_deployment.values().filter_map(recorded).collect()
 }
 
-fn judgement(policy: &Service, records: &[&Record], last_words: Option<&LastWords>, samples_end: Option<Timestamp>) -> Option<Judgement> {
+/// `samples` are the times of the first and the last one.
+fn judgement(
+    policy: &Service,
+    records: &[&Record],
+    last_words: Option<&LastWords>,
+    samples: Option<(Timestamp, Timestamp)>,
+) -> Option<Judgement> {
     let Entry::DeploymentSeen { service, version, started, .. } = &records.first()?.entry else { return None };
     let course = Course::of(records);
     let window_ends = started.saturating_add(policy.window).unwrap_or(Timestamp::MAX);
@@ -336,7 +347,13 @@ fn judgement(policy: &Service, records: &[&Record], last_words: Option<&LastWord
     let decided = course.decision();
     let decision = decided.map_or_else(|| without_verdict(&findings), |(decision, _)| decision);
     let said = verdict.map_or_else(|| last_words.map_or(*started, |(at, _)| *at), |(at, _)| at);
-    let (ending, watched_until) = ending(&course, last_words.map(|(at, _)| *at), window_ends, samples_end);
+    let (ending, watched_until) = ending(&course, last_words.map(|(at, _)| *at), window_ends, samples.map(|(_, last)| last));
+    let why = match samples {
+        Some((first, _)) if window_ends <= first => format!("the samples begin after its window, at {}", words::time(first)),
+        Some((_, last)) if *started >= last => format!("the samples end before it, at {}", words::time(last)),
+        None => "there are no samples".to_owned(),
+        _ => why(&course, decision, &findings, ending, watched_until.duration_since(*started)),
+    };
     Some(Judgement {
         service: service.clone(),
         version: version.name.clone(),
@@ -351,7 +368,8 @@ fn judgement(policy: &Service, records: &[&Record], last_words: Option<&LastWord
         response: verdict.map(|(_, verdict)| verdict.response),
         signal: verdict.map(|(_, verdict)| verdict.signal.clone()),
         guard: course.refused.as_ref().filter(|_| decision == Decision::Refused).map(|(_, refusal)| refusal.name().to_owned()),
-        why: why(&course, decision, &findings, ending, watched_until.duration_since(*started)),
+        promoted: course.passed,
+        why,
         ending,
         watched_until,
         verdicts: course.verdicts.iter().map(|(at, verdict)| reached(*at, verdict)).collect(),
@@ -420,7 +438,7 @@ fn without_verdict_words(findings: &[Finding]) -> String {
     let named = |finding: &Finding| format!("{}: {}", finding.signal, words::finding(finding));
     let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
     let unclear = findings.iter().filter(|finding| matches!(finding.state, FindingState::Inconclusive(_)));
-    let well = findings.iter().filter(|finding| finding.state == FindingState::Passing && !words::is_suspect(finding)).take(1);
+    let well = strictest(findings.iter().filter(|finding| finding.state == FindingState::Passing && !words::is_suspect(finding)));
     let mut said: Vec<String> = Vec::new();
     for one in suspects.chain(well).chain(unclear).map(named) {
         if !said.contains(&one) {
@@ -428,6 +446,20 @@ fn without_verdict_words(findings: &[Finding]) -> String {
         }
     }
     if said.is_empty() { "nothing was looked at".to_owned() } else { said.join("; ") }
+}
+
+/// Of each signal the check that tolerates least: what passes that passes all.
+fn strictest<'a>(findings: impl Iterator<Item = &'a Finding>) -> impl Iterator<Item = &'a Finding> {
+    let mut strictest: Vec<&Finding> = Vec::new();
+    for finding in findings {
+        let tolerance = |finding: &Finding| finding.numbers.as_ref().map_or(f64::INFINITY, |numbers| numbers.tolerance);
+        match strictest.iter_mut().find(|known| known.signal == finding.signal) {
+            Some(known) if tolerance(finding) < tolerance(known) => *known = finding,
+            Some(_) => {}
+            None => strictest.push(finding),
+        }
+    }
+    strictest.into_iter()
 }
 
 /// What differs between two runs over the same deployments.

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 
@@ -246,8 +247,24 @@ impl Iterator for Merge<'_> {
             let first = self.next.pop().map(|Reverse(next)| next.sample);
             return first.or_else(|| self.held.next()).map(Ok);
         }
-        let Reverse(Next { place, sample, .. }) = self.next.pop()?;
-        Some(self.refill(place).map(|()| sample))
+        let mut first = self.next.peek_mut()?;
+        let Reverse(Next { place, sample, .. }) = *first;
+        let following = match self.stored.get_mut(place) {
+            Some(stored) => stored.next(),
+            None => Ok(self.held.next()),
+        };
+        // The next one of the same piece is mostly the first of all again, and then nothing moves.
+        match following {
+            Ok(Some(sample)) => *first = Reverse(Next { at: sample.at, place, sample }),
+            Ok(None) => {
+                PeekMut::pop(first);
+            }
+            Err(error) => {
+                PeekMut::pop(first);
+                return Some(Err(error));
+            }
+        }
+        Some(Ok(sample))
     }
 }
 

@@ -97,6 +97,21 @@ impl Setup {
         (first..).zip(&mut self.asked).map(ask).collect()
     }
 
+    /// Says where no deployment can be told by a label.
+    pub fn note_versions(&mut self, catalogue: &Catalogue, label: &str) {
+        for policy in &self.policies {
+            let asked = self.asked.iter().filter(|asked| asked.service == policy.name);
+            let versions: BTreeSet<&str> = asked.flat_map(|asked| catalogue.versions(asked.question)).collect();
+            let name = &policy.name;
+            let mut versions = versions.into_iter();
+            match (versions.next(), versions.next()) {
+                (None, _) => self.notes.push(format!("{name}: none of its series has the label {label}, so no deployment can be told")),
+                (Some(only), None) => self.notes.push(format!("{name}: {label} is {only} all the time: nothing was deployed")),
+                (Some(_), Some(_)) => {}
+            }
+        }
+    }
+
     /// Looks as often as the samples were scraped, where that is less often than the configuration says: more often there is nothing to see,
     /// and it would be taken for silence.
     pub fn adapt(&mut self, catalogue: &Catalogue) {
@@ -108,7 +123,8 @@ impl Setup {
                     Wanted::Counters { total, .. } => total,
                     Wanted::Histogram(selector) => selector,
                 };
-                self.notes.push(format!("{service}: no series of {signal} was found: nothing matches {selector}"));
+                let there = instead(catalogue, asked.question);
+                self.notes.push(format!("{service}: no series of {signal} was found: nothing matches {selector}{there}"));
                 continue;
             }
             if let Wanted::Counters { failed: selector, .. } = &asked.wanted
@@ -131,6 +147,22 @@ impl Setup {
         }
     }
 }
+
+/// What there is instead of what was asked for.
+fn instead(catalogue: &Catalogue, question: usize) -> String {
+    if let Some(other) = catalogue.other_labels(question) {
+        return format!("; what is called like that has other labels: {other}");
+    }
+    let names: Vec<&str> = catalogue.names().into_iter().collect();
+    match (names.is_empty(), names.len().saturating_sub(MOST_NAMED)) {
+        (true, _) => String::new(),
+        (false, 0) => format!("; the samples are of {}", names.join(", ")),
+        (false, more) => format!("; the samples are of {} and {more} more", names[..MOST_NAMED].join(", ")),
+    }
+}
+
+/// So many names are told.
+const MOST_NAMED: usize = 8;
 
 /// By more than scrapes are uneven anyway.
 fn is_longer(cadence: SignedDuration, every: SignedDuration) -> bool {

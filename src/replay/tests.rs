@@ -1,6 +1,7 @@
 //! Stories of replays: recorded samples in, judgements out; and a daemon whose ledger is replayed.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::{self, Environment};
 use crate::daemon::{self, Daemon};
 use crate::executor::Adapters as Everything;
-use crate::ledger::memory::Memory;
+use crate::ledger::sqlite::Sqlite;
 use crate::platform::{Applied, Platform, Report as Look};
 
 /// 2026-11-18 10:26:40 UTC.
@@ -215,7 +216,7 @@ fn nothing_is_said_of_what_was_not_recorded() {
     let well = Tape { ratio: |_| 0.005, ..BAD };
     let report = replayed(deployed(&[-HOUR, 3 * HOUR + 60]), &well.by_series());
     assert_eq!(told(&report), ["Inconclusive Unproved", "Inconclusive SamplesEnd"]);
-    assert!(report.run.deployments[1].why.contains("no samples of the time after it"), "{}", report.run.deployments[1].why);
+    assert!(report.run.deployments[1].why.contains("the samples end before it"), "{}", report.run.deployments[1].why);
     let nothing = replayed(deployed(&[HOUR]), "other 1 1794997600\n# EOF\n");
     assert_eq!(told(&nothing), ["Inconclusive SamplesEnd"]);
     assert!(nothing.run.notes[0].contains("no series of errors was found"), "{:?}", nothing.run.notes);
@@ -257,6 +258,18 @@ fn more_series_than_the_daemon_takes_are_no_evidence() {
     let report = replayed(deployed(&[HOUR]), &text);
     assert_eq!(report.run.deployments[0].decision, Decision::Inconclusive);
     assert!(report.run.deployments[0].why.contains("more than 1000 series"), "{}", report.run.deployments[0].why);
+}
+
+#[test]
+fn labels_that_explode_are_refused_with_the_line_before_memory_is_full() {
+    let mut replay =
+        Replay::new(deployed(&[HOUR]), &[("0.toml".to_owned(), configured(""))], at(24 * HOUR)).expect("the selectors are valid");
+    replay.catalogue.most_series = 3;
+    let line = |user: i64| format!("requests_total{{service=\"checkout\",user=\"{user}\",code=\"200\"}} 1 {}\n", START + user);
+    let text: String = (0..9).map(line).collect();
+    let refused = replay.read("samples.txt", text.as_bytes()).expect_err("they are too many");
+    let why = std::error::Error::source(&refused).map(ToString::to_string);
+    assert_eq!(why.as_deref(), Some("line 4: more than 3 series match the selectors: are the labels what they should be?"));
 }
 
 #[test]
@@ -543,8 +556,8 @@ impl Platform for Eyes {
     }
 }
 
-/// Guards the shop for seven hours, in which v2 to v5 are deployed. Gives the records and the samples.
-async fn guarded(config: &Config) -> (Vec<Record>, String) {
+/// Guards the shop for seven hours, in which v2 to v5 are deployed, with a ledger in that folder. Gives the samples.
+async fn guarded(config: &Config, state: &Path) -> String {
     let wall = at(0);
     let shop = Shop::open(Clock::begin(wall, None));
     let policy = config.services[&checkout()].policy.clone();
@@ -561,8 +574,8 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
         alerts: rollbackd_core::alert::Rules::default(),
         adapters,
     };
-    let ledger = Memory::new();
-    let (daemon, _handle) = Daemon::open(Box::new(ledger.clone()), wall, "replayed", setup).expect("an empty ledger can be opened");
+    let ledger = Sqlite::open(state).expect("an empty folder can have a ledger");
+    let (daemon, _handle) = Daemon::open(Box::new(ledger), wall, "replayed", setup).expect("an empty ledger can be opened");
     let end = CancellationToken::new();
     let running = tokio::spawn(daemon.run(end.clone(), || {}));
     for quarter in 0..7 * 240 {
@@ -578,15 +591,17 @@ async fn guarded(config: &Config) -> (Vec<Record>, String) {
     }
     end.cancel();
     running.await.expect("it does not panic").expect("the ledger can be written");
-    (ledger.records(), shop.exported())
+    shop.exported()
 }
 
 #[test]
-fn the_replay_of_a_daemons_ledger_comes_to_the_decisions_of_the_daemon() {
+fn the_replay_of_the_ledger_file_that_a_daemon_wrote_comes_to_its_decisions() {
     let config = configured("");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    let (records, samples) = runtime.block_on(guarded(&config).boxed());
-    let report = replayed_with(Request { ledger: records, ..Request::default() }, &samples, &[config]);
+    let state = tempfile::tempdir().expect("a folder");
+    let samples = runtime.block_on(guarded(&config, state.path()).boxed());
+    let ledger = history::read(state.path()).expect("the daemon's ledger can be read");
+    let report = replayed_with(Request { ledger, ..Request::default() }, &samples, &[config]);
     let judged: Vec<_> = report.run.deployments.iter().map(|judgement| (judgement.version.as_str(), judgement.decision)).collect();
     assert_eq!(
         judged,

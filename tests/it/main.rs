@@ -1,3 +1,4 @@
 //! Tests of the whole, from the outside.
 
+mod replay;
 mod tidy;

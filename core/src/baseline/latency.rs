@@ -91,7 +91,7 @@ impl LatencyBaseline {
         let calm: Vec<&Interval<Timing>> =
             intervals.iter().enumerate().filter(|(index, _)| !left_out.contains(index)).map(|(_, interval)| interval).collect();
         let usual = sum(calm.iter().copied());
-        let mean = level(usual.mean().unwrap_or(0.0), local_mean(intervals, &span), chance(&calm), 1.0 + TOLERATED * above);
+        let mean = level(usual.mean().unwrap_or(0.0), local_means(intervals, &span, chance(&calm)), 1.0 + TOLERATED * above);
         let bad = mean * (1.0 + BAD * above);
         Self {
             requests: sum(intervals).requests,
@@ -196,19 +196,30 @@ fn blocks(every: SignedDuration) -> &'static [usize] {
 
 /// The level before: the mean of the whole history, or a local one. One that is beyond what is tolerated counts as it is; of one that is
 /// not, what may be chance is left out, and at most half of what is tolerated.
-fn level(mean: f64, local: f64, chance: f64, tolerated: f64) -> f64 {
-    if local > mean * tolerated { local } else { f64::max(mean, local / chance.min(tolerated.sqrt())) }
+fn level(mean: f64, local: impl Iterator<Item = Local>, tolerated: f64) -> f64 {
+    let levels =
+        local.map(|local| if local.mean > mean * tolerated { local.mean } else { local.mean / local.chance.min(tolerated.sqrt()) });
+    levels.fold(mean, f64::max)
 }
 
-/// The largest mean of what the time of the window may be like: the hour and the ten minutes before the deployment, and the slowest ten
-/// minutes of the half hours that began one and seven days before it. What comes again each day may be shorter than half an hour.
-fn local_mean(intervals: &[Interval<Timing>], span: &Span) -> f64 {
+/// The mean of a stretch that the time of the window may be like.
+struct Local {
+    mean: f64,
+    /// By what factor it may be larger than its level by chance.
+    chance: f64,
+}
+
+/// The means of what the time of the window may be like: the hour and the ten minutes before the deployment, and the slowest ten minutes of
+/// the half hours that began one and seven days before it. What comes again each day may be shorter than half an hour. `chance` is that of
+/// ten minutes against ten others; an hour is six times as long, and compared with all that is known.
+fn local_means(intervals: &[Interval<Timing>], span: &Span, chance: f64) -> impl Iterator<Item = Local> {
     let just_now = between(intervals, span.to.checked_sub(BLOCK).unwrap_or(Timestamp::MIN), span.to);
-    let means = local_stretches(intervals, span).chain([just_now]).filter_map(|stretch| {
+    local_stretches(intervals, span).chain([just_now]).filter_map(move |stretch| {
         let slowest = if is_before(stretch, span) { slowest_block(stretch) } else { None };
-        slowest.or_else(|| sum(stretch).mean())
-    });
-    means.fold(0.0, f64::max)
+        let mean = slowest.or_else(|| sum(stretch).mean())?;
+        let blocks = if slowest.is_none() && covered(stretch) > HOUR / 2 { 6.0 } else { 0.5 };
+        Some(Local { mean, chance: chance.powf(f64::sqrt(0.5 / blocks)) })
+    })
 }
 
 /// Whether a stretch ended long before the deployment.

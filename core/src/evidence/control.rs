@@ -67,7 +67,7 @@ impl ControlWindow {
             restarts: Restarts::new(service.window, every),
             waiting: VecDeque::new(),
             usual: None,
-            evidence: Mixture::new(ONE_SAMPLE),
+            evidence: Mixture::new(&ONE_SAMPLE),
             first: true,
             present: VecDeque::new(),
             granted: VecDeque::new(),

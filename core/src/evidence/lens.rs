@@ -21,8 +21,18 @@ pub(crate) const SUSPECT: f64 = 20.0;
 /// From one look to the next, if nobody says otherwise.
 const USUAL_LOOKS: SignedDuration = SignedDuration::from_secs(15);
 
-/// A learned hold is at most this long.
-pub(super) const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+/// A learned hold is at most this long, where looks are as usual.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_mins(10);
+
+/// The longest hold that is learned. How much of the first and of the last interval was bad can't be told: where looks take longer, the
+/// difference comes on top, or ten minutes could be no more than two looks.
+pub(super) fn longest_hold(every: SignedDuration) -> SignedDuration {
+    with_looks(LONGEST_HOLD, every)
+}
+
+fn with_looks(hold: SignedDuration, every: SignedDuration) -> SignedDuration {
+    hold.saturating_add(every.saturating_sub(USUAL_LOOKS).max(SignedDuration::ZERO))
+}
 
 /// The limit on the frequency of bad intervals is widened by this factor, and never below the floor.
 pub(super) const BAD_FACTOR: f64 = 1.5;
@@ -99,10 +109,9 @@ impl Class {
         Self { hold, ..self }
     }
 
-    /// How much of the first and of the last interval was bad can't be told. The holds are meant for looks of 15 s; where they are longer, the
-    /// difference comes on top.
+    /// The hold, which is meant for looks of 15 s.
     fn hold_of_looks(&self, every: SignedDuration) -> SignedDuration {
-        self.hold.saturating_add(every.saturating_sub(USUAL_LOOKS).max(SignedDuration::ZERO))
+        with_looks(self.hold, every)
     }
 
     /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
@@ -155,6 +164,8 @@ pub(crate) struct RatioLens {
     tolerance: f64,
     cluster: f64,
     hold: SignedDuration,
+    /// How much of the hold is looked at piece by piece. A longer hold has to be as old by its onset.
+    look_back: SignedDuration,
     requests: Mixture<Onset, 8>,
     /// Where the version before ran beside it: the evidence that the floor is exceeded, too. Without that, twice as bad as hardly anything
     /// would be bad.
@@ -185,11 +196,12 @@ impl RatioLens {
         let bad = baseline.bad(above);
         let bad_intervals = bad.and_then(|bad| {
             let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(bad), BAD_FLOOR).max(bad.local_upper);
-            let evidence = Mixture::new(ONE_SAMPLE);
+            let evidence = Mixture::new(&ONE_SAMPLE);
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
         let next = baseline.next_bad_at_most(above, restarts.evaluated());
-        Self::new(class, baseline.level(), baseline.observed().max(baseline.at_start), baseline.cluster, bad_intervals, next, restarts)
+        let observed = baseline.observed().max(baseline.at_start);
+        Self::new(class, baseline.level(), observed, baseline.cluster, bad_intervals, next, restarts).outlasting(baseline)
     }
 
     /// A lens on the request counters of one route: a feature that fails for more than half of those who use it.
@@ -197,7 +209,8 @@ impl RatioLens {
         let hold = service.decision.hold_p2;
         let class = Class { impact: Impact::FeatureBroken, ..Class::error_ratio(ROUTE_BROKEN, hold) };
         let next = baseline.next_bad_at_most(class.bad_above(class.tolerance(baseline.level())), restarts.evaluated());
-        let lens = Self::new(class, baseline.level(), baseline.observed().max(baseline.at_start), baseline.cluster, None, next, restarts);
+        let observed = baseline.observed().max(baseline.at_start);
+        let lens = Self::new(class, baseline.level(), observed, baseline.cluster, None, next, restarts).outlasting(baseline);
         Self { least_requests: LEAST_REQUESTS, ..lens }
     }
 
@@ -217,7 +230,8 @@ impl RatioLens {
         next: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = next.saturating_add(restarts.every).min(LONGEST_HOLD);
+        let learned = next.saturating_add(restarts.every).min(longest_hold(restarts.every));
+        let hold = class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2));
         Self {
             class,
             restarts,
@@ -225,8 +239,9 @@ impl RatioLens {
             observed,
             tolerance: class.tolerance(upper),
             cluster,
-            hold: class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2)),
-            requests: Mixture::new(ONE_SAMPLE),
+            hold,
+            look_back: hold,
+            requests: Mixture::new(&ONE_SAMPLE),
             above_floor: None,
             bad_intervals,
             first: true,
@@ -235,11 +250,17 @@ impl RatioLens {
         }
     }
 
-    /// The longest that any hold of a service can become.
+    /// One incident must not blind it: hence the longest hold. What was as bad as the impact for longer, and more than once, is no incident.
+    fn outlasting(self, baseline: &ErrorsBaseline) -> Self {
+        let recurrent = baseline.recurrent(self.class.severity.max(self.tolerance));
+        Self { hold: self.hold.max(recurrent), ..self }
+    }
+
+    /// The longest that any lens of a service looks back.
     pub(crate) fn horizon(service: &Service, every: SignedDuration) -> SignedDuration {
         let decision = &service.decision;
         let configured = decision.hold_p0.max(decision.hold_p1).max(decision.hold_p2);
-        configured.max(LONGEST_HOLD).max(every.saturating_mul(2))
+        configured.max(longest_hold(every)).max(every.saturating_mul(2))
     }
 
     /// Weighs one interval; `before` are the sums of all intervals before it. What others suffer too (`ambient`) is tolerated.
@@ -284,8 +305,8 @@ impl RatioLens {
     }
 
     /// How far back it looks.
-    pub(crate) fn hold(&self) -> SignedDuration {
-        self.hold
+    pub(crate) fn look_back(&self) -> SignedDuration {
+        self.look_back
     }
 
     /// ln E of it, as a voice in its class.
@@ -352,9 +373,10 @@ impl RatioLens {
     }
 
     fn numbers(&self, trailing: &Trailing, log_threshold: f64) -> Numbers {
-        let held = trailing.held(self.hold, self.restarts.every);
+        let held = trailing.held(self.look_back, self.restarts.every);
         let onset = self.onset();
         let total = trailing.total();
+        let is_as_old = self.hold == self.look_back || trailing.has_lasted(onset, self.hold, self.restarts.every);
         let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
             count: total.count - onset.before.count,
             failed: total.failed - onset.before.failed,
@@ -362,7 +384,7 @@ impl RatioLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, self.persists(&held)),
+            (Gate::Persistence, is_as_old && self.persists(&held)),
             (Gate::Severity, since.count > self.least_requests && since.failed >= self.class.severity * since.count),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= self.hold),
         ];
@@ -459,7 +481,7 @@ mod tests {
             above: class.bad_above(class.tolerance(number(&trace["pU"]))),
             boundary: number(&trace["qz"]),
             cluster: number(&trace["Cz"]),
-            evidence: Mixture::new(ONE_SAMPLE),
+            evidence: Mixture::new(&ONE_SAMPLE),
         };
         let restarts = Restarts::new(SignedDuration::from_mins(29), EVERY);
         RatioLens::new(

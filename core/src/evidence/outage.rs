@@ -55,7 +55,7 @@ impl OutageLens {
             tolerance: baseline.level().max(FLOOR),
             cluster: baseline.cluster,
             hold: usize::try_from(hold.max(learned).clamp(1, MOST_ROUNDS)).unwrap_or(1),
-            evidence: Mixture::new(ONE_SAMPLE),
+            evidence: Mixture::new(&ONE_SAMPLE),
             newest: VecDeque::new(),
             total: Counts { count: 0.0, failed: 0.0 },
             failing_since: None,

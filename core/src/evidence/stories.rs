@@ -780,6 +780,34 @@ mod counters {
     }
 
     #[test]
+    fn what_one_version_after_another_found_and_left_so_is_how_the_service_is() {
+        let begin = |others_since: &[i64]| {
+            let mut ends: Vec<i64> = others_since.iter().skip(1).copied().collect();
+            ends.push(START);
+            let excluded: Vec<_> = others_since.iter().zip(ends).map(|(from, until)| (at(*from), at(until))).collect();
+            let mut world = World::new(service_with_errors());
+            world.now = START - 3 * 3_600;
+            world.count_now(0.0, 0.0);
+            world.count(720 - 480, 150.0, 1.0);
+            world.count(480, 150.0, 60.0);
+            let Some(Baseline::Errors(errors)) = world.baselines(at(START), &excluded).remove(&errors()) else { panic!("a baseline") };
+            errors.upper
+        };
+        let (two_hours, half_an_hour) = (START - 7_200, START - 1_800);
+        assert!(begin(&[two_hours]) > 0.35, "an hour of it is no history, the next one is");
+        assert!(begin(&[two_hours, START - 5_000, half_an_hour]) > 0.35, "whoever found it so");
+        assert!(begin(&[two_hours, START - 3_000]) > 0.35);
+        let mut world = World::new(service_with_errors());
+        world.now = START - 3_600;
+        world.count_now(0.0, 0.0);
+        world.count(120, 150.0, 1.0);
+        world.count(120, 150.0, 60.0);
+        let baseline = world.baselines(at(START), &[(at(half_an_hour), at(START))]).remove(&errors());
+        let Some(Baseline::Errors(errors)) = baseline else { panic!("a baseline") };
+        assert!(errors.upper < 0.05, "what the version before broke just now is its own doing: {}", errors.upper);
+    }
+
+    #[test]
     fn a_history_of_raw_samples_and_one_of_own_looks_are_the_same_history() {
         let mut world = World::new(service_with_errors());
         world.history_of_errors(3.0);

@@ -137,6 +137,12 @@ impl<Tally: Copy + Default + for<'a> AddAssign<&'a Tally>> Trailing<Tally> {
         });
         aged.take_while(move |(age, _)| age.saturating_add(every / 2) <= hold).map(|(_, interval)| (interval.covered, interval.counts))
     }
+
+    /// Whether an onset is as old as a hold that ends now, to one look.
+    pub(crate) fn has_lasted(&self, onset: Option<Onset<Tally>>, hold: SignedDuration, every: SignedDuration) -> bool {
+        let lasted = onset.zip(self.intervals.back()).map(|(onset, newest)| newest.at.duration_since(onset.at));
+        lasted.is_some_and(|lasted| lasted.saturating_add(every) >= hold)
+    }
 }
 
 #[cfg(test)]

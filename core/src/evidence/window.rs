@@ -233,7 +233,7 @@ impl Ratios {
             }
             before = plus(before, interval.counts);
         }
-        self.trailing.shorten(lenses.iter().map(RatioLens::hold).fold(least, SignedDuration::max));
+        self.trailing.shorten(lenses.iter().map(RatioLens::look_back).fold(least, SignedDuration::max));
         self.lenses = Some(lenses);
     }
 

@@ -19,7 +19,8 @@ pub const FIRST_WEIGHT: f64 = 0.5;
 /// The evidence so far. `Mark` is what the caller wants to remember of the moment at which the present evidence began.
 #[derive(Clone, Debug)]
 pub struct Mixture<Mark, const TILTS: usize> {
-    tilts: [f64; TILTS],
+    /// Of many mixtures there is one list.
+    tilts: &'static [f64; TILTS],
     evidence: [f64; TILTS],
     /// Where each tilt was restarted last; nothing before the first step.
     onset: Option<[Mark; TILTS]>,
@@ -30,7 +31,7 @@ pub struct Mixture<Mark, const TILTS: usize> {
 impl<Mark: Copy, const TILTS: usize> Mixture<Mark, TILTS> {
     /// No evidence yet, over these tilts.
     #[must_use]
-    pub fn new(tilts: [f64; TILTS]) -> Self {
+    pub fn new(tilts: &'static [f64; TILTS]) -> Self {
         Self { tilts, evidence: [f64::NEG_INFINITY; TILTS], onset: None, log_evidence: f64::NEG_INFINITY }
     }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Pace;
 use crate::baseline::LatencyBaseline;
 use crate::evidence::interval::Interval;
-use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LONGEST_HOLD, Restarts, SUSPECT};
+use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, Restarts, SUSPECT, longest_hold};
 use crate::evidence::trailing::{Onset, Trailing};
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
@@ -35,7 +35,9 @@ pub(crate) struct LatencyLens {
     tolerated: f64,
     severe: f64,
     hold: SignedDuration,
-    /// How far back it looks for requests that persistence can be told from: as far as the hold, or further where they become few.
+    /// How much of the hold is looked at minute by minute.
+    look_back: SignedDuration,
+    /// How far it looks back for requests to do so: further where they become few.
     reach: SignedDuration,
     slow: Option<Trials>,
     bad: Option<Trials>,
@@ -56,7 +58,7 @@ struct Trials {
 
 impl Trials {
     fn new(boundary: f64, cluster: f64, usual: f64) -> Option<Self> {
-        (boundary < usual).then(|| Self { boundary, cluster, evidence: Mixture::new(ONE_SAMPLE) })
+        (boundary < usual).then(|| Self { boundary, cluster, evidence: Mixture::new(&ONE_SAMPLE) })
     }
 
     fn step(&mut self, weight: f64, onset: Onset<Pace>, failed: f64, count: f64) {
@@ -73,14 +75,16 @@ impl LatencyLens {
         let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
-        let hold = hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2));
+        let look_back = hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2));
         Self {
             restarts,
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            hold,
-            reach: hold.max(least_time(baseline).saturating_mul(2).min(LONGEST_HOLD)),
+            // One incident must not blind it. What was as slow as an impact for longer, and more than once, is no incident.
+            hold: look_back.max(baseline.bad.severe_lasted.recurrent(&baseline.span)),
+            look_back,
+            reach: look_back.max(least_time(baseline).saturating_mul(2).min(longest_hold(every))),
             slow,
             bad,
             bad_from: baseline.bad.bound,
@@ -150,15 +154,18 @@ impl LatencyLens {
 
     fn numbers(&self, trailing: &Trailing<Pace>, log_threshold: f64) -> Numbers {
         let mut held = Pace::default();
-        trailing.newest(self.hold, self.restarts.every()).for_each(|(_, pace)| held += &pace);
+        trailing.newest(self.look_back, self.restarts.every()).for_each(|(_, pace)| held += &pace);
         let (total, onset) = (trailing.total(), self.onset());
         let before = onset.map_or(total, |onset| onset.before);
         let since =
             Pace { requests: total.requests - before.requests, seconds: total.seconds - before.seconds, slow: total.slow - before.slow };
         let log_evidence = self.log_evidence();
+        // A slow spell that is over soon can be so much slower than an impact that the mean of the hold is one, too, and where requests vary
+        // much no minute before it contradicts. The evidence itself says when it began.
+        let is_as_old = trailing.has_lasted(onset, self.hold, self.restarts.every());
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing)),
+            (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && is_as_old),
             (Gate::Severity, since.is_at_least(self.severe)),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
         ];
@@ -185,11 +192,11 @@ impl LatencyLens {
     /// interval of a minute does not make up for the others, or a short spell would be taken for something that lasts. Where there are few
     /// requests, intervals and minutes are taken together until their mean means something.
     fn is_uncontradicted(&self, trailing: &Trailing<Pace>) -> bool {
-        let (long, every) = (STRETCH.min(self.hold / LEAST_STRETCHES), self.restarts.every());
+        let (long, every) = (STRETCH.min(self.look_back / LEAST_STRETCHES), self.restarts.every());
         let (mut age, mut covered, mut stretches) = (SignedDuration::ZERO, SignedDuration::ZERO, 0_u32);
         let (mut piece, mut stretch) = (Pace::default(), Pace::default());
         for (time, pace) in trailing.newest(self.reach, every) {
-            if stretches >= 2 && age.saturating_add(every / 2) > self.hold {
+            if stretches >= 2 && age.saturating_add(every / 2) > self.look_back {
                 break;
             }
             age = age.saturating_add(time);
@@ -220,12 +227,13 @@ fn learned_hold(baseline: &LatencyBaseline, evaluated: SignedDuration) -> Signed
     let longest = span.every.saturating_mul(i32::try_from(bad.lasted.longest).unwrap_or(i32::MAX)).saturating_mul(3) / 2;
     let severe = bad.severe_lasted.next_at_most(span, evaluated);
     let severe = if severe.is_zero() { severe } else { severe.saturating_add(span.every) };
-    severe.max(longest).max(least_time(baseline)).min(LONGEST_HOLD)
+    severe.max(longest).max(least_time(baseline)).min(longest_hold(span.every))
 }
 
 /// The time in which there are usually enough requests for the least number of stretches.
 fn least_time(baseline: &LatencyBaseline) -> SignedDuration {
-    SignedDuration::try_from_secs_f64(f64::from(LEAST_STRETCHES) * MEANINGFUL / baseline.rate).unwrap_or(LONGEST_HOLD).min(LONGEST_HOLD)
+    let seconds = f64::from(LEAST_STRETCHES) * MEANINGFUL / baseline.rate;
+    SignedDuration::try_from_secs_f64(seconds).unwrap_or(SignedDuration::MAX)
 }
 
 /// Too little history is something else than one that was often slow.
