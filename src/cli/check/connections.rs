@@ -178,11 +178,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("rollbackd.sock");
         let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let token = directory.path().join("token");
-        let settings = |listen: &str| alerts::Settings { listen: listen.parse().expect("an address"), token: Secret::File(token.clone()) };
+        let secret_file = directory.path().join("token");
+        let settings =
+            |listen: &str| alerts::Settings { listen: listen.parse().expect("an address"), token: Secret::File(secret_file.clone()) };
         let without_token = listens(&settings("127.0.0.1:0"), &socket).await;
         assert!(without_token.is_err_and(|wrong| wrong.starts_with("no delivery is let in: cannot read the secret")));
-        std::fs::write(&token, "correct-horse-battery-staple").expect("a file");
+        std::fs::write(&secret_file, "correct-horse-battery-staple").expect("a file");
         let at_taken = settings(&taken.local_addr().expect("an address").to_string());
         assert_eq!(listens(&settings("127.0.0.1:0"), &socket).await, Ok(without_warnings("is free".to_owned())));
         assert_eq!(listens(&settings("192.0.2.1:9470"), &socket).await, Err("is no address of this machine".to_owned()));
