@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::few::Few;
 use crate::observation::{Sample, Scrape, Series};
 use crate::target::Targets;
 
@@ -30,8 +31,8 @@ pub struct Increment {
 #[derive(Clone, Debug)]
 pub struct Counter {
     targets: Targets,
-    total: BTreeMap<String, Sample>,
-    failed: BTreeMap<String, Sample>,
+    total: Few<Sample>,
+    failed: Few<Sample>,
     /// Failures at a target whose requests of the same time came earlier, or are still to come: since when, and how many.
     apart: BTreeMap<String, (Timestamp, f64)>,
     discarded: u64,
@@ -87,7 +88,7 @@ impl Counter {
     /// Nothing seen yet of a signal that is looked at once `every`.
     #[must_use]
     pub fn new(every: SignedDuration) -> Self {
-        Self { targets: Targets::new(every), total: BTreeMap::new(), failed: BTreeMap::new(), apart: BTreeMap::new(), discarded: 0 }
+        Self { targets: Targets::new(every), total: Few::new(), failed: Few::new(), apart: BTreeMap::new(), discarded: 0 }
     }
 
     /// Takes in a scrape and gives what was counted since the ones before, in order of time. Samples that were seen already cost nothing.
@@ -216,7 +217,7 @@ impl Counter {
                 return None;
             }
             line.before = Some(sample);
-            self.seen(line.kind).insert(line.series.id.clone(), sample);
+            self.seen(line.kind).insert(&line.series.id, sample);
             // A series that was never seen stood at zero then for certain.
             return started
                 .filter(|started| self.targets.began_at_zero(scraped, *started, sample.at))
@@ -241,7 +242,7 @@ impl Counter {
         }
     }
 
-    fn seen(&mut self, kind: Kind) -> &mut BTreeMap<String, Sample> {
+    fn seen(&mut self, kind: Kind) -> &mut Few<Sample> {
         match kind {
             Kind::Total => &mut self.total,
             Kind::Failed => &mut self.failed,
@@ -251,8 +252,8 @@ impl Counter {
     fn forget(&mut self, now: Timestamp) {
         let oldest = self.targets.forget(now);
         self.apart.retain(|target, _| self.targets.knows(target));
-        self.total.retain(|_, sample| sample.at >= oldest);
-        self.failed.retain(|_, sample| sample.at >= oldest);
+        self.total.retain(|sample| sample.at >= oldest);
+        self.failed.retain(|sample| sample.at >= oldest);
     }
 }
 
@@ -450,6 +451,6 @@ mod tests {
         assert_eq!(counter.total.len(), Counter::MOST_SERIES);
         assert_eq!(counter.discarded(), 2_000);
         counter.take(&Scrape::default(), at(601));
-        assert!(counter.total.is_empty() && !counter.targets.knows("pod-0"));
+        assert!(counter.total.len() == 0 && !counter.targets.knows("pod-0"));
     }
 }

@@ -8,6 +8,7 @@ pub mod version;
 pub mod observation;
 pub mod severity;
 pub mod statistics;
+mod few;
 mod target;
 pub mod counter;
 pub mod timing;

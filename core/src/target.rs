@@ -1,9 +1,9 @@
 //! Targets that were scraped, and when last: what tells a process that just began from one that is only seen late (DECISION 2.1). It
 //! counts nothing itself.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
+
+use crate::few::Few;
 
 /// The targets of one signal. Bounded: [`Targets::MOST`] of them, and those that vanish are forgotten.
 #[derive(Clone, Debug)]
@@ -11,7 +11,7 @@ pub(crate) struct Targets {
     forget_after: SignedDuration,
     began: Option<Timestamp>,
     newest: Option<Timestamp>,
-    scraped: BTreeMap<String, Timestamp>,
+    scraped: Few<Timestamp>,
 }
 
 impl Targets {
@@ -24,7 +24,7 @@ impl Targets {
     /// Nothing scraped yet by a signal that is looked at once `every`.
     pub(crate) fn new(every: SignedDuration) -> Self {
         let forget_after = every.saturating_mul(4).max(SignedDuration::from_mins(10));
-        Self { forget_after, began: None, newest: None, scraped: BTreeMap::new() }
+        Self { forget_after, began: None, newest: None, scraped: Few::new() }
     }
 
     /// The time of the newest scrape.
@@ -45,7 +45,7 @@ impl Targets {
 
     /// Whether the target was scraped lately.
     pub(crate) fn knows(&self, target: &str) -> bool {
-        self.scraped.contains_key(target)
+        self.scraped.get(target).is_some()
     }
 
     /// When a target was scraped last, if that is remembered.
@@ -58,7 +58,7 @@ impl Targets {
         if let Some(scraped) = self.scraped.get_mut(target) {
             *scraped = at.max(*scraped);
         } else if self.scraped.len() < Self::MOST {
-            self.scraped.insert(target.to_owned(), at);
+            self.scraped.insert(target, at);
         }
     }
 
@@ -75,7 +75,7 @@ impl Targets {
     /// Forgets what vanished, and gives the time before which nothing is remembered.
     pub(crate) fn forget(&mut self, now: Timestamp) -> Timestamp {
         let oldest = now.checked_sub(self.forget_after).unwrap_or(Timestamp::MIN);
-        self.scraped.retain(|_, scraped| *scraped >= oldest);
+        self.scraped.retain(|scraped| *scraped >= oldest);
         oldest
     }
 }
