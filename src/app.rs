@@ -62,7 +62,7 @@ pub async fn run(path: PathBuf, config: Config, environment: Environment) -> any
         }
         tokio::spawn(listening.serve(handle.clone(), shutdown.clone()))
     });
-    let reloads = tokio::spawn(reload_on_request(path, environment, config.api, handle, reload));
+    let reloads = tokio::spawn(reload_on_request(path, environment, config, handle, reload));
 
     tracing::info!(services, version = env!("CARGO_PKG_VERSION"), "ready");
     systemd::ready(&format!("guarding {services} services"));
@@ -109,23 +109,27 @@ fn name() -> String {
 async fn reload_on_request(
     path: PathBuf,
     environment: Environment,
-    api: Option<alerts::Settings>,
+    started_with: Config,
     handle: Handle,
     mut requests: mpsc::Receiver<()>,
 ) {
     while requests.recv().await.is_some() {
         systemd::reloading();
         match reloaded(&path, &environment).await {
-            Ok((setup, new_api)) => {
-                if new_api != api {
-                    tracing::warn!("[api] was changed; that takes effect at the next start");
-                }
+            Ok((setup, config)) => {
                 let services = setup.policies.len();
                 if !handle.reload(setup).await {
                     return;
                 }
                 tracing::info!(services, "the configuration was reloaded");
-                systemd::ready(&format!("guarding {services} services"));
+                let later = until_restart(&started_with, &config);
+                if later.is_empty() {
+                    systemd::ready(&format!("guarding {services} services"));
+                } else {
+                    let later = later.join(", ");
+                    tracing::warn!(changed = later, "some of what was changed takes effect only at the next start: restart the daemon");
+                    systemd::ready(&format!("guarding {services} services; only a restart brings the new {later}"));
+                }
             }
             Err(why) => {
                 tracing::error!("the configuration was not reloaded, the one that runs stays: {why}");
@@ -135,13 +139,24 @@ async fn reload_on_request(
     }
 }
 
-async fn reloaded(path: &Path, environment: &Environment) -> Result<(Setup, Option<alerts::Settings>), String> {
+/// What a reload leaves as it was at the start: what is listened on, and where the state is kept.
+fn until_restart(started_with: &Config, config: &Config) -> Vec<&'static str> {
+    let (was, is) = (&started_with.daemon, &config.daemon);
+    let changes = [
+        ("[api]", started_with.api != config.api),
+        ("daemon.socket", was.socket != is.socket),
+        ("daemon.state_directory", was.state_directory != is.state_directory),
+    ];
+    changes.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
+}
+
+async fn reloaded(path: &Path, environment: &Environment) -> Result<(Setup, Config), String> {
     let config = config::load(path, environment).map_err(|diagnostics| {
         diagnostics.log();
         diagnostics.summary()
     })?;
     let setup = setup(&config).await.map_err(|error| format!("{error:#}"))?;
-    Ok((setup, config.api))
+    Ok((setup, config))
 }
 
 /// Makes every adapter that the configuration asks for.
@@ -213,6 +228,7 @@ fn adapted(config: &Config, cluster: Option<&(kube::Client, kube::Client)>) -> a
         limits: Limits {
             rollbacks_per_hour: config.fleet.rollbacks_per_hour,
             brake_services: config.fleet.brake_services,
+            brake_percent: config.fleet.brake_percent,
             brake_within: config.fleet.brake_within,
             blind_after: config.daemon.blind_after,
         },

@@ -87,6 +87,8 @@ pub struct Fleet {
     pub rollbacks_per_hour: u32,
     /// So many services going bad within `brake_within` trip the brake. Default 3.
     pub brake_services: u32,
+    /// So many of a hundred services do, too. Default 20; 0: they don't.
+    pub brake_percent: u32,
     /// Default 5 min.
     pub brake_within: SignedDuration,
 }

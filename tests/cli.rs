@@ -263,6 +263,7 @@ fn explanation(rollback: Option<RollbackView>) -> Answer {
         timeline: vec![(at("03:00:00"), "shop:v2 was deployed".to_owned()), (at("03:02:05"), "found: P1 error ratio too high".to_owned())],
         signals: vec![("errors".to_owned(), "prometheus main".to_owned(), "3 of 9000 requests failed".to_owned())],
         findings: service().findings,
+        found_at: Some(at("03:02:05")),
         rollback,
     }))
 }

@@ -214,11 +214,6 @@ impl ErrorsBaseline {
         limits.fold(SignedDuration::ZERO, SignedDuration::max)
     }
 
-    /// How long it must be at least as bad as `above` until that is longer than it came more than once.
-    pub(crate) fn recurrent(&self, above: f64) -> SignedDuration {
-        self.bad(above).map_or(SignedDuration::ZERO, |bad| bad.lasted.recurrent(&self.span))
-    }
-
     /// Whether it was bad for a while now and then, by whatever level.
     pub(crate) fn has_bursts(&self) -> bool {
         self.bad.iter().any(|bad| bad.above >= BURST && bad.lasted.lasts(ALPHA))
@@ -510,11 +505,9 @@ impl Runs {
         span.every.saturating_mul(i32::try_from(looks).unwrap_or(i32::MAX))
     }
 
-    /// How long it must last until it is longer than what came more than once: the looks of that, and one more, since how much of the first
-    /// and of the last was there can't be told.
-    pub(crate) fn recurrent(&self, span: &Span) -> SignedDuration {
-        let looks = if self.second > 0 { self.second.saturating_add(1) } else { 0 };
-        span.every.saturating_mul(i32::try_from(looks).unwrap_or(i32::MAX))
+    /// How many looks in a row it must be there until that is clearly longer than what came more than once; one if nothing did.
+    pub(crate) fn outlasting(&self) -> u32 {
+        self.second.saturating_mul(Self::FACTOR).saturating_add(1)
     }
 
     fn looks_of_next(&self, every: f64, evaluated: f64) -> u32 {

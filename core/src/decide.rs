@@ -18,10 +18,13 @@ use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
 use crate::service::{Decision, Service, ServiceName, SignalName};
 use crate::severity::{Choice, Response};
 use crate::verdict::{Failure, Finding, FindingState, Verdict};
+use crate::warning;
 use crate::words;
 
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod warning_stories;
 #[cfg(test)]
 mod word_stories;
 #[cfg(test)]
@@ -212,7 +215,7 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn first_rule(&self) -> Vec<Entry> {
-        let rules: [fn(&Self) -> Vec<Entry>; 10] = [
+        let rules: [fn(&Self) -> Vec<Entry>; 11] = [
             Self::hold_over,
             Self::declaration_over,
             Self::arrival,
@@ -220,6 +223,7 @@ impl Turn<'_> {
             Self::baseline,
             Self::rollback_step,
             Self::verdict,
+            Self::warning,
             Self::question_over,
             Self::window_over,
             Self::sight,
@@ -548,6 +552,13 @@ impl Turn<'_> {
         }
     }
 
+    /// What nobody is asked about and nothing is done about, but people have to hear of.
+    fn warning(&self) -> Vec<Entry> {
+        let due = warning::due(self.service, self.policy, self.evidence, self.now);
+        let warned = due.map(|(deployment, warning)| Entry::Warned { service: self.name(), deployment, warning });
+        warned.into_iter().collect()
+    }
+
     /// Nobody answered in time: what the matrix says for that case holds. To go back on it takes that it is still so.
     fn question_over(&self) -> Vec<Entry> {
         let Some(current) = self.service.current() else { return Vec::new() };
@@ -589,7 +600,7 @@ impl Turn<'_> {
             return Vec::new();
         }
         let alarmed = self.state.alarmed(self.limits.brake_within, self.now);
-        if self.state.brake.is_none() && alarmed.len() >= self.limits.brake_services as usize {
+        if self.state.brake.is_none() && self.limits.brake(alarmed.len(), self.state.services.len()) {
             return vec![Entry::BrakeTripped { services: alarmed }];
         }
         // Bound to it, a plan on an old look is as safe as one on a new look: an API that can't be watched may still take a write.

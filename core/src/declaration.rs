@@ -180,11 +180,27 @@ pub fn judge(policy: &Service, deployment: &Deployment, weighed: Option<Verdict>
     }
 }
 
-/// The signals that speak against a proof because somebody says that something is wrong. A blemish is none.
+/// The signals that speak against a proof because somebody says that something is wrong. A blemish is none, nor is what a person has judged.
 #[must_use]
 pub fn suspects(policy: &Service, deployment: &Deployment) -> Vec<SignalName> {
-    let failing = findings(deployment).into_iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
-    failing.filter(|finding| policy.matrix.row(finding.impact).response != Response::Notify).map(|finding| finding.signal).collect()
+    let counts = |said: &&Declared| {
+        let declaration = &said.declaration;
+        let is_blemish = policy.matrix.row(declaration.impact).response == Response::Notify;
+        said.is_open() && !is_blemish && !began_before(deployment, declaration) && !is_judged(policy, deployment, said)
+    };
+    deployment.declared.iter().filter(counts).map(|said| said.declaration.signal()).collect()
+}
+
+/// Whether a person knew of it and let the deployment stay: then it is their judgement, and no longer speaks against a proof. That nobody
+/// answered in time is no judgement.
+#[must_use]
+pub fn is_judged(policy: &Service, deployment: &Deployment, said: &Declared) -> bool {
+    let row = policy.matrix.row(said.declaration.impact);
+    row.response == Response::Ask
+        && deployment.answered.as_ref().is_some_and(|answered| {
+            let by_a_person = answered.by != Actor::Daemon;
+            by_a_person && answered.choice == Choice::Keep && said.at <= answered.at && answered.severity <= row.severity
+        })
 }
 
 /// The question that a verdict of this severity asks, if the matrix says so and it was not answered before.
@@ -228,7 +244,7 @@ impl Deployment {
             verdict.signal == signal && verdict.impact == declaration.impact && !self.says(declaration.impact, &signal)
         });
         if rested_on_it && self.status.may_be_bad() {
-            self.verdict = None;
+            self.found_before.extend(self.verdict.take());
             self.refusal = None;
             self.question = None;
         }

@@ -16,6 +16,7 @@ use crate::service::{ServiceName, SignalName};
 use crate::severity::Choice;
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
+use crate::warning::Warning;
 
 /// A deployment's number: the ledger number of the entry that first saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -65,6 +66,7 @@ impl Entry {
             | Self::ImpactWithdrawn { service, .. }
             | Self::QuestionAnswered { service, .. }
             | Self::RollbackRefused { service, .. }
+            | Self::Warned { service, .. }
             | Self::RollbackPlanned { plan: Plan { service, .. } }
             | Self::RollbackApplied { service, .. }
             | Self::RollbackRolledOut { service, .. }
@@ -273,6 +275,15 @@ pub enum Entry {
         deployment: DeploymentId,
         /// Which guard, with its numbers.
         refusal: Refusal,
+    },
+    /// Operators are warned of what the matrix does not answer. Once for each kind of a deployment, and again only of what is worse.
+    Warned {
+        /// The service.
+        service: ServiceName,
+        /// The deployment.
+        deployment: DeploymentId,
+        /// Of what, with its numbers.
+        warning: Warning,
     },
     /// A rollback is going to happen. Durable before its effect may start.
     RollbackPlanned {

@@ -279,6 +279,21 @@ impl Evidence {
         granted.fold(0.0, f64::max)
     }
 
+    /// The signals of others that suffered just now, or at any time of so long a hold before.
+    #[must_use]
+    pub fn suffering(&self, hold: SignedDuration, now: Timestamp) -> Vec<SignalName> {
+        let since = now.checked_sub(hold.max(control::STICKY)).unwrap_or(Timestamp::MIN);
+        let signals = self.window.iter().flat_map(|window| &window.signals);
+        let suffers = |signal: &SignalWindow| matches!(signal, SignalWindow::Control(control) if control.granted(since) > 0.0);
+        signals.filter(|(_, signal)| suffers(signal)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Since when the watched deployment has been weighed without a break: since it is watched, or since the daemon came back.
+    #[must_use]
+    pub fn weighed_since(&self) -> Option<Timestamp> {
+        self.window.as_ref().map(|window| window.opened)
+    }
+
     fn startup(&self, service: &Service, now: Timestamp) -> Startup {
         let may_still_start = |window: &Window| window.hard_rules.may_still_start(&service.decision, &self.platform, now);
         let waited = self.window.as_ref().is_some_and(may_still_start);
@@ -423,6 +438,7 @@ impl Evidence {
             Some(History::Errors(_) | History::Latency(_)) | None => false,
         };
         let mut window = Window::new(service, deployment, start, hard_rules, was_well);
+        window.opened = now.max(start);
         window.alone_since = self.platform.complete_since();
         self.window = Some(window);
     }

@@ -143,6 +143,8 @@ pub struct Limits {
     pub rollbacks_per_hour: u32,
     /// So many services going bad within `brake_within` trip the brake. Default 3.
     pub brake_services: u32,
+    /// So many of a hundred services that are guarded trip it, too, but never a single one. Default 20; 0: only `brake_services` counts.
+    pub brake_percent: u32,
     /// Default 5 min.
     pub brake_within: SignedDuration,
     /// How long a source may give nothing before operators are told. Default 2 min.
@@ -154,9 +156,20 @@ impl Default for Limits {
         Self {
             rollbacks_per_hour: 10,
             brake_services: 3,
+            brake_percent: 20,
             brake_within: SignedDuration::from_mins(5),
             blind_after: SignedDuration::from_mins(2),
         }
+    }
+}
+
+impl Limits {
+    /// Whether so many services that went bad together, of so many that are guarded, trip the brake (DECISION 2.6). One is never many.
+    #[must_use]
+    pub fn brake(&self, alarmed: usize, guarded: usize) -> bool {
+        let (alarmed, guarded) = (u64::try_from(alarmed).unwrap_or(u64::MAX), u64::try_from(guarded).unwrap_or(u64::MAX));
+        let is_share = self.brake_percent > 0 && alarmed.saturating_mul(100) >= guarded.saturating_mul(self.brake_percent.into());
+        alarmed >= 2 && (alarmed >= self.brake_services.into() || is_share)
     }
 }
 
@@ -376,6 +389,17 @@ mod tests {
         let workload = world.evidence[&name("checkout")].workload().map(|(workload, _)| workload);
         let wish = Wish { deployment: &deployment, to: None, cause: verdict(impact, world.now) };
         plan(&world.state, &world.policies[&name("checkout")], &world.limits, workload, wish, world.now).map(drop)
+    }
+
+    #[test]
+    fn the_brake_is_tripped_by_three_services_or_by_a_fifth_of_them_but_never_by_one() {
+        let limits = Limits::default();
+        for (alarmed, guarded, trips) in
+            [(1, 1, false), (1, 4, false), (2, 2, true), (2, 10, true), (2, 11, false), (3, 11, true), (3, 500, true), (0, 0, false)]
+        {
+            assert_eq!(limits.brake(alarmed, guarded), trips, "{alarmed} of {guarded}");
+        }
+        assert!(!Limits { brake_percent: 0, ..limits }.brake(2, 2));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod task;
 pub mod certainty;
 pub mod outlook;
 pub mod promise;
+pub mod warning;
 pub mod words;
 pub mod notice;
 pub mod view;

@@ -18,6 +18,7 @@ use crate::service::{ServiceName, SignalName};
 use crate::severity::{Response, Severity};
 use crate::verdict::Verdict;
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
+use crate::warning::{self, Warning};
 
 #[cfg(test)]
 mod laws;
@@ -82,6 +83,9 @@ pub struct Deployment {
     pub baselines: BTreeMap<SignalName, Baseline>,
     /// The newest verdict on it.
     pub verdict: Option<(Timestamp, Verdict)>,
+    /// The verdicts before that, oldest first: what was less severe, or rested on a word that was withdrawn. At most
+    /// [`Deployment::KEPT_VERDICTS`].
+    pub found_before: Vec<(Timestamp, Verdict)>,
     /// What somebody said of it, at most [`crate::declaration::KEPT`].
     pub declared: Vec<Declared>,
     /// What operators are asked about it.
@@ -90,6 +94,8 @@ pub struct Deployment {
     pub answered: Option<Answered>,
     /// The newest guard that stood in the way.
     pub refusal: Option<Refusal>,
+    /// What operators were warned of, oldest first, at most [`crate::warning::KEPT`].
+    pub warned: Vec<(Timestamp, Warning)>,
     /// Until when its window was extended, and what lacked.
     pub extended: Option<(Timestamp, Vec<Lack>)>,
     /// When it was rolled out.
@@ -111,6 +117,9 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// Each verdict calls for more than the one before or is more severe, so that more only follow where words are withdrawn.
+    pub const KEPT_VERDICTS: usize = 8;
+
     /// The deployment that it undid, if a rollback brought it.
     #[must_use]
     pub const fn rollback_of(&self) -> Option<DeploymentId> {
@@ -423,7 +432,12 @@ impl State {
             ledger: self.ledger.clone(),
             seq: self.seq,
             at: self.at,
-            services: self.services.get_key_value(service).map(|(name, known)| (name.clone(), known.clone())).into_iter().collect(),
+            // Of the others only that there are any.
+            services: self
+                .services
+                .iter()
+                .map(|(name, known)| (name.clone(), if name == service { known.clone() } else { ServiceState::default() }))
+                .collect(),
             hold: self.hold.clone(),
             brake: self.brake.clone(),
             destinations: BTreeMap::new(),
@@ -542,7 +556,10 @@ impl ServiceState {
                 }
             }),
             Entry::VerdictReached { deployment, verdict, question, .. } => self.step(*deployment, |deployment| {
-                deployment.verdict = Some((at, verdict.clone()));
+                let before = deployment.verdict.replace((at, verdict.clone()));
+                deployment.found_before.extend(before);
+                let superfluous = deployment.found_before.len().saturating_sub(Deployment::KEPT_VERDICTS);
+                deployment.found_before.drain(..superfluous);
                 deployment.question = *question;
                 deployment.refusal = None;
             }),
@@ -560,6 +577,12 @@ impl ServiceState {
             Entry::RollbackRefused { deployment, refusal, .. } => {
                 self.step(*deployment, |deployment| deployment.refusal = Some(refusal.clone()));
             }
+            Entry::Warned { deployment, warning, .. } => self.step(*deployment, |deployment| {
+                if deployment.warned.len() >= warning::KEPT {
+                    deployment.warned.remove(0);
+                }
+                deployment.warned.push((at, warning.clone()));
+            }),
             Entry::RollbackPlanned { plan } => self.planned(plan, record),
             Entry::RollbackApplied { plan, binding, .. } => self.applied(*plan, binding, at),
             Entry::RollbackRolledOut { plan, .. } => self.rolled_out(*plan, at),
@@ -632,10 +655,12 @@ impl ServiceState {
             change: announced.as_ref().and_then(|announced| announced.change).unwrap_or(*change),
             baselines: BTreeMap::new(),
             verdict: None,
+            found_before: Vec::new(),
             declared: Vec::new(),
             question: None,
             answered: None,
             refusal: None,
+            warned: Vec::new(),
             extended: None,
             rolled_out: None,
             ended: None,

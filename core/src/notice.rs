@@ -14,10 +14,11 @@ use crate::observation::{Binding, Missing};
 use crate::plan::{Cause, Obstacle, Outcome, Plan, PlanId, Void};
 use crate::service::{Restore, ServiceName, SignalName};
 use crate::severity::{Choice, Response, Severity};
-use crate::verdict::{FindingState, Verdict};
+use crate::verdict::{Finding, FindingState, Verdict};
 use crate::version::{ChangeKind, Version};
 use crate::words;
 
+mod warning;
 #[cfg(test)]
 mod snapshots;
 
@@ -53,6 +54,12 @@ pub enum NoticeKind {
     Stopped,
     /// A window ended, and the version is not even rolled out.
     NotRolledOut,
+    /// It would be rolled back, but others suffer too.
+    HeldBack,
+    /// It has been suspect for as long as a decision was promised within, and is not decided.
+    Undecided,
+    /// At this traffic a decision would come later than promised.
+    TooLittleTraffic,
     /// An operator did something that the others should know: hold, resume.
     Operator,
 }
@@ -102,6 +109,8 @@ pub fn of(state: &State, record: &Record) -> Option<Notice> {
         Entry::QuestionAnswered { service, deployment, choice, by, reason } => writer.answered(service, *deployment, *choice, by, reason),
         Entry::ImpactWithdrawn { service, deployment, declaration, by, .. } => writer.withdrawn(service, *deployment, declaration, by),
         Entry::RollbackRefused { service, deployment, refusal } => writer.blocked(service, *deployment, refusal),
+        Entry::Warned { service, deployment, warning } => writer.warned(service, *deployment, warning),
+        Entry::WindowPassed { service, deployment, .. } => writer.passed_after_all(service, *deployment),
         Entry::RollbackPlanned { plan } => writer.rolling_back(plan),
         Entry::RollbackEnded { service, plan, outcome } => writer.rollback_ended(service, *plan, outcome),
         Entry::AllClear { service, plan } => writer.all_clear(service, *plan),
@@ -125,7 +134,6 @@ pub fn of(state: &State, record: &Record) -> Option<Notice> {
         | Entry::ImpactDeclared { .. }
         | Entry::RollbackApplied { .. }
         | Entry::RollbackRolledOut { .. }
-        | Entry::WindowPassed { .. }
         | Entry::WindowExtended { .. }
         | Entry::Superseded { .. }
         | Entry::Marked { .. }
@@ -625,7 +633,11 @@ fn findings(verdict: &Verdict) -> impl Iterator<Item = (String, String)> + '_ {
     let decisive = verdict.decisive();
     let failing = verdict.findings.iter().filter(|finding| matches!(finding.state, FindingState::Failing(_)));
     let others = failing.filter(move |finding| decisive != Some(*finding));
-    decisive.into_iter().chain(others).map(|finding| (format!("{} ({})", finding.signal, finding.impact), words::finding(finding)))
+    decisive.into_iter().chain(others).map(finding_line)
+}
+
+fn finding_line(finding: &Finding) -> (String, String) {
+    (format!("{} ({})", finding.signal, finding.impact), words::finding(finding))
 }
 
 /// A version's name in a headline: of a long one the end, which has the tag.

@@ -82,15 +82,39 @@ pub struct Overdue {
 /// whoever asks leaves out a deployment that has a verdict already.
 #[must_use]
 pub fn overdue(findings: &[Finding], service: &Service, now: Timestamp) -> Vec<Overdue> {
-    let overdue = findings.iter().filter_map(|finding| {
-        let numbers = finding.numbers.as_ref().filter(|numbers| finding.state == FindingState::Passing && is_suspect(numbers))?;
-        let row = service.matrix.row(finding.impact);
-        let within = row.within.filter(|_| row.response == Response::RollBack)?;
+    let overdue = suspicions(findings, service).filter_map(|(finding, numbers)| {
+        let within = service.matrix.row(finding.impact).within?;
         let (onset, waits_for) = (numbers.onset?, numbers.waits_for?);
         let deadline = onset.checked_add(if within.is_zero() { AT_ONCE } else { within }).unwrap_or(Timestamp::MAX);
         (now >= deadline).then(|| Overdue { finding: finding.clone(), onset, deadline, waits_for })
     });
     overdue.collect()
+}
+
+/// The suspicions about rows that roll back and promise a time, with their numbers.
+pub(crate) fn suspicions<'a>(findings: &'a [Finding], service: &Service) -> impl Iterator<Item = (&'a Finding, &'a Numbers)> {
+    let weighed = findings.iter().filter_map(|finding| Some((finding, finding.numbers.as_ref()?)));
+    weighed.filter(|(finding, numbers)| {
+        let row = service.matrix.row(finding.impact);
+        let is_promised = row.response == Response::RollBack && row.within.is_some();
+        is_promised && finding.state == FindingState::Passing && is_suspect(numbers)
+    })
+}
+
+/// The findings that would call for a rollback if others didn't suffer too: bad enough over the hold, and not clearly worse than what is
+/// granted because of them.
+#[must_use]
+pub fn held_back<'a>(findings: &'a [Finding], service: &Service) -> Vec<&'a Finding> {
+    let is_held_back = |finding: &&Finding| {
+        let Some(Numbers { ambient: Some(granted), now: Some(now), severity, waits_for, measure, .. }) = &finding.numbers else {
+            return false;
+        };
+        // What is granted is not weighed, so that a share of requests waits for evidence before it waits for others.
+        let is_granted = *measure == Measure::Share && now < granted && now >= severity;
+        let calls_for_rollback = service.matrix.row(finding.impact).response == Response::RollBack;
+        calls_for_rollback && finding.state == FindingState::Passing && (is_granted || *waits_for == Some(Gate::Attribution))
+    };
+    findings.iter().filter(is_held_back).collect()
 }
 
 fn is_suspect(numbers: &Numbers) -> bool {

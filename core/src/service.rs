@@ -127,6 +127,18 @@ impl SignalPolicy {
     /// nothing, and only a long calm history lets an outage be told after six rounds (DECISION 2.3).
     const REMEMBERED_ROUNDS: i32 = 17_280;
 
+    /// The rows of the matrix that this signal tells by itself.
+    #[must_use]
+    pub fn tells(&self) -> Vec<Impact> {
+        match (self.role, self.kind) {
+            (Role::Control, _) => Vec::new(),
+            (Role::Own, SignalKind::Probe) => vec![Impact::CompleteOutage, Impact::ErrorRatio],
+            (Role::Own, SignalKind::Errors) => vec![Impact::CompleteOutage, Impact::ErrorRatio, Impact::FeatureBroken],
+            (Role::Own, SignalKind::Latency) => vec![Impact::Performance],
+            (Role::Own, SignalKind::Query { impact, .. }) => vec![impact],
+        }
+    }
+
     /// The history that this signal's baseline is taken from.
     #[must_use]
     pub fn history(&self, decision: &Decision) -> SignedDuration {

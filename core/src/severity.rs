@@ -203,16 +203,4 @@ impl Matrix {
             Impact::MinorFault => &mut self.minor_fault,
         }
     }
-
-    /// The longest promise among the rows that roll back.
-    #[must_use]
-    pub fn longest_within(&self) -> SignedDuration {
-        Impact::ALL
-            .iter()
-            .map(|&impact| self.row(impact))
-            .filter(|row| row.response == Response::RollBack)
-            .filter_map(|row| row.within)
-            .max()
-            .unwrap_or(SignedDuration::ZERO)
-    }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certainty::Certainty;
 use crate::declaration;
-use crate::entry::{Arrival, DeploymentId, Mark};
+use crate::entry::{Actor, Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
@@ -259,6 +259,9 @@ pub struct ExplainView {
     pub signals: Vec<(String, String, String)>,
     /// What the checks said when it was decided, or say now.
     pub findings: Vec<FindingView>,
+    /// When they said so, if it was decided; none where they are what the checks say now.
+    #[serde(default)]
+    pub found_at: Option<Timestamp>,
     /// The newest rollback of this deployment, ended or not.
     #[serde(default)]
     pub rollback: Option<RollbackView>,
@@ -355,8 +358,9 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         Some(id) => known.deployments.get(&id)?,
         None => interesting(known)?,
     };
-    let (said, findings) = match &explained.verdict {
-        Some((at, verdict)) => (*at, verdict.findings.clone()),
+    let decided = decided(known, explained);
+    let (said, findings) = match decided {
+        Some((at, verdict)) => (at, verdict.findings.clone()),
         None => (now, live_findings(sight, explained)),
     };
     let signals = policy.signals.iter().map(|(name, signal)| {
@@ -372,6 +376,7 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         timeline: timeline(known, explained),
         signals: signals.collect(),
         findings: findings.into_iter().map(|one| finding(one, policy, said)).collect(),
+        found_at: decided.map(|(at, _)| at),
         rollback: undoing.map(|undoing| rollback(state, undoing)),
     })
 }
@@ -381,6 +386,15 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
 fn interesting(known: &ServiceState) -> Option<&Deployment> {
     let current = known.current()?;
     Some(current.rollback_of().and_then(|of| known.deployments.get(&of)).unwrap_or(current))
+}
+
+/// What was acted on, and when: the verdict that a rollback was planned for, whatever was found later; else the newest.
+fn decided<'a>(known: &'a ServiceState, explained: &'a Deployment) -> Option<(Timestamp, &'a Verdict)> {
+    let planned = known.rollback_from(explained.id).and_then(|rollback| match &rollback.plan.cause {
+        Cause::Verdict(verdict) => Some((rollback.planned, verdict)),
+        Cause::Operator { .. } => None,
+    });
+    planned.or_else(|| explained.verdict.as_ref().map(|(at, verdict)| (*at, verdict)))
 }
 
 fn hold(hold: &Hold) -> HoldView {
@@ -467,6 +481,7 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
         (Status::Deploying | Status::Watching | Status::Failed | Status::Deployed, _) => match (&row.refusal, verdict) {
             (Some(refusal), Some(verdict)) => format!("{verdict}; not rolled back: {}", refusal.name()),
             (None, Some(verdict)) => verdict,
+            (_, None) if row.warned.iter().any(|(_, warning)| warning.is_of_trouble()) => "suspected, and nothing is decided".to_owned(),
             (_, None) if row.extended.is_some() => "watched on: nothing proves it good or bad".to_owned(),
             (_, None) => String::new(),
         },
@@ -499,6 +514,10 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
         (Some((_, verdict)), Some(refusal)) if current.status != Status::RolledBack => {
             return format!("{} {}, not rolled back: {}", verdict.severity, verdict.impact, refusal.name());
         }
+        (Some((_, verdict)), None) if current.status == Status::Deployed && let_stay(current).is_some() => {
+            let by = let_stay(current).unwrap_or_default();
+            return format!("{} {}, but {by} let it stay", verdict.severity, verdict.impact);
+        }
         (Some((_, verdict)), None) if current.question.is_some() => {
             return format!("{} {}: your decision is wanted", verdict.severity, verdict.impact);
         }
@@ -515,6 +534,12 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
         Status::Superseded => "superseded".to_owned(),
         Status::Failed => "failed: a person is needed".to_owned(),
     }
+}
+
+/// Which person said that it stays.
+fn let_stay(deployment: &Deployment) -> Option<String> {
+    let answered = deployment.answered.as_ref().filter(|answered| answered.choice == Choice::Keep)?;
+    matches!(answered.by, Actor::Operator(_)).then(|| answered.by.to_string())
 }
 
 fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
@@ -576,13 +601,14 @@ fn answer(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec
                 None => format!("The rollback is under way: {}.", words::phase(&rollback.phase)),
             });
         }
-        (Some((_, verdict)), None) => answer.extend(answer_to_verdict(version, verdict, explained)),
+        (Some((_, verdict)), None) => answer.extend(answer_to_verdict(sight.policy, verdict, explained)),
         (None, None) => answer.extend(answer_without_verdict(sight, known, explained)),
     }
     answer
 }
 
-fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deployment) -> Vec<String> {
+fn answer_to_verdict(policy: &Service, verdict: &Verdict, explained: &Deployment) -> Vec<String> {
+    let version = &explained.version;
     let found = format!("{version} is bad: {}.", words::verdict(verdict));
     let done = match (verdict.response, &explained.refusal) {
         (Response::RollBack, Some(refusal)) => format!("It was not rolled back: {}.", words::refusal(refusal)),
@@ -601,7 +627,15 @@ fn answer_to_verdict(version: &Version, verdict: &Verdict, explained: &Deploymen
         },
         (Response::Notify, _) => "It was not rolled back: the matrix says notify only for this impact.".to_owned(),
     };
-    vec![found, done]
+    [found, done].into_iter().chain(judged_by_a_person(policy, explained)).collect()
+}
+
+/// That what is declared no longer speaks against a deployment.
+fn judged_by_a_person(policy: &Service, explained: &Deployment) -> Option<String> {
+    let judged = explained.declared.iter().find(|said| said.is_open() && declaration::is_judged(policy, explained, said))?;
+    let by = &explained.answered.as_ref()?.by;
+    let (impact, said_by) = (judged.declaration.impact, &judged.declaration.by);
+    Some(format!("{by} judged it, so the {impact} that {said_by} declared no longer keeps {} from being known good.", explained.version))
 }
 
 fn answer_without_verdict(sight: Sight<'_>, known: &ServiceState, explained: &Deployment) -> Vec<String> {
@@ -672,9 +706,15 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         timeline.push((said.at, format!("{} said: {} ({})", declaration.by, declaration.impact, declaration.reason)));
         timeline.extend(said.ended.as_ref().map(|(at, by)| (*at, format!("over, by the word of {by}: {}", declaration.impact))));
     }
+    for (at, verdict) in &explained.found_before {
+        timeline.push((*at, format!("found: {}", words::verdict(verdict))));
+    }
     if let Some((at, verdict)) = &explained.verdict {
         timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
         timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
+    }
+    for (at, warning) in &explained.warned {
+        timeline.push((*at, format!("operators were warned: {}", words::warning(warning))));
     }
     if let Some(answered) = &explained.answered {
         timeline.push((answered.at, format!("answered: {}", words::answered(answered))));
@@ -688,6 +728,10 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         let relapsed = rollback.recovered.filter(|recovered| rollback.outcome.as_ref().is_some_and(|(ended, _)| ended != recovered));
         timeline.extend(relapsed.map(|recovered| (recovered, "recovered".to_owned())));
         timeline.extend(rollback.outcome.as_ref().map(|(at, outcome)| (*at, words::outcome(outcome))));
+        let brought =
+            known.deployments.values().find(|other| matches!(other.arrival, Arrival::Rollback { plan, .. } if plan == rollback.id));
+        let after = brought.and_then(|brought| Some((brought, brought.verdict.as_ref()?)));
+        timeline.extend(after.map(|(brought, (at, verdict))| (*at, format!("found on {}: {}", brought.version, words::verdict(verdict)))));
     }
     if let Some(ended) = explained.ended {
         timeline.push((ended, format!("left its window: {}", words::status(explained.status).replace('_', " "))));

@@ -18,7 +18,7 @@ use crate::version::ChangeKind;
 
 mod evidence;
 
-pub use self::evidence::{certainty, check, class, evidence, gate, lacks, outlook, overdue, suspicion, unkept, weight};
+pub use self::evidence::{certainty, check, class, evidence, gate, held_back, lacks, outlook, overdue, suspicion, unkept, warning, weight};
 
 /// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]
@@ -110,6 +110,7 @@ fn on_route(numbers: &Numbers) -> String {
 #[must_use]
 pub fn finding(finding: &Finding) -> String {
     match (&finding.state, &finding.numbers) {
+        (FindingState::Failing(Failure::Answered { about, value, since }), _) => answered_query(&finding.signal.0, about, *value, *since),
         (FindingState::Failing(reason), numbers) => failure(reason, numbers.as_ref()),
         (FindingState::Inconclusive(why), _) => inconclusive(why),
         (FindingState::Passing, Some(numbers)) if is_above(numbers) => {
@@ -195,9 +196,40 @@ pub fn failure(failure: &Failure, numbers: Option<&Numbers>) -> String {
         Failure::NeverReady { after } => format!("no replica became ready within {}", duration(*after)),
         Failure::NoReplica { since } => format!("no replica has been available for {}", duration(*since)),
         Failure::ProgressDeadline(words) => format!("the platform gave up the rollout: {words}"),
-        Failure::Answered { about, value, since } => format!("{about} is {value}, for {}", duration(*since)),
+        Failure::Answered { about, value, since } => answered_query("the query", about, *value, *since),
         Failure::Declared { by, reason } => format!("declared by {by}: {reason}"),
     }
+}
+
+/// `impact.wrong_totals{shop="7"} is 24.6, for 2m`: an answer without labels is that of the query.
+fn answered_query(query: &str, about: &str, value: f64, since: SignedDuration) -> String {
+    let lasting = if since.is_zero() { String::new() } else { format!(", for {}", duration(since)) };
+    let labels = match about.strip_prefix("{}").unwrap_or(about) {
+        name if name == query => String::new(),
+        labels if labels.is_empty() || labels.starts_with(['{', ' ']) => labels.to_owned(),
+        series => format!(" ({series})"),
+    };
+    format!("{query}{labels} is {}{lasting}", number(value))
+}
+
+/// A measurement in three digits that mean something: `24.6`, `0.00123`, `1235`. What is whole is said whole.
+#[must_use]
+pub fn number(value: f64) -> String {
+    let magnitude = value.abs();
+    if value.fract() == 0.0 && magnitude < 1e15 {
+        return format!("{}", if value == 0.0 { 0.0 } else { value });
+    }
+    if !(1e-4..1e15).contains(&magnitude) {
+        return format!("{value:.2e}");
+    }
+    let mut digits = 0;
+    let mut next = 100.0;
+    while magnitude < next && digits < 6 {
+        digits += 1;
+        next /= 10.0;
+    }
+    let rounded = format!("{value:.digits$}");
+    if rounded.contains('.') { rounded.trim_end_matches('0').trim_end_matches('.').to_owned() } else { rounded }
 }
 
 /// What the platform says is wrong.
@@ -607,6 +639,33 @@ pub(crate) mod tests {
             (1.0, "100 %"),
         ] {
             assert_eq!(percent(ratio), expected);
+        }
+    }
+
+    #[test]
+    fn an_answer_is_told_with_its_query_and_in_digits_that_mean_something() {
+        let told = |about: &str, value, seconds| {
+            let since = SignedDuration::from_secs(seconds);
+            let state = FindingState::Failing(Failure::Answered { about: about.to_owned(), value, since });
+            let signal = SignalName("impact.wrong_totals".to_owned());
+            finding(&Finding { signal, impact: Impact::DataCorruption, state, numbers: None })
+        };
+        assert_eq!(told("{}", 24.602_999_999_999_998, 0), "impact.wrong_totals is 24.6");
+        assert_eq!(told("{shop=\"7\"}", 3.0, 120), "impact.wrong_totals{shop=\"7\"} is 3, for 2m");
+        for (value, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (1_234_567.0, "1234567"),
+            (1_234.567, "1235"),
+            (99.96, "100"),
+            (0.123_456, "0.123"),
+            (0.001_234_5, "0.00123"),
+            (-2.345_6, "-2.35"),
+            (1.5, "1.5"),
+            (1e-9, "1.00e-9"),
+            (1e20, "1.00e20"),
+        ] {
+            assert_eq!(number(value), expected, "{value}");
         }
     }
 

@@ -128,7 +128,7 @@ fn connect(config: &Config, screen: &Screen) -> Result<Vec<Tried>, Stop> {
     let runtime = tokio::runtime::Runtime::new().map_err(|error| failed(&error))?;
     let tried = runtime.block_on(async {
         let (setup, no_cluster) = app::setup_to_try(config).await.map_err(|error| failed(&format!("{error:#}")))?;
-        Ok(connections::tried(&setup, no_cluster.as_deref(), |over, of| progress(over, of, screen)).await)
+        Ok(connections::tried(config, &setup, no_cluster.as_deref(), |over, of| progress(over, of, screen)).await)
     });
     // What hangs is not waited for.
     runtime.shutdown_background();

@@ -59,8 +59,9 @@ pub(super) fn shown(view: &ExplainView) -> String {
     }
     if !view.findings.is_empty() {
         let found = deployment.severity.is_some();
-        let title = if found { "What the checks said when it was found" } else { "What the checks say now" };
-        page.line(format_args!("\n{}", text::heading(title)));
+        let title = if found { "What the checks said when it was decided" } else { "What the checks say now" };
+        let at = view.found_at.map_or_else(String::new, |at| format!("  {}", text::faint(words::time(at))));
+        page.line(format_args!("\n{}{at}", text::heading(title)));
         page.block(&text::findings(&view.findings));
     }
     if deployment.status.in_window() && !view.service.warnings.is_empty() {

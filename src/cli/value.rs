@@ -24,8 +24,28 @@ pub fn impact(text: &str) -> Result<Impact, String> {
     let near = known.into_iter().map(|known| (strsim::damerau_levenshtein(&said, known), known));
     // One word of it is enough to be understood, but not to be taken at it.
     let near = near.filter(|(distance, known)| *distance <= known.len() / 3 || known.split('_').any(|word| said.contains(word))).min();
-    let hint = near.map_or_else(String::new, |(_, near)| format!("did you mean {near}? "));
-    Err(format!("no impact is called so; {hint}there are: {}", known.join(", ")))
+    let near = near.map(|(_, near)| near).or_else(|| meant(&said));
+    let hint = near.map_or_else(String::new, |near| format!("did you mean {near}? "));
+    let what = if matches!(said.as_str(), "p0" | "p1" | "p2" | "p3") {
+        "that is a severity, which follows from what is wrong"
+    } else {
+        "no impact is called so"
+    };
+    Err(format!("{what}; {hint}there are: {}", known.join(", ")))
+}
+
+/// What people call it who don't know the names.
+fn meant(said: &str) -> Option<&'static str> {
+    let words = [
+        ("slow", Impact::Performance),
+        ("latency", Impact::Performance),
+        ("down", Impact::CompleteOutage),
+        ("unavailable", Impact::CompleteOutage),
+        ("leak", Impact::SecurityBreach),
+        ("5xx", Impact::ErrorRatio),
+        ("lost", Impact::DataCorruption),
+    ];
+    words.into_iter().find(|(word, _)| said.contains(word)).map(|(_, impact)| impact.key())
 }
 
 /// The number of a deployment, `12` or `#12`.
@@ -145,11 +165,15 @@ mod tests {
             ("corruption", "data_corruption"),
             ("breach", "security_breach"),
             ("feature", "feature_broken"),
+            ("slow", "performance"),
+            ("data-loss, orders lost", "data_corruption"),
+            ("it's down", "complete_outage"),
         ] {
             let words = impact(text).unwrap_err();
             assert!(words.contains(&format!("did you mean {near}?")), "{text}: {words}");
         }
         assert!(impact("doom").unwrap_err().starts_with("no impact is called so; there are: complete_outage, "));
+        assert!(impact("P0").unwrap_err().starts_with("that is a severity, which follows from what is wrong; there are: "));
     }
 
     #[test]

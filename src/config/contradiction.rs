@@ -53,7 +53,9 @@ pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
     window_holds_promises(table, judged);
     if judged.window > judged.decision.grace {
         let (never, found): (Vec<Class>, Vec<Class>) = judged.classes().into_iter().partition(|class| judged.never_finds(class));
-        never.chunk_by(|one, other| one.hold == other.hold).for_each(|alike| classes_within_window(table, judged, alike));
+        never
+            .chunk_by(|one, other| (one.kind, one.hold) == (other.kind, other.hold))
+            .for_each(|alike| classes_within_window(table, judged, alike));
         for class in found {
             earliest_decision(table, judged, &class);
             looks_within_hold(table, &class);
@@ -63,10 +65,12 @@ pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
     history_suffices(table, judged);
 }
 
-/// A class of the matrix that is told from counters, and the hold that it waits for.
+/// A class of the matrix that is told from counters or histograms, and the hold that it waits for.
 struct Class {
     impact: Impact,
     hold_key: &'static str,
+    /// What it is told from.
+    kind: SignalKind,
     configured: SignedDuration,
     /// Not shorter than two looks, and halved where a whole day is known.
     hold: SignedDuration,
@@ -74,20 +78,27 @@ struct Class {
 }
 
 impl Judged<'_, '_> {
-    /// The classes of request counters; none without a signal of them.
+    /// The classes of request counters and of their durations; none without a signal of them.
     fn classes(&self) -> Vec<Class> {
-        let Some(every) = self.every(SignalKind::Errors) else { return Vec::new() };
-        let Decision { hold_p0, hold_p1, hold_p2, history, .. } = *self.decision;
+        let Decision { hold_p0, hold_p1, hold_p2, hold_latency, history, .. } = *self.decision;
         let halved = if history >= DAY { 2 } else { 1 };
-        let class = |impact, hold_key, configured: SignedDuration, divisor: i32| {
+        let class = |kind, impact, hold_key, configured: SignedDuration, divisor: i32| {
+            let every = self.every(kind)?;
             let hold = (configured / divisor).max(every.saturating_mul(2));
-            Class { impact, hold_key, configured, hold, every }
+            Some(Class { impact, hold_key, kind, configured, hold, every })
         };
-        vec![
-            class(Impact::CompleteOutage, "hold_p0", hold_p0, halved),
-            class(Impact::ErrorRatio, "hold_p1", hold_p1, halved),
-            class(Impact::FeatureBroken, "hold_p2", hold_p2, 1),
-        ]
+        let classes = [
+            class(SignalKind::Errors, Impact::CompleteOutage, "hold_p0", hold_p0, halved),
+            class(SignalKind::Errors, Impact::ErrorRatio, "hold_p1", hold_p1, halved),
+            class(SignalKind::Errors, Impact::FeatureBroken, "hold_p2", hold_p2, 1),
+            class(SignalKind::Latency, Impact::Performance, "hold_latency", hold_latency, 1),
+        ];
+        classes.into_iter().flatten().collect()
+    }
+
+    /// Whether a row can be told at all: by a signal, or by the platform.
+    fn tells(&self, impact: Impact) -> bool {
+        impact == Impact::CompleteOutage || self.signals.values().any(|policy| policy.tells().contains(&impact))
     }
 
     /// Whether the window is over before the hold of a class is.
@@ -118,23 +129,27 @@ fn place_of_every(table: &Table<'_>, kind: SignalKind) -> Range<usize> {
             let mut each = probes.values().into_iter();
             each.find_map(|(_, probe)| probe.get("every"))
         }),
-        SignalKind::Errors | SignalKind::Latency | SignalKind::Query { .. } => {
-            table.optional("errors").and_then(|errors| errors.get("every"))
-        }
+        SignalKind::Latency => table.optional("latency").and_then(|latency| latency.get("every")),
+        SignalKind::Errors | SignalKind::Query { .. } => table.optional("errors").and_then(|errors| errors.get("every")),
     };
     every.map_or_else(|| table.span.clone(), |every| every.span)
 }
 
 /// A promise is longer than the time for which its evidence must persist.
 fn hold_within_promise(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
-    let changed = set(table, "hold_p1").map(|value| value.span).or_else(|| table.optional("matrix").map(|value| value.key_span()));
-    let row = &matrix.error_ratio;
-    let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);
-    let (Some(span), Some(within)) = (changed, promised) else { return };
-    if decision.hold_p1 >= within {
-        let (hold, within) = (words(decision.hold_p1), words(within));
-        let message = format!("an error ratio must persist for {hold} before it is acted on, and is to be over within {within}");
-        table.report(Problem::error(span, message).help("shorten `decision.hold_p1`, or lengthen `matrix.error_ratio.within`"));
+    for (impact, what, key, hold) in [
+        (Impact::ErrorRatio, "an error ratio", "hold_p1", decision.hold_p1),
+        (Impact::Performance, "slowness", "hold_latency", decision.hold_latency),
+    ] {
+        let changed_row = || table.optional("matrix").filter(|rows| rows.get(impact.key()).is_some());
+        let changed = set(table, key).map(|value| value.span).or_else(|| changed_row().map(|value| value.key_span()));
+        let row = matrix.row(impact);
+        let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);
+        let (Some(span), Some(within)) = (changed, promised.filter(|within| hold >= *within)) else { continue };
+        let (hold, within) = (words(hold), words(within));
+        let message = format!("{what} must persist for {hold} before it is acted on, and is to be over within {within}");
+        let help = format!("shorten `decision.{key}`, or lengthen `matrix.{}.within`", impact.key());
+        table.report(Problem::error(span, message).help(help));
     }
 }
 
@@ -183,12 +198,12 @@ fn order_of_rows(rows: &Value<'_>, matrix: &Matrix) {
 fn window_holds_promises(table: &Table<'_>, judged: &Judged<'_, '_>) {
     let Judged { window, matrix, decision, .. } = *judged;
     let span = judged.window_value.map_or_else(|| table.span.clone(), |value| value.span.clone());
-    let longest = matrix.longest_within();
-    let promised = Impact::ALL.into_iter().find(|&impact| {
+    // What no signal tells is told by people and alerts, who need no window.
+    let told = Impact::ALL.into_iter().filter(|&impact| judged.tells(impact)).filter_map(|impact| {
         let row = matrix.row(impact);
-        row.response == Response::RollBack && row.within == Some(longest)
+        Some((row.within.filter(|_| row.response == Response::RollBack)?, impact))
     });
-    if let Some(impact) = promised.filter(|_| window < longest) {
+    if let Some((longest, impact)) = told.rev().max_by_key(|(within, _)| *within).filter(|(longest, _)| window < *longest) {
         let message =
             format!("the window of {} is shorter than the {} within which `{}` is to be over", words(window), words(longest), impact.key());
         let help = format!("make `window` at least \"{}\", or shorten `matrix.{}.within`", words(longest), impact.key());
@@ -202,7 +217,7 @@ fn window_holds_promises(table: &Table<'_>, judged: &Judged<'_, '_>) {
 
 /// Classes of one hold can be told before the window is over.
 fn classes_within_window(table: &Table<'_>, judged: &Judged<'_, '_>, alike: &[Class]) {
-    let Some(Class { hold_key, configured, hold, .. }) = alike.first() else { return };
+    let Some(Class { hold_key, kind, configured, hold, .. }) = alike.first() else { return };
     let keys: Vec<String> = alike.iter().map(|class| format!("`{}`", class.impact.key())).collect();
     let message = format!(
         "{} would never be found: after the grace of {} it must persist for {}, and the window of {} is over by then",
@@ -213,7 +228,7 @@ fn classes_within_window(table: &Table<'_>, judged: &Judged<'_, '_>, alike: &[Cl
     );
     let (span, help) = if hold > configured {
         let help = "look more often, since a hold is never under two looks, or lengthen `window`".to_owned();
-        (place_of_every(table, SignalKind::Errors), help)
+        (place_of_every(table, *kind), help)
     } else {
         (place(table, hold_key), format!("shorten `decision.grace` or `decision.{hold_key}`, or lengthen `window`"))
     };
@@ -222,7 +237,7 @@ fn classes_within_window(table: &Table<'_>, judged: &Judged<'_, '_>, alike: &[Cl
 
 /// A release that is bad from the start can be decided before the promise is broken.
 fn earliest_decision(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) {
-    let Class { impact, hold_key, hold, every, .. } = *class;
+    let Class { impact, hold_key, kind, hold, every, .. } = *class;
     let row = judged.matrix.row(impact);
     let grace = judged.decision.grace;
     let earliest = grace.saturating_add(hold).saturating_add(every);
@@ -239,7 +254,7 @@ fn earliest_decision(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) 
         words(every)
     );
     let help = format!("shorten `decision.grace`, `decision.{hold_key}` or `every`, or lengthen `matrix.{}.within`", impact.key());
-    let span = if hold > class.configured { place_of_every(table, SignalKind::Errors) } else { place(table, hold_key) };
+    let span = if hold > class.configured { place_of_every(table, kind) } else { place(table, hold_key) };
     table.report(Problem::warning(span, message).help(help));
 }
 
@@ -281,7 +296,7 @@ fn history_suffices(table: &Table<'_>, judged: &Judged<'_, '_>) {
     let history = judged.decision.history;
     if judged.every(SignalKind::Errors).is_some() && history < SHORTEST_HISTORY {
         let message = format!("a history of {} is too short to tell how often the service is bad by itself", words(history));
-        let help = format!("make `decision.history` at least \"{}\"; the default is \"1h\"", words(SHORTEST_HISTORY));
+        let help = format!("make `decision.history` at least \"{}\"; the default is \"24h\"", words(SHORTEST_HISTORY));
         table.report(Problem::warning(place(table, "history"), message).help(help));
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn daemon(table: Option<Table<'_>>, environment: &Environment) -> Dae
 
 /// `[fleet]`.
 pub(super) fn fleet(table: Option<Table<'_>>) -> Fleet {
-    let mut fleet = Fleet { rollbacks_per_hour: 10, brake_services: 3, brake_within: SignedDuration::from_mins(5) };
+    let mut fleet = Fleet { rollbacks_per_hour: 10, brake_services: 3, brake_percent: 20, brake_within: SignedDuration::from_mins(5) };
     let Some(table) = table else { return fleet };
     if let Some(number) = table.optional("rollbacks_per_hour").and_then(|value| value.integer(1..=1000)) {
         fleet.rollbacks_per_hour = number;
@@ -42,6 +42,9 @@ pub(super) fn fleet(table: Option<Table<'_>>) -> Fleet {
     // One service that goes bad is what the daemon is for; the brake begins with the second.
     if let Some(number) = table.optional("brake_services").and_then(|value| value.integer(2..=10_000)) {
         fleet.brake_services = number;
+    }
+    if let Some(number) = table.optional("brake_percent").and_then(|value| value.integer(0..=100)) {
+        fleet.brake_percent = number;
     }
     if let Some(duration) = table.optional("brake_within").and_then(|value| value.signed_duration(10 * SECOND..=24 * HOUR)) {
         fleet.brake_within = duration;

@@ -631,6 +631,41 @@ fn the_window_is_held_against_the_matrix_of_the_service_itself() {
     assert!(drawn(&short).contains("shorter than"));
 }
 
+/// A service with one signal, and settings.
+fn with_signal(signal: &str, settings: &str) -> String {
+    format!("{GOOD}[services.shop]\nplatform.command = {{ current = ['c'], deploy = ['d'] }}\n{settings}\n{signal}\n")
+}
+
+const LATENCY: &str = "latency = { prometheus = 'main', histogram = 'h_seconds' }";
+const PROBE: &str = "probes.ready.http = 'http://shop/healthz'";
+
+#[test]
+fn a_window_has_to_outlast_only_what_some_signal_tells() {
+    let good = |text: &str| parse(text, "rollbackd.toml", &Environment::default()).is_ok();
+    assert!(good(&with_signal(PROBE, "window = '16m'")), "nothing of the service tells slowness, which has half an hour");
+    let shown = drawn(&with_signal(PROBE, "window = '14m'"));
+    assert!(shown.contains("the window of 14m is shorter than the 15m within which `error_ratio` is to be over"), "{shown}");
+    let shown = drawn(&with_signal(LATENCY, "window = '16m'"));
+    assert!(shown.contains("the window of 16m is shorter than the 30m within which `performance` is to be over"), "{shown}");
+    assert!(good(&with_signal(LATENCY, "window = '30m'")));
+}
+
+#[test]
+fn the_hold_of_slowness_is_held_against_its_promise_its_window_and_its_looks() {
+    let shown = drawn(&with_signal(LATENCY, "decision.hold_latency = '40m'"));
+    assert!(shown.contains("slowness must persist for 40m before it is acted on, and is to be over within 30m"), "{shown}");
+    assert!(shown.contains("`performance` would never be found: after the grace of 1m it must persist for 40m"), "{shown}");
+    let config = parse(&with_signal(LATENCY, "decision.hold_latency = '20s'"), "rollbackd.toml", &Environment::default()).expect("valid");
+    let shown = render(&config.warnings, false);
+    assert!(shown.contains("a hold of 20s has fewer than two looks in it, one every 15s; it becomes 30s"), "{shown}");
+    let slow = parse(&with_signal(LATENCY, "decision.hold_latency = '29m'"), "rollbackd.toml", &Environment::default()).expect("valid");
+    let shown = render(&slow.warnings, false);
+    assert!(
+        shown.contains("`performance` is to be over within 30m, but a release that is bad from its start is decided after 30m 15s"),
+        "{shown}"
+    );
+}
+
 #[test]
 fn what_can_be_done_but_was_hardly_meant_is_a_warning() {
     let shop = "[services.shop]\nplatform.kubernetes = { namespace = \"shop\", deployment = \"shop\" }\n";

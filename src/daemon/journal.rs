@@ -50,6 +50,9 @@ pub fn record(state: &State, record: &Record) {
         Entry::RollbackRefused { service, deployment, refusal } => {
             tracing::warn!(seq, %service, %deployment, guard = refusal.name(), reason = words::refusal(refusal), "not rolled back");
         }
+        Entry::Warned { service, deployment, warning } => {
+            tracing::warn!(seq, %service, %deployment, severity = %warning.severity(), reason = words::warning(warning), "operators are warned");
+        }
         Entry::RollbackPlanned { plan } => {
             let name = state.global(seq);
             tracing::warn!(seq, event = "rollback_start", service = %plan.service, plan = name, from = %plan.from, to = %plan.to, reason = words::cause(&plan.cause), "rolling back");

@@ -264,6 +264,9 @@ const fn kind_in_words(kind: NoticeKind) -> &'static str {
         NoticeKind::Stopped => "Rollback stopped",
         NoticeKind::NotRolledOut => "Not rolled out",
         NoticeKind::Operator => "Operator",
+        NoticeKind::HeldBack => "Rollback held back",
+        NoticeKind::Undecided => "Still not decided",
+        NoticeKind::TooLittleTraffic => "Too little traffic",
     }
 }
 
@@ -276,12 +279,12 @@ const fn colour(kind: NoticeKind, severity: Option<Severity>) -> &'static str {
     match kind {
         NoticeKind::Recovered | NoticeKind::AllClear | NoticeKind::Sighted | NoticeKind::Withdrawn => GREEN,
         NoticeKind::DidNotHelp | NoticeKind::Failed | NoticeKind::Blocked => RED,
-        NoticeKind::Detected | NoticeKind::RollingBack => match severity {
+        NoticeKind::Detected | NoticeKind::RollingBack | NoticeKind::HeldBack | NoticeKind::Undecided => match severity {
             Some(Severity::P0 | Severity::P1) => RED,
             Some(Severity::P2 | Severity::P3) | None => AMBER,
         },
         NoticeKind::ApprovalWanted | NoticeKind::Blind | NoticeKind::Stopped | NoticeKind::NotRolledOut => AMBER,
-        NoticeKind::Operator | NoticeKind::Answered => BLUE,
+        NoticeKind::Operator | NoticeKind::Answered | NoticeKind::TooLittleTraffic => BLUE,
     }
 }
 

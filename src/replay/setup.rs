@@ -46,6 +46,7 @@ impl Setup {
         let limits = Limits {
             rollbacks_per_hour: config.fleet.rollbacks_per_hour,
             brake_services: config.fleet.brake_services,
+            brake_percent: config.fleet.brake_percent,
             brake_within: config.fleet.brake_within,
             blind_after: config.daemon.blind_after,
         };

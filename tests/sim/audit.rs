@@ -219,12 +219,11 @@ impl Audit<'_> {
         let recent = earlier.iter().filter(|life| record.at.duration_since(life.at) < SignedDuration::from_hours(1)).count();
         let (brake, limit) = (self.state.brake.is_some(), self.run.limits.rollbacks_per_hour);
         let alarmed = self.state.alarmed(self.run.limits.brake_within, record.at).len();
-        let brake_services = self.run.limits.brake_services;
         self.must(of_deployment == 0, "S10", || format!("plan {seq} is not the first for deployment {}", plan.deployment));
         self.must(today < policy.rollbacks_per_day, "S10", || format!("plan {seq} is one too many for {} in a day", plan.service));
         self.must(u32::try_from(recent).unwrap_or(u32::MAX) < limit, "S11", || format!("plan {seq} is one too many in an hour"));
         self.must(!brake, "S12", || format!("plan {seq} while the brake is on"));
-        let together = u32::try_from(alarmed).unwrap_or(u32::MAX) >= brake_services;
+        let together = self.run.limits.brake(alarmed, self.state.services.len());
         self.must(!together, "S12", || format!("plan {seq} while {alarmed} services go bad together"));
         self.must(!policy.dry_run, "S7", || format!("plan {seq} in dry run"));
         let held = self.state.hold.is_some() || self.service(&plan.service).hold.is_some();

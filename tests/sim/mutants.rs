@@ -327,7 +327,7 @@ fn every_attempt_at_a_notice_has_a_new_name() {
 
 #[test]
 fn there_is_no_brake() {
-    let limits = |limits: &mut rollbackd_core::guard::Limits| limits.brake_services = u32::MAX;
+    let limits = |limits: &mut rollbackd_core::guard::Limits| (limits.brake_services, limits.brake_percent) = (u32::MAX, 0);
     caught(16, &["S12"], &[], Mutation { limits: Some(limits), ..Mutation::default() });
 }
 

@@ -203,6 +203,47 @@ fn irregular(chance: &mut Chance, number: usize) -> Day {
     Day { jitter: 0.4, ..day }
 }
 
+/// Something with a long memory, that wanders and is one in the mean: a step every minute, of which much is left for half an hour.
+fn wandering(chance: &mut Chance, deviation: f64) -> impl Fn(f64) -> f64 + 'static {
+    const KEPT: f64 = 0.967;
+    let steps = ((DAY + 1800.0) / 60.0).ceil();
+    let (mut noise, mut walk, mut step) = (chance.normal(), Vec::new(), 0.0);
+    while step <= steps {
+        noise = KEPT * noise + (1.0 - KEPT * KEPT).sqrt() * chance.normal();
+        walk.push((deviation * noise - deviation * deviation / 2.0).exp());
+        step += 1.0;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index, cut to those there are")]
+    move |t: f64| walk[(((t + DAY) / 60.0).max(0.0) as usize).min(walk.len() - 1)]
+}
+
+/// A share that wanders for half an hour at a time, up to many times what it is usually: a cache, a dependency, a crowd of clients.
+fn wandering_share(chance: &mut Chance, _number: usize) -> Day {
+    let (rps, ratio) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.001, 0.005, 0.01]));
+    let walk = wandering(chance, 0.7);
+    Day { ratio: Box::new(move |t| (ratio * walk(t)).min(1.0)), ..Day::steady(rps, ratio) }
+}
+
+/// Jobs of about twenty minutes, one every few hours: when they begin and end.
+pub fn jobs(chance: &mut Chance) -> Vec<(f64, f64)> {
+    let (mut jobs, mut time) = (Vec::new(), -DAY);
+    loop {
+        time += chance.uniform(1.0, 4.0) * 3600.0;
+        if time > 1800.0 {
+            return jobs;
+        }
+        let until = time + chance.uniform(1080.0, 1320.0);
+        jobs.push((time, until));
+        time = until;
+    }
+}
+
+fn jobs_now_and_then(chance: &mut Chance, _number: usize) -> Day {
+    let (rps, ratio) = (chance.one_of(&[1.0, 10.0, 100.0]), chance.one_of(&[0.08, 0.2, 0.6]));
+    let bursts = jobs(chance).into_iter().map(|(from, until)| Burst { from, until, ratio }).collect();
+    Day { bursts, ..Day::steady(rps, 0.005) }
+}
+
 /// Outages that come and go by themselves: so many a day, of so many seconds.
 fn outages(chance: &mut Chance, number: usize) -> Day {
     let (a_day, seconds) = if number.is_multiple_of(2) { (1.0, 180.0) } else { (2.0, 600.0) };
@@ -258,6 +299,11 @@ fn healthy() -> Vec<Family> {
         alone("N15 failures in crowds", crowds),
         alone("N15 history of 15 min to 4 h", hardly_known),
         alone("N15 scraped at irregular times", irregular),
+        alone("N16 share wanders", wandering_share),
+        alone("N16 share wanders, every 300 s", |chance, number| Day { every: 300.0, ..wandering_share(chance, number) }),
+        alone("N16 jobs every few hours", jobs_now_and_then),
+        alone("N16 jobs, every 60 s", |chance, number| at_a_minute(jobs_now_and_then(chance, number))),
+        alone("N16 jobs, every 300 s", |chance, number| Day { every: 300.0, ..jobs_now_and_then(chance, number) }),
         told("N14 rare long bursts", |chance, _| Day { bursts: bursts(chance, 0.5, 120.0, (0.1, 0.9)), ..Day::steady(10.0, 0.005) }),
         told("N14 outages that come and go", outages),
         told("N14 private dependency", |chance, _| {

@@ -9,7 +9,7 @@ use rollbackd_core::observation::{Histogram, HistogramSample, Reading};
 use rollbackd_core::service::{Service, SignalKind, SignalName, SignalPolicy};
 
 use crate::chance::Chance;
-use crate::families::{Bar, Family};
+use crate::families::{Bar, Family, jobs};
 use crate::trial::{Day, Outcome, WINDOW, at, deploy, verdict};
 
 /// The noise of the mean goes on in steps of this many seconds, however rarely it is looked at.
@@ -60,6 +60,8 @@ pub fn families() -> Vec<Family> {
         }),
         alone("N13 latency, cold start, every 60 s", |chance, number| at_a_minute(cold_start(chance, number))),
         alone("N13 latency, spells, every 60 s", |chance, number| at_a_minute(spells(chance, number))),
+        alone("N16 latency, jobs every few hours", |chance, _| jobs_now_and_then(chance)),
+        alone("N16 latency, jobs, every 300 s", |chance, _| Day { every: 300.0, ..jobs_now_and_then(chance) }),
         Family { name: "N14 latency, rare long spells", bar: Bar::Told, day: |chance, _| spells_of(chance, 0.5, 120.0) },
         found("R12 latency x2", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 2.0)),
         found("R12 latency x1.75", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 1.75)),
@@ -151,6 +153,13 @@ fn batch(chance: &mut Chance) -> Day {
         let runs = |from: f64| (from..from + 1200.0).contains(&t);
         if runs(begin) || runs(begin - DAY) { 2.0 } else { 1.0 }
     };
+    with_factor(noisy(chance, 0.1, USUAL), factor)
+}
+
+/// Jobs of about twenty minutes, one every few hours, while which everything takes two to five times as long.
+fn jobs_now_and_then(chance: &mut Chance) -> Day {
+    let (jobs, slower) = (jobs(chance), chance.uniform(2.0, 5.0));
+    let factor = move |t: f64| if jobs.iter().any(|(from, until)| (*from..*until).contains(&t)) { slower } else { 1.0 };
     with_factor(noisy(chance, 0.1, USUAL), factor)
 }
 

@@ -541,3 +541,74 @@ mod asked {
         assert_eq!(world.count(|entry| matches!(entry, Entry::QuestionAnswered { .. })), 0);
     }
 }
+
+mod judged {
+    use super::*;
+
+    #[test]
+    fn what_a_person_let_stay_no_longer_keeps_it_from_being_known_good_and_explain_says_so() {
+        let mut world = deployed();
+        declare(&mut world, Impact::FeatureBroken);
+        answer(&mut world, Choice::Keep);
+        world.pass(minutes(45));
+        assert_eq!((world.current().status, world.service().mark(&VersionId("v2".to_owned()))), (Status::Deployed, Mark::Good));
+        let expected = "alice judged it, so the single feature broken that alice declared no longer keeps shop:v2 from being known good.";
+        assert!(answers(&world).contains(expected), "{}", answers(&world));
+        assert_eq!(explained(&world).service.summary, "P2 single feature broken, but alice let it stay");
+    }
+
+    #[test]
+    fn what_nobody_answered_is_judged_by_nobody() {
+        let mut world = deployed();
+        declare(&mut world, Impact::FeatureBroken);
+        world.pass(minutes(60));
+        assert_eq!((world.current().status, world.current().answered.is_some()), (Status::Watching, true));
+    }
+
+    #[test]
+    fn what_is_said_after_the_judgement_is_not_judged() {
+        let mut world = deployed();
+        declare(&mut world, Impact::FeatureBroken);
+        answer(&mut world, Choice::Keep);
+        resolve(&mut world, Impact::FeatureBroken);
+        world.pass(minutes(1));
+        declare(&mut world, Impact::FeatureBroken);
+        world.pass(minutes(45));
+        assert_eq!(world.current().status, Status::Watching);
+    }
+}
+
+mod evidence_of_then {
+    use super::*;
+
+    #[test]
+    fn what_was_found_first_stays_in_the_story_when_something_worse_is_found() {
+        let mut world = deployed();
+        declare(&mut world, Impact::FeatureBroken);
+        world.pass(minutes(3));
+        declare(&mut world, Impact::DataCorruption);
+        let decided = world.now;
+        until_over(&mut world);
+        let view = explained(&world);
+        let found: Vec<&str> = view.timeline.iter().map(|(_, what)| what.as_str()).filter(|what| what.starts_with("found: ")).collect();
+        let because = "declared by alice: orders lose their totals";
+        assert_eq!(found, [format!("found: P2 single feature broken, {because}"), "found: P0 data corruption".to_owned()]);
+        assert_eq!(view.found_at, Some(decided));
+    }
+
+    #[test]
+    fn what_the_checks_said_when_a_rollback_was_planned_is_shown_and_what_was_found_after_it_as_well() {
+        let mut world = World::settled();
+        world.deploy("v2", Behaviour::Failing);
+        world.until(minutes(5), |world| world.service().open_rollback().is_some());
+        let planned = world.now;
+        world.checkout().dependency_down = true;
+        until_over(&mut world);
+        let view = explained(&world);
+        assert_eq!((view.deployment.version.name.as_str(), view.found_at), ("shop:v2", Some(planned)));
+        let failing = view.findings.iter().filter(|one| one.finding.signal.0 == "probe.ready").map(|one| one.words.as_str()).next();
+        assert!(failing.is_some_and(|words| words.starts_with("100 % failing since")), "{failing:?}");
+        let after = view.timeline.iter().any(|(at, what)| *at > planned && what.starts_with("found on shop:v1: P0 complete outage"));
+        assert!(after, "{:#?}", view.timeline);
+    }
+}

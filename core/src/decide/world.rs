@@ -13,7 +13,9 @@ use crate::evidence::Evidence;
 use crate::guard::Limits;
 use crate::lifecycle::{Deployment, ServiceState, State, Status};
 use crate::notice::{Notice, NoticeKind};
-use crate::observation::{Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Trouble, Workload};
+use crate::observation::{
+    Binding, Missing, ProbeOutcome, ProbeRound, Reading, Replicas, Rollout, Sample, Scrape, Series, Trouble, Workload,
+};
 use crate::plan::{Effect, EffectRecord};
 use crate::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use crate::severity::Matrix;
@@ -57,6 +59,35 @@ pub(crate) enum Api {
     Gone,
 }
 
+/// Requests that are counted, of the workload or of others. A version that was not told to fail does not.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    pub(crate) role: Role,
+    /// How many there are in 15 seconds.
+    pub(crate) requests: f64,
+    /// The share of them that fails.
+    pub(crate) failing: f64,
+    counted: (f64, f64),
+}
+
+impl Traffic {
+    const EVERY: i64 = 15;
+
+    /// Counts on for 15 seconds.
+    fn look(&mut self, process_started: Timestamp, at: Timestamp) -> Reading {
+        self.counted.0 += self.requests;
+        self.counted.1 += self.requests * self.failing;
+        let series = |id: &str, value| Series {
+            id: id.to_owned(),
+            target: "pod:8080".to_owned(),
+            process_started: Some(process_started),
+            route: None,
+            samples: vec![Sample { at, value }],
+        };
+        Reading::Scrape(Scrape { total: vec![series("all", self.counted.0)], failed: vec![series("5xx", self.counted.1)] })
+    }
+}
+
 /// One workload.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the world that a story throws by itself")]
@@ -77,6 +108,8 @@ pub(crate) struct Place {
     /// What is deployed when an effect asks for a version: `restore = "image"` leaves another template behind.
     pub(crate) suffix: &'static str,
     pub(crate) behaviour: BTreeMap<String, Behaviour>,
+    /// The requests that its signals count.
+    pub(crate) traffic: BTreeMap<SignalName, Traffic>,
     /// How many effects changed something.
     pub(crate) effects: u32,
 }
@@ -85,6 +118,9 @@ impl Place {
     fn deploy(&mut self, version: &str, at: Timestamp) {
         version.clone_into(&mut self.version);
         self.since = at;
+        for traffic in self.traffic.values_mut().filter(|traffic| traffic.role == Role::Own) {
+            (traffic.failing, traffic.counted) = (0.0, (0.0, 0.0));
+        }
         self.generation = self.generation.map(|generation| generation + 1);
     }
 
@@ -184,6 +220,14 @@ pub(crate) fn name(name: &str) -> ServiceName {
     ServiceName::try_from(name).expect("a name")
 }
 
+pub(crate) fn errors() -> SignalName {
+    SignalName("errors".to_owned())
+}
+
+pub(crate) fn neighbours() -> SignalName {
+    SignalName("control.neighbours".to_owned())
+}
+
 pub(crate) fn ready() -> SignalName {
     SignalName("probe.ready".to_owned())
 }
@@ -236,6 +280,7 @@ pub(crate) struct World {
     pub(crate) evidence: BTreeMap<ServiceName, Evidence>,
     pub(crate) places: BTreeMap<ServiceName, Place>,
     pub(crate) now: Timestamp,
+    began: Timestamp,
     /// The daemon is killed right after this record is durable.
     pub(crate) kill_after: Option<u64>,
 }
@@ -260,6 +305,7 @@ impl World {
             api: Api::Works,
             suffix: "",
             behaviour: BTreeMap::new(),
+            traffic: BTreeMap::new(),
             effects: 0,
         };
         let places = policies.keys().map(|of| (of.clone(), place.clone())).collect();
@@ -273,6 +319,7 @@ impl World {
             evidence,
             places,
             now,
+            began: now - minutes(600),
             kill_after: None,
         };
         world.write(vec![Entry::LedgerBegun { ledger: "k3f9a2b1".to_owned() }]);
@@ -302,6 +349,30 @@ impl World {
                 let at = self.now - seconds(5 * round + 1);
                 evidence.observe(policy, &ready(), &Reading::Probe(round_of(true)), at);
             }
+        }
+    }
+
+    /// Requests are counted from now on, and have been for two hours.
+    pub(crate) fn count_requests(&mut self, of: &str, signal: &SignalName, role: Role, requests: f64) {
+        let every = seconds(Traffic::EVERY);
+        let policy =
+            SignalPolicy { kind: SignalKind::Errors, role, every, has_history: false, source: "http://checkout.test/metrics".to_owned() };
+        let service = self.policies.get_mut(&name(of)).expect("a service");
+        service.signals.insert(signal.clone(), policy);
+        self.place(of).traffic.insert(signal.clone(), Traffic { role, requests, failing: 0.0, counted: (0.0, 0.0) });
+        let now = self.now;
+        for look in (0..480).rev() {
+            self.scrape(&name(of), now - every * look);
+        }
+    }
+
+    fn scrape(&mut self, of: &ServiceName, at: Timestamp) {
+        let (policy, place, evidence) =
+            (&self.policies[of], self.places.get_mut(of).expect("a place"), self.evidence.get_mut(of).expect("evidence"));
+        let (began, since) = (self.began, place.since);
+        for (signal, traffic) in &mut place.traffic {
+            let process_started = if traffic.role == Role::Own { since } else { began };
+            evidence.observe(policy, signal, &traffic.look(process_started, at), at);
         }
     }
 
@@ -352,6 +423,9 @@ impl World {
             self.look(of);
             if self.now.as_second() % 5 == 0 {
                 self.probe(of);
+            }
+            if self.now.as_second() % Traffic::EVERY == 0 {
+                self.scrape(of, self.now);
             }
         }
         let entries = decide_fleet(&self.state, self.now);

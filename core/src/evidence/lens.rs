@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::combination::{Source, Tier, Voice};
 use super::interval::Interval;
 use super::trailing::{Held, Onset, Trailing};
-use crate::baseline::{ErrorsBaseline, ProbeBaseline};
+use crate::baseline::{ErrorsBaseline, ProbeBaseline, Runs};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
@@ -164,8 +164,9 @@ pub(crate) struct RatioLens {
     tolerance: f64,
     cluster: f64,
     hold: SignedDuration,
-    /// How much of the hold is looked at piece by piece. A longer hold has to be as old by its onset.
+    /// How much of the hold is looked at piece by piece.
     look_back: SignedDuration,
+    run: LongRun,
     requests: Mixture<Onset, 8>,
     /// Where the version before ran beside it: the evidence that the floor is exceeded, too. Without that, twice as bad as hardly anything
     /// would be bad.
@@ -175,6 +176,39 @@ pub(crate) struct RatioLens {
     /// Fewer requests since the onset say nothing.
     least_requests: f64,
     suspect_at: Option<Timestamp>,
+}
+
+/// One incident must not blind the guard: hence the longest hold. What was as bad as the impact for longer, and more than once, is no
+/// incident, and must be outlasted in the same measure: looks in a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LongRun {
+    looks: u32,
+    least: u32,
+}
+
+impl LongRun {
+    /// Nothing to outlast.
+    pub(super) const NONE: Self = Self { looks: 0, least: 0 };
+
+    /// What is clearly longer than what came more than once, if that takes longer than the longest hold.
+    pub(super) fn of(lasted: &Runs, every: SignedDuration) -> Self {
+        let least = Self { looks: 0, least: lasted.outlasting() };
+        if least.hold(every) > longest_hold(every) { least } else { Self::NONE }
+    }
+
+    /// How long it must be.
+    pub(super) fn hold(self, every: SignedDuration) -> SignedDuration {
+        every.saturating_mul(i32::try_from(self.least).unwrap_or(i32::MAX))
+    }
+
+    /// Takes in the next look with traffic.
+    pub(super) fn step(&mut self, is_there: bool) {
+        self.looks = if is_there { self.looks.saturating_add(1) } else { 0 };
+    }
+
+    pub(super) fn outlasts(self) -> bool {
+        self.looks >= self.least
+    }
 }
 
 /// One trial for each interval with traffic: is it bad? It keeps its power where requests are tempered heavily.
@@ -241,6 +275,7 @@ impl RatioLens {
             cluster,
             hold,
             look_back: hold,
+            run: LongRun::NONE,
             requests: Mixture::new(&ONE_SAMPLE),
             above_floor: None,
             bad_intervals,
@@ -250,10 +285,11 @@ impl RatioLens {
         }
     }
 
-    /// One incident must not blind it: hence the longest hold. What was as bad as the impact for longer, and more than once, is no incident.
     fn outlasting(self, baseline: &ErrorsBaseline) -> Self {
-        let recurrent = baseline.recurrent(self.class.severity.max(self.tolerance));
-        Self { hold: self.hold.max(recurrent), ..self }
+        let every = self.restarts.every;
+        let as_bad = baseline.bad(self.class.severity.max(self.tolerance));
+        let run = as_bad.map_or(LongRun::NONE, |bad| LongRun::of(&bad.lasted, every));
+        Self { hold: self.hold.max(run.hold(every)), run, ..self }
     }
 
     /// The longest that any lens of a service looks back.
@@ -268,6 +304,9 @@ impl RatioLens {
         let onset = Onset { at: interval.begin(), before };
         let weight = self.restarts.weight(self.first, interval.covered);
         self.first = false;
+        if interval.counts.count > 0.0 {
+            self.run.step(interval.is_bad(self.class.severity.max(self.tolerance)));
+        }
         if interval.beside.count > 0.0 {
             self.compare(interval, weight, onset);
         } else {
@@ -376,7 +415,6 @@ impl RatioLens {
         let held = trailing.held(self.look_back, self.restarts.every);
         let onset = self.onset();
         let total = trailing.total();
-        let is_as_old = self.hold == self.look_back || trailing.has_lasted(onset, self.hold, self.restarts.every);
         let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
             count: total.count - onset.before.count,
             failed: total.failed - onset.before.failed,
@@ -384,7 +422,7 @@ impl RatioLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, is_as_old && self.persists(&held)),
+            (Gate::Persistence, self.run.outlasts() && self.persists(&held)),
             (Gate::Severity, since.count > self.least_requests && since.failed >= self.class.severity * since.count),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= self.hold),
         ];

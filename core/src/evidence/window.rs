@@ -51,6 +51,8 @@ impl Said {
 pub(crate) struct Window {
     pub(crate) deployment: DeploymentId,
     pub(crate) start: Timestamp,
+    /// When the weighing began: later than `start` where the daemon came later.
+    pub(crate) opened: Timestamp,
     pub(crate) hard_rules: HardRules,
     pub(crate) signals: BTreeMap<SignalName, SignalWindow>,
     /// Since when nothing but this version has run.
@@ -94,7 +96,7 @@ impl Window {
             }
         };
         let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
-        Self { deployment, start, hard_rules, signals, alone_since: None }
+        Self { deployment, start, opened: start, hard_rules, signals, alone_since: None }
     }
 }
 

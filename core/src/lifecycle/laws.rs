@@ -16,11 +16,13 @@ use crate::evidence::{Evidence, Lack};
 use crate::guard::{Limits, Refusal};
 use crate::observation::{Binding, Missing, Trouble};
 use crate::plan::{Cause, Obstacle, Outcome, Phase, Plan, PlanId, Void};
+use crate::promise::{Overdue, Unkept};
 use crate::service::{Restore, ServiceName, SignalName};
 use crate::severity::{Choice, Impact, Response, Severity};
 use crate::task::{self, Task};
 use crate::verdict::{Failure, Finding, FindingState, Gate, Inconclusive, Measure, Numbers, Verdict};
 use crate::version::{Artifact, ChangeKind, Version, VersionId};
+use crate::warning::Warning;
 
 fn service() -> BoxedStrategy<ServiceName> {
     sample::select(vec!["cart", "checkout", "search"]).prop_map(world::name).boxed()
@@ -176,6 +178,37 @@ fn finding() -> BoxedStrategy<Finding> {
         .boxed()
 }
 
+fn warning() -> BoxedStrategy<Warning> {
+    let severity = || sample::select(vec![Severity::P0, Severity::P1]);
+    let overdue =
+        (finding(), time(), time()).prop_map(|(finding, onset, deadline)| Overdue { finding, onset, deadline, waits_for: Gate::Hold });
+    prop_oneof![
+        (severity(), finding(), collection::vec(signal(), 0..3)).prop_map(|(severity, finding, others)| Warning::HeldBack {
+            severity,
+            finding,
+            others
+        }),
+        (severity(), overdue, any::<bool>()).prop_map(|(severity, overdue, is_compared)| Warning::Overdue {
+            severity,
+            overdue,
+            is_compared
+        }),
+        (signal(), number(), option::of(duration()), duration()).prop_map(|(signal, level, expected_delay, within)| Warning::Unkept {
+            unkept: vec![Unkept {
+                signal,
+                route: None,
+                impact: Impact::ErrorRatio,
+                level,
+                measure: Measure::Share,
+                expected_delay,
+                within,
+                probes: Vec::new()
+            }]
+        }),
+    ]
+    .boxed()
+}
+
 fn verdict() -> BoxedStrategy<Verdict> {
     let severity = sample::select(vec![Severity::P0, Severity::P1, Severity::P2, Severity::P3]);
     let response = sample::select(vec![Response::RollBack, Response::RollBack, Response::Ask, Response::Notify]);
@@ -312,6 +345,7 @@ fn of_deployment() -> BoxedStrategy<Entry> {
             question
         }),
         (on(), refusal()).prop_map(|((service, deployment), refusal)| Entry::RollbackRefused { service, deployment, refusal }),
+        (on(), warning()).prop_map(|((service, deployment), warning)| Entry::Warned { service, deployment, warning }),
         (on(), number()).prop_map(|((service, deployment), log_evidence)| Entry::WindowPassed { service, deployment, log_evidence }),
         (on(), time(), lacks()).prop_map(|((service, deployment), until, lacks)| Entry::WindowExtended {
             service,

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::{Notice, NoticeKind};
 use crate::command::{Answer, Command};
-use crate::decide::world::{Api, Behaviour, World, minutes, name, seconds};
+use crate::decide::world::{Api, Behaviour, World, errors, minutes, name, neighbours, seconds};
 use crate::entry::Scope;
+use crate::service::{Role, SignalName};
 use crate::severity::{Impact, Response, Severity};
 use crate::version::ChangeKind;
 use crate::words;
@@ -136,6 +137,8 @@ fn all() -> Vec<(NoticeKind, String)> {
     world.deploy("v1", Behaviour::Well);
     told.push((Operator, until(&mut world, Operator)));
 
+    told.extend(warnings());
+
     let fleet = ["cart", "checkout", "search"];
     let mut world = World::all_settled(&fleet);
     for of in fleet {
@@ -151,6 +154,46 @@ fn all() -> Vec<(NoticeKind, String)> {
     let lasting = Some(seconds(3600));
     world.ask(Command::Hold { scope: Scope::All, reason: "database maintenance".to_owned(), lasting });
     told.push((Operator, newest(&world, Operator)));
+    told
+}
+
+/// What is told without a verdict.
+fn warnings() -> Vec<(NoticeKind, String)> {
+    use NoticeKind::{HeldBack, TooLittleTraffic, Undecided};
+    let settled = |requests: f64| {
+        let mut world = World::settled();
+        world.count_requests("checkout", &errors(), Role::Own, requests);
+        world
+    };
+    let fail = |world: &mut World, signal: &SignalName, share: f64| {
+        world.checkout().traffic.get_mut(signal).expect("it is counted").failing = share;
+    };
+    let mut told = Vec::new();
+    let mut world = settled(100.0);
+    world.count_requests("checkout", &neighbours(), Role::Control, 100.0);
+    world.deploy("v2", Behaviour::Well);
+    world.pass(minutes(3));
+    fail(&mut world, &errors(), 0.6);
+    fail(&mut world, &neighbours(), 0.1);
+    told.extend([HeldBack, Undecided].map(|kind| (kind, until(&mut world, kind))));
+    told.push((Undecided, explained(&mut world)));
+
+    let mut world = settled(60.0);
+    world.deploy("v2", Behaviour::Well);
+    world.pass(minutes(2));
+    for _ in 0..9 {
+        for share in [0.7, 0.0] {
+            fail(&mut world, &errors(), share);
+            world.pass(minutes(1));
+        }
+    }
+    told.push((Undecided, newest(&world, Undecided)));
+    world.until(minutes(400), |world| world.kinds().contains(&NoticeKind::AllClear));
+    told.push((NoticeKind::AllClear, newest(&world, NoticeKind::AllClear)));
+
+    let mut world = settled(0.25);
+    world.deploy("v2", Behaviour::Well);
+    told.push((TooLittleTraffic, until(&mut world, TooLittleTraffic)));
     told
 }
 

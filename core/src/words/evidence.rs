@@ -9,6 +9,7 @@ use crate::promise::{Overdue, Unkept};
 use crate::service::SignalName;
 use crate::severity::{Impact, Response, Row};
 use crate::verdict::{Finding, Gate, Inconclusive, Measure, Numbers};
+use crate::warning::Warning;
 
 /// How sure it is, in a word or two.
 #[must_use]
@@ -289,6 +290,32 @@ pub fn overdue(overdue: &Overdue, is_compared: bool) -> String {
         other => format!("it is still not decided, for want of {}", gate(other)),
     };
     format!("{}, suspected since {}: {waits_for}; {numbers}", overdue.finding.impact, clock(overdue.onset))
+}
+
+/// What would be acted on if others were well. What is granted is not weighed, so that it has neither odds nor an onset.
+#[must_use]
+pub fn held_back(finding: &Finding) -> String {
+    let Some(numbers) = &finding.numbers else { return super::finding(finding) };
+    let granted = super::waits_for(Gate::Attribution, numbers);
+    if numbers.waits_for == Some(Gate::Attribution) {
+        return format!("{}; {granted}", super::level(numbers));
+    }
+    let now = numbers.now.map_or_else(|| "much".to_owned(), percent);
+    let route = numbers.route.as_ref().map_or_else(String::new, |route| format!(" on {route}"));
+    format!("{now} failing{route}, before at most {}, tolerated up to {}; {granted}", percent(numbers.before), percent(numbers.tolerance))
+}
+
+/// Of what operators are warned, in a phrase.
+#[must_use]
+pub fn warning(warning: &Warning) -> String {
+    match warning {
+        Warning::HeldBack { severity, finding, others } => {
+            let others: Vec<_> = others.iter().map(ToString::to_string).collect();
+            format!("held back: {severity} {}, seen by {}, but others suffer too ({})", finding.impact, finding.signal, others.join(", "))
+        }
+        Warning::Overdue { severity, overdue, is_compared } => format!("{severity} {}", self::overdue(overdue, *is_compared)),
+        Warning::Unkept { unkept } => unkept.iter().map(self::unkept).collect::<Vec<_>>().join("; "),
+    }
 }
 
 /// `12:04:15 UTC`.

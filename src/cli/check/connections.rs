@@ -1,15 +1,20 @@
 //! Everything that a configuration points to, tried once: platforms, sources, destinations. Many at a time, in an order that stays, and
 //! within a time that all of them share. Changes nothing and sends nothing.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use serde::Serialize;
+use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::traffic;
+use crate::alerts;
+use crate::config::Config;
 use crate::daemon::Setup;
 use crate::executor::Adapters;
 use crate::platform::{Platform, Report};
@@ -43,8 +48,30 @@ struct Attempt<'a> {
 }
 
 /// Tries everything, and tells `progress` how many are over, of how many. A service without a platform failed, because there is `no_cluster`.
-pub async fn tried(setup: &Setup, no_cluster: Option<&str>, progress: impl FnMut(usize, usize)) -> Vec<Tried> {
-    all(attempts(setup, no_cluster.unwrap_or("there is none")), progress).await
+pub async fn tried(config: &Config, setup: &Setup, no_cluster: Option<&str>, progress: impl FnMut(usize, usize)) -> Vec<Tried> {
+    let listening = config.api.iter().map(|settings| Attempt {
+        what: format!("api: alerts on {}", settings.listen),
+        outcome: Box::pin(listens(settings, &config.daemon.socket)),
+    });
+    all(attempts(setup, no_cluster.unwrap_or("there is none")).into_iter().chain(listening).collect(), progress).await
+}
+
+/// Whether alerts can be listened for. A daemon that runs has the address already.
+async fn listens(settings: &alerts::Settings, socket: &Path) -> Outcome {
+    settings.token.read().map_err(|error| format!("no delivery is let in: {error}"))?;
+    let taken = match alerts::Listening::open(settings).await {
+        Ok(_) => return Ok(without_warnings("is free".to_owned())),
+        Err(error) => error.source,
+    };
+    match taken.kind() {
+        ErrorKind::AddrInUse if UnixStream::connect(socket).await.is_ok() => {
+            Ok(without_warnings("is in use, and a daemon runs here: by that, if it has the same `[api]`".to_owned()))
+        }
+        ErrorKind::AddrInUse => Err("is in use by another program, and no daemon runs here".to_owned()),
+        ErrorKind::AddrNotAvailable => Err("is no address of this machine".to_owned()),
+        ErrorKind::PermissionDenied => Err("may not be listened on by this user: take a port from 1024 on".to_owned()),
+        _ => Err(format!("cannot be listened on: {taken}")),
+    }
 }
 
 /// Platforms first, then signals, then destinations; each by name.
@@ -123,6 +150,7 @@ impl Attempt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     /// As many attempts as there are lengths of time; each takes its own.
     fn lasting<'a>(times: impl IntoIterator<Item = Duration>) -> Vec<Attempt<'a>> {
@@ -143,6 +171,26 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::from_secs(16));
         let expected: Vec<_> = (0..16).map(|index| (format!("number {index}"), format!("after {}s", 16 - index))).collect();
         assert_eq!(tried.into_iter().map(|tried| (tried.what, tried.found)).collect::<Vec<_>>(), expected);
+    }
+
+    #[tokio::test]
+    async fn an_address_for_alerts_is_free_or_taken_or_taken_by_the_daemon_itself() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let socket = directory.path().join("rollbackd.sock");
+        let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let secret_file = directory.path().join("token");
+        let settings =
+            |listen: &str| alerts::Settings { listen: listen.parse().expect("an address"), token: Secret::File(secret_file.clone()) };
+        let without_token = listens(&settings("127.0.0.1:0"), &socket).await;
+        assert!(without_token.is_err_and(|wrong| wrong.starts_with("no delivery is let in: cannot read the secret")));
+        std::fs::write(&secret_file, "correct-horse-battery-staple").expect("a file");
+        let at_taken = settings(&taken.local_addr().expect("an address").to_string());
+        assert_eq!(listens(&settings("127.0.0.1:0"), &socket).await, Ok(without_warnings("is free".to_owned())));
+        assert_eq!(listens(&settings("192.0.2.1:9470"), &socket).await, Err("is no address of this machine".to_owned()));
+        let refused = listens(&at_taken, &socket).await;
+        assert_eq!(refused, Err("is in use by another program, and no daemon runs here".to_owned()));
+        let _daemon = tokio::net::UnixListener::bind(&socket).expect("a socket");
+        assert!(listens(&at_taken, &socket).await.is_ok_and(|(found, _)| found.contains("a daemon runs here")));
     }
 
     #[tokio::test(start_paused = true)]

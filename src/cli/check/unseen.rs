@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rollbackd_core::service::{Role, Service, ServiceName, SignalKind};
+use rollbackd_core::service::{Service, ServiceName, SignalPolicy};
 use rollbackd_core::severity::Impact;
 use serde::Serialize;
 
@@ -31,15 +31,8 @@ pub fn all(config: &Config) -> Vec<Unseen> {
 }
 
 fn of(service: &Service) -> Vec<Impact> {
-    let own = service.signals.values().filter(|policy| policy.role == Role::Own);
-    let told = own.flat_map(|policy| match policy.kind {
-        SignalKind::Probe => vec![Impact::ErrorRatio],
-        SignalKind::Errors => vec![Impact::ErrorRatio, Impact::FeatureBroken],
-        SignalKind::Latency => vec![Impact::Performance],
-        SignalKind::Query { impact, .. } => vec![impact],
-    });
     // The platform itself tells of a complete outage.
-    let told: BTreeSet<Impact> = told.chain([Impact::CompleteOutage]).collect();
+    let told: BTreeSet<Impact> = service.signals.values().flat_map(SignalPolicy::tells).chain([Impact::CompleteOutage]).collect();
     Impact::ALL.into_iter().filter(|impact| !told.contains(impact)).collect()
 }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Pace;
 use crate::baseline::LatencyBaseline;
 use crate::evidence::interval::Interval;
-use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, Restarts, SUSPECT, longest_hold};
+use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LongRun, Restarts, SUSPECT, longest_hold};
 use crate::evidence::trailing::{Onset, Trailing};
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
@@ -37,6 +37,7 @@ pub(crate) struct LatencyLens {
     hold: SignedDuration,
     /// How much of the hold is looked at minute by minute.
     look_back: SignedDuration,
+    run: LongRun,
     /// How far it looks back for requests to do so: further where they become few.
     reach: SignedDuration,
     slow: Option<Trials>,
@@ -76,14 +77,15 @@ impl LatencyLens {
         let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
         let look_back = hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2));
+        let run = LongRun::of(&baseline.bad.severe_lasted, every);
         Self {
             restarts,
             mean: baseline.mean,
             tolerated: baseline.tolerated(),
             severe: baseline.severe(),
-            // One incident must not blind it. What was as slow as an impact for longer, and more than once, is no incident.
-            hold: look_back.max(baseline.bad.severe_lasted.recurrent(&baseline.span)),
+            hold: look_back.max(run.hold(every)),
             look_back,
+            run,
             reach: look_back.max(least_time(baseline).saturating_mul(2).min(longest_hold(every))),
             slow,
             bad,
@@ -110,6 +112,9 @@ impl LatencyLens {
         let weight = self.restarts.weight(self.first, interval.covered);
         self.first = false;
         let pace = interval.counts;
+        if pace.requests > 0.0 {
+            self.run.step(pace.is_at_least(self.severe));
+        }
         if let Some(slow) = &mut self.slow {
             slow.step(weight, onset, pace.slow, pace.requests);
         }
@@ -162,7 +167,7 @@ impl LatencyLens {
         let log_evidence = self.log_evidence();
         // A slow spell that is over soon can be so much slower than an impact that the mean of the hold is one, too, and where requests vary
         // much no minute before it contradicts. The evidence itself says when it began.
-        let is_as_old = trailing.has_lasted(onset, self.hold, self.restarts.every());
+        let is_as_old = self.run.outlasts() && trailing.has_lasted(onset, self.look_back, self.restarts.every());
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
             (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && is_as_old),
