@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::entry::{Actor, Arrival, DeploymentId, Entry, Record};
 use rollbackd_core::plan::{Cause, PlanId};
 use rollbackd_core::service::ServiceName;
@@ -102,10 +102,17 @@ fn is_said(entry: &Entry) -> bool {
     }
 }
 
+const MILLISECOND: SignedDuration = SignedDuration::from_millis(1);
+
 /// Puts beside each judgement what the records say was decided.
 pub fn compare(judgements: &mut [Judgement], records: &[Record]) {
     let recorded = report::recorded(records);
     for judgement in judgements {
-        judgement.recorded = recorded.get(&(judgement.service.clone(), judgement.started)).cloned();
+        // What is played has whole milliseconds, and a daemon's clock has more.
+        let (service, started) = (&judgement.service, judgement.started);
+        let from = started.checked_sub(MILLISECOND).unwrap_or(Timestamp::MIN);
+        let to = started.checked_add(MILLISECOND).unwrap_or(Timestamp::MAX);
+        let mut near = recorded.range((service.clone(), from)..=(service.clone(), to));
+        judgement.recorded = near.next().map(|(_, recorded)| recorded.clone());
     }
 }
