@@ -459,7 +459,7 @@ platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
     ("[decision]", "hold_p1 = «\"20m\"", "must persist for 20m before it is acted on, and is to be over within 15m"),
     ("[services.billing]", "decision.hold_p1 = «\"20m\"", "must persist for 20m before it is acted on"),
     ("[services.billing]", "decision.grace = \"45m\"\nwindow = «\"40m\"", "the window of 40m ends before the grace of 45m does"),
-    ("[services.billing]", "window = «\"15m\"", "the window of 15m is shorter than the 30m within which `performance` is to be over"),
+    ("[services.billing]", "window = «\"14m\"", "the window of 14m is shorter than the 15m within which `error_ratio` is to be over"),
     (
         "[services.checkout]",
         "decision.hold_p2 = «\"30m\"",
