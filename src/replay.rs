@@ -25,7 +25,7 @@ use setup::{Asked, Setup};
 
 pub mod catalogue;
 pub mod fetch;
-pub mod history;
+mod history;
 pub mod judge;
 pub mod openmetrics;
 pub mod page;

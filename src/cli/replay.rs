@@ -15,8 +15,9 @@ use super::text::{self, Page, Screen};
 use super::{Common, Exit, Stop, value};
 use crate::app;
 use crate::config::{self, Config};
+use crate::ledger::sqlite::read_copy_of;
 use crate::replay::report::{Decision, Difference, Judgement};
-use crate::replay::{Replay, Report, Request, Run, Samples, history, page};
+use crate::replay::{Replay, Report, Request, Run, Samples, page};
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
@@ -121,7 +122,7 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
     let request = Request {
         deployed: arguments.deployed,
         version_label: arguments.version_label,
-        ledger: arguments.ledger.as_deref().map(history::read).transpose().map_err(|error| failed(&error))?.unwrap_or_default(),
+        ledger: arguments.ledger.as_deref().map(read_copy_of).transpose().map_err(|error| failed(&error))?.unwrap_or_default(),
         services: arguments.service.into_iter().collect(),
         watch_on: arguments.watch_on,
         courses: arguments.report.is_some(),

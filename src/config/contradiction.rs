@@ -27,7 +27,12 @@ const SMALLEST_ALPHA: f64 = 1e-9;
 
 /// What stands in one table, `[decision]` and `[matrix]` of all services or of one. Where the table says nothing, nothing new can be wrong.
 pub(super) fn of_settings(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
-    hold_within_promise(table, matrix, decision);
+    sense_of_settings(table, matrix, decision, |impact| impact == Impact::ErrorRatio);
+}
+
+/// What `tells` says that a row can be told at all: what nothing tells may promise what it likes.
+fn sense_of_settings(table: &Table<'_>, matrix: &Matrix, decision: &Decision, tells: impl Fn(Impact) -> bool) {
+    hold_within_promise(table, matrix, decision, tells);
     if let Some(settings) = table.optional("decision") {
         sense_of_alpha(&settings, decision);
         deadlines(&settings, decision);
@@ -49,7 +54,7 @@ pub(super) struct Judged<'a, 'd> {
 
 /// What stands in `[services.NAME]`, with what holds for all services.
 pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
-    of_settings(table, judged.matrix, judged.decision);
+    sense_of_settings(table, judged.matrix, judged.decision, |impact| judged.tells(impact));
     window_holds_promises(table, judged);
     if judged.window > judged.decision.grace {
         let (never, found): (Vec<Class>, Vec<Class>) = judged.classes().into_iter().partition(|class| judged.never_finds(class));
@@ -136,12 +141,12 @@ fn place_of_every(table: &Table<'_>, kind: SignalKind) -> Range<usize> {
 }
 
 /// A promise is longer than the time for which its evidence must persist.
-fn hold_within_promise(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
+fn hold_within_promise(table: &Table<'_>, matrix: &Matrix, decision: &Decision, tells: impl Fn(Impact) -> bool) {
     for (impact, what, key, hold) in [
         (Impact::ErrorRatio, "an error ratio", "hold_p1", decision.hold_p1),
         (Impact::Performance, "slowness", "hold_latency", decision.hold_latency),
     ] {
-        let changed_row = || table.optional("matrix").filter(|rows| rows.get(impact.key()).is_some());
+        let changed_row = || table.optional("matrix").filter(|rows| tells(impact) && rows.get(impact.key()).is_some());
         let changed = set(table, key).map(|value| value.span).or_else(|| changed_row().map(|value| value.key_span()));
         let row = matrix.row(impact);
         let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);

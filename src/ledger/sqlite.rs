@@ -19,6 +19,9 @@ use super::lock::Lock;
 use super::row::{Digest, NO_DIGEST, Row, decode, digest, encode};
 use super::{Ledger, LedgerError};
 
+pub use self::copy::{Unreadable, read_copy_of};
+
+mod copy;
 mod migrations {
     refinery::embed_migrations!("src/ledger/migrations");
 }

@@ -602,7 +602,7 @@ fn the_replay_of_the_ledger_file_that_a_daemon_wrote_comes_to_its_decisions() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
     let state = tempfile::tempdir().expect("a folder");
     let samples = runtime.block_on(guarded(&config, state.path()).boxed());
-    let ledger = history::read(state.path()).expect("the daemon's ledger can be read");
+    let ledger = crate::ledger::sqlite::read_copy_of(state.path()).expect("the daemon's ledger can be read");
     let report = replayed_with(Request { ledger, ..Request::default() }, &samples, &[config]);
     let judged: Vec<_> = report.run.deployments.iter().map(|judgement| (judgement.version.as_str(), judgement.decision)).collect();
     assert_eq!(
