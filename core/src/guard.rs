@@ -143,7 +143,8 @@ pub struct Limits {
     pub rollbacks_per_hour: u32,
     /// So many services going bad within `brake_within` trip the brake. Default 3.
     pub brake_services: u32,
-    /// So many of a hundred services that are guarded trip it, too, but never a single one. Default 20; 0: only `brake_services` counts.
+    /// So many of a hundred services that are guarded trip it, too, but never fewer than three: what happens to one service must change
+    /// nothing for another. Default 20; 0: only `brake_services` counts.
     pub brake_percent: u32,
     /// Default 5 min.
     pub brake_within: SignedDuration,
@@ -164,12 +165,15 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Whether so many services that went bad together, of so many that are guarded, trip the brake (DECISION 2.6). One is never many.
+    /// Fewer are not many, in however small a fleet.
+    const MANY: u64 = 3;
+
+    /// Whether so many services that went bad together, of so many that are guarded, trip the brake (DECISION 2.6).
     #[must_use]
     pub fn brake(&self, alarmed: usize, guarded: usize) -> bool {
         let (alarmed, guarded) = (u64::try_from(alarmed).unwrap_or(u64::MAX), u64::try_from(guarded).unwrap_or(u64::MAX));
         let is_share = self.brake_percent > 0 && alarmed.saturating_mul(100) >= guarded.saturating_mul(self.brake_percent.into());
-        alarmed >= 2 && (alarmed >= self.brake_services.into() || is_share)
+        alarmed >= self.brake_services.into() || (alarmed >= Self::MANY && is_share)
     }
 }
 
@@ -392,14 +396,15 @@ mod tests {
     }
 
     #[test]
-    fn the_brake_is_tripped_by_three_services_or_by_a_fifth_of_them_but_never_by_one() {
-        let limits = Limits::default();
+    fn the_brake_is_tripped_by_so_many_services_or_by_a_share_of_them_that_is_many() {
+        let limits = Limits { brake_services: 10, ..Limits::default() };
         for (alarmed, guarded, trips) in
-            [(1, 1, false), (1, 4, false), (2, 2, true), (2, 10, true), (2, 11, false), (3, 11, true), (3, 500, true), (0, 0, false)]
+            [(0, 0, false), (1, 1, false), (2, 2, false), (3, 3, true), (3, 15, true), (3, 16, false), (9, 46, false), (10, 500, true)]
         {
             assert_eq!(limits.brake(alarmed, guarded), trips, "{alarmed} of {guarded}");
         }
-        assert!(!Limits { brake_percent: 0, ..limits }.brake(2, 2));
+        assert!(!Limits { brake_percent: 0, ..limits }.brake(9, 9));
+        assert!(Limits::default().brake(3, 500));
     }
 
     #[test]

@@ -330,7 +330,7 @@ fn rounded(number: f64) -> String {
 }
 
 fn whole_seconds(duration: SignedDuration) -> SignedDuration {
-    SignedDuration::from_secs(duration.as_secs() + i64::from(duration.subsec_nanos() > 0))
+    SignedDuration::from_secs(duration.as_secs().saturating_add(i64::from(duration.subsec_nanos() > 0)))
 }
 
 /// A time that is an estimate, and so without false precision: `25s`, `2m 45s`, `40m`, `5h 10m`.
