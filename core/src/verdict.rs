@@ -151,6 +151,17 @@ pub struct Numbers {
     pub ambient: Option<f64>,
 }
 
+impl Numbers {
+    /// What they say: it fails once it waits for no gate. Without a level of now nothing can be said, for the reason that `lacks` names.
+    pub(crate) fn state_unless(&self, lacks: Inconclusive) -> FindingState {
+        match (self.now, self.waits_for) {
+            (None, _) => FindingState::Inconclusive(lacks),
+            (Some(_), None) => FindingState::Failing(Failure::Evidence),
+            (Some(_), Some(_)) => FindingState::Passing,
+        }
+    }
+}
+
 /// What stands between evidence and action (DECISION 2.2). Gates only ever remove rollbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

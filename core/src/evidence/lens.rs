@@ -13,7 +13,7 @@ use crate::statistics::dispersion::Counts;
 use crate::statistics::expected_delay::Expectation;
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{FIRST_WEIGHT, Mixture, ONE_SAMPLE, Pair, one_sample, two_sample};
-use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
+use crate::verdict::{FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// Odds of 1 : 20 against a deployment make it suspect.
 pub(crate) const SUSPECT: f64 = 20.0;
@@ -374,12 +374,7 @@ impl RatioLens {
             return (FindingState::Inconclusive(self.untestable()), None);
         }
         let numbers = self.numbers(trailing, log_threshold);
-        let state = match (numbers.now, numbers.waits_for) {
-            (None, _) => FindingState::Inconclusive(Inconclusive::NoTraffic),
-            (Some(_), None) => FindingState::Failing(Failure::Evidence),
-            (Some(_), Some(_)) => FindingState::Passing,
-        };
-        (state, Some(numbers))
+        (numbers.state_unless(Inconclusive::NoTraffic), Some(numbers))
     }
 
     fn testable(&self) -> bool {
@@ -495,6 +490,7 @@ fn sums<'a>(pieces: impl Iterator<Item = &'a Counts>) -> impl Iterator<Item = Co
 
 #[cfg(test)]
 mod tests {
+    use crate::verdict::Failure;
     use serde_json::Value;
 
     use super::*;

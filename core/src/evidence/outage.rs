@@ -11,7 +11,7 @@ use super::trailing::Onset;
 use crate::baseline::ProbeBaseline;
 use crate::statistics::dispersion::Counts;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
-use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
+use crate::verdict::{FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// The share of rounds in the hold that must be all-failed: one blink in ten does not save a service that is down.
 const SEVERITY: f64 = 0.9;
@@ -100,12 +100,7 @@ impl OutageLens {
             return (FindingState::Inconclusive(why), None);
         }
         let numbers = self.numbers(log_threshold);
-        let state = match (numbers.now, numbers.waits_for) {
-            (None, _) => FindingState::Inconclusive(Inconclusive::NotLooked),
-            (Some(_), None) => FindingState::Failing(Failure::Evidence),
-            (Some(_), Some(_)) => FindingState::Passing,
-        };
-        (state, Some(numbers))
+        (numbers.state_unless(Inconclusive::NotLooked), Some(numbers))
     }
 
     /// Since when every round has failed, where it can't be told whether that is new: too little is known of the time before.

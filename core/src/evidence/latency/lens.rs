@@ -10,7 +10,7 @@ use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LongRun, Restarts,
 use crate::evidence::trailing::{Onset, Trailing};
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
-use crate::verdict::{Failure, FindingState, Gate, Inconclusive, Measure, Numbers};
+use crate::verdict::{FindingState, Gate, Inconclusive, Measure, Numbers};
 
 /// A history with less time with traffic than twice the longest hold has no room for what the hold is learned from.
 pub(crate) const LEAST_KNOWN: SignedDuration = SignedDuration::from_mins(20);
@@ -133,12 +133,7 @@ impl LatencyLens {
             return (FindingState::Inconclusive(why.clone()), None);
         }
         let numbers = self.numbers(trailing, log_threshold);
-        let state = match (numbers.now, numbers.waits_for) {
-            (None, _) => FindingState::Inconclusive(Inconclusive::NoTraffic),
-            (Some(_), None) => FindingState::Failing(Failure::Evidence),
-            (Some(_), Some(_)) => FindingState::Passing,
-        };
-        (state, Some(numbers))
+        (numbers.state_unless(Inconclusive::NoTraffic), Some(numbers))
     }
 
     /// ln E: what there is of both at equal weights.
