@@ -34,6 +34,11 @@ const INCIDENT: SignedDuration = SignedDuration::from_mins(15);
 /// more careful. The first one stands for "something failed".
 const LEVELS: [f64; 12] = [0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 0.9];
 
+/// From this ratio on it is an outage, and below a quarter of that it is nothing like one: how long the outages of the history lasted is no
+/// measure for it.
+const OUTAGE: f64 = 0.5;
+pub(crate) const MILD: f64 = OUTAGE / 4.0;
+
 /// From this ratio on what comes now and then is a burst.
 const BURST: f64 = 0.025;
 
@@ -118,6 +123,9 @@ pub struct BadIntervals {
     /// How long they lasted.
     #[serde(default)]
     pub lasted: Runs,
+    /// The same of those stretches that were no outages, if some were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milder_lasted: Option<Runs>,
     /// The upper limit on their share in the worst of the hour before the deployment and the half hour that began one and seven days before
     /// it; 0 when they say nothing.
     #[serde(default)]
@@ -209,8 +217,17 @@ impl ErrorsBaseline {
     /// How long the next stretch of the `evaluated` time may last in which it is at least as bad as `above`: the longest limit of that level and
     /// of all above, for what is worse may last longer.
     pub(crate) fn next_bad_at_most(&self, above: f64, evaluated: SignedDuration) -> SignedDuration {
+        self.next_at_most(above, evaluated, |bad| bad.lasted)
+    }
+
+    /// The same if the next one is no outage.
+    pub(crate) fn next_milder_at_most(&self, above: f64, evaluated: SignedDuration) -> SignedDuration {
+        self.next_at_most(above, evaluated, |bad| bad.milder_lasted.unwrap_or(bad.lasted))
+    }
+
+    fn next_at_most(&self, above: f64, evaluated: SignedDuration, lasted: impl Fn(&BadIntervals) -> Runs) -> SignedDuration {
         let own = self.bad(above).map_or(0.0, |bad| bad.above);
-        let limits = self.bad.iter().filter(|bad| bad.above >= own).map(|bad| bad.lasted.next_at_most(&self.span, evaluated));
+        let limits = self.bad.iter().filter(|bad| bad.above >= own).map(|bad| lasted(bad).next_at_most(&self.span, evaluated));
         limits.fold(SignedDuration::ZERO, SignedDuration::max)
     }
 
@@ -242,14 +259,27 @@ impl BadIntervals {
             let says_otherwise = kl_lower(bad / cluster, looked / cluster, ALPHA_LOCAL) > upper;
             if says_otherwise { kl_upper(bad / cluster, looked / cluster, ALPHA_LOCAL) } else { 0.0 }
         };
+        let lasted = Runs::of(all.iter().map(|interval| interval.is_bad(above)));
+        let milder = Runs::of(milder(all, above).into_iter());
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
-            lasted: Runs::of(all.iter().map(|interval| interval.is_bad(above))),
+            lasted,
+            milder_lasted: (milder != lasted).then_some(milder),
             local_upper: local.iter().map(of_stretch).fold(0.0, f64::max),
             cluster,
         }
     }
+}
+
+/// Which intervals are at least as bad as `above`, but for the stretches of them that were mostly outages.
+fn milder(intervals: &[Interval], above: f64) -> Vec<bool> {
+    let stretches = intervals.chunk_by(|one, next| one.is_bad(above) == next.is_bad(above));
+    let is_milder = |stretch: &[Interval]| {
+        let outages = stretch.iter().filter(|interval| interval.is_bad(OUTAGE)).count();
+        stretch.first().is_some_and(|first| first.is_bad(above)) && 2 * outages < stretch.len()
+    };
+    stretches.flat_map(|stretch| std::iter::repeat_n(is_milder(stretch), stretch.len())).collect()
 }
 
 /// How bad a stretch of intervals was.

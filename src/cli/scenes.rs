@@ -102,6 +102,7 @@ fn history(upper: f64, requests: f64, cluster: f64) -> ErrorsBaseline {
             above: 0.0,
             intervals: 6,
             lasted: rollbackd_core::baseline::Runs::default(),
+            milder_lasted: None,
             local_upper: 0.0,
             cluster: 1.0,
         }],

@@ -7,7 +7,7 @@
 //! cargo bench -p rollbackd-core --bench decision                     # all of it
 //! cargo bench -p rollbackd-core --bench decision -- --write          # and writes docs/decision-benchmark.md, with its plot
 //! cargo bench -p rollbackd-core --bench decision -- --quick          # a smaller number of deployments, as the tests run it
-//! cargo bench -p rollbackd-core --bench decision -- --only N5        # the families whose name begins so
+//! cargo bench -p rollbackd-core --bench decision -- --only N5,R2     # the families whose names begin so
 //! cargo bench -p rollbackd-core --bench decision -- --only N5 --explain
 //! cargo bench -p rollbackd-core --bench decision -- --deployments 20000 --seed 7 --threads 1
 //! cargo bench -p rollbackd-core --bench decision -- --cost           # what an evaluation costs, and nothing else
@@ -102,8 +102,12 @@ fn main() -> ExitCode {
         return if cost.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let peers = if arguments.compare() { peers::all() } else { Vec::new() };
-    let families: Vec<Family> =
-        families::all().into_iter().chain(latency::families()).filter(|family| family.name.starts_with(&arguments.only)).collect();
+    let is_meant = |family: &Family| arguments.only.split(',').any(|begin| family.name.starts_with(begin));
+    let families: Vec<Family> = families::all().into_iter().chain(latency::families()).filter(is_meant).collect();
+    if families.is_empty() {
+        eprintln!("no family's name begins with {}", arguments.only);
+        return ExitCode::from(2);
+    }
     let mut comparison = Comparison::new(&peers);
     let mut rows = Vec::new();
     for family in &families {

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::combination::{Source, Tier, Voice};
 use super::interval::Interval;
 use super::trailing::{Held, Onset, Trailing};
-use crate::baseline::{ErrorsBaseline, ProbeBaseline, Runs};
+use crate::baseline::{ErrorsBaseline, MILD, ProbeBaseline, Runs};
 use crate::service::Service;
 use crate::severity::Impact;
 use crate::statistics::dispersion::Counts;
@@ -109,9 +109,10 @@ impl Class {
         Self { hold, ..self }
     }
 
-    /// The hold, which is meant for looks of 15 s.
-    fn hold_of_looks(&self, every: SignedDuration) -> SignedDuration {
-        with_looks(self.hold, every)
+    /// The hold, which is meant for looks of 15 s, where the next burst lasts at most so long.
+    fn learned_hold(&self, next: SignedDuration, every: SignedDuration) -> SignedDuration {
+        let learned = next.saturating_add(every).min(longest_hold(every));
+        with_looks(self.hold, every).max(learned).max(every.saturating_mul(2))
     }
 
     /// The null boundary q: a doubled level is tolerated, a large one only by the drift.
@@ -166,6 +167,8 @@ pub(crate) struct RatioLens {
     hold: SignedDuration,
     /// How much of the hold is looked at piece by piece.
     look_back: SignedDuration,
+    /// The same for what is nothing like an outage: shorter, if there were outages.
+    milder_look_back: SignedDuration,
     run: LongRun,
     requests: Mixture<Onset, 8>,
     /// Where the version before ran beside it: the evidence that the floor is exceeded, too. Without that, twice as bad as hardly anything
@@ -234,8 +237,10 @@ impl RatioLens {
             (boundary < BAD_USUAL).then_some(BadIntervalsLens { above, boundary, cluster: bad.cluster, evidence })
         });
         let next = baseline.next_bad_at_most(above, restarts.evaluated());
+        let next_milder = baseline.next_milder_at_most(above, restarts.evaluated());
         let observed = baseline.observed().max(baseline.at_start);
-        Self::new(class, baseline.level(), observed, baseline.cluster, bad_intervals, next, restarts).outlasting(baseline)
+        let lens = Self::new(class, baseline.level(), observed, baseline.cluster, bad_intervals, next, restarts).outlasting(baseline);
+        Self { milder_look_back: class.learned_hold(next_milder, restarts.every), ..lens }
     }
 
     /// A lens on the request counters of one route: a feature that fails for more than half of those who use it.
@@ -264,8 +269,7 @@ impl RatioLens {
         next: SignedDuration,
         restarts: Restarts,
     ) -> Self {
-        let learned = next.saturating_add(restarts.every).min(longest_hold(restarts.every));
-        let hold = class.hold_of_looks(restarts.every).max(learned).max(restarts.every.saturating_mul(2));
+        let hold = class.learned_hold(next, restarts.every);
         Self {
             class,
             restarts,
@@ -275,6 +279,7 @@ impl RatioLens {
             cluster,
             hold,
             look_back: hold,
+            milder_look_back: hold,
             run: LongRun::NONE,
             requests: Mixture::new(&ONE_SAMPLE),
             above_floor: None,
@@ -407,19 +412,19 @@ impl RatioLens {
     }
 
     fn numbers(&self, trailing: &Trailing, log_threshold: f64) -> Numbers {
-        let held = trailing.held(self.look_back, self.restarts.every);
         let onset = self.onset();
         let total = trailing.total();
         let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
             count: total.count - onset.before.count,
             failed: total.failed - onset.before.failed,
         });
+        let (held, hold) = self.held(trailing, &since);
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
             (Gate::Persistence, self.run.outlasts() && self.persists(&held)),
             (Gate::Severity, since.count > self.least_requests && since.failed >= self.class.severity * since.count),
-            (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= self.hold),
+            (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= hold),
         ];
         Numbers {
             before: self.upper,
@@ -431,13 +436,28 @@ impl RatioLens {
             onset: onset.map(|onset| onset.at),
             log_evidence: if log_evidence.is_finite() { log_evidence } else { 0.0 },
             log_threshold,
-            hold: self.hold,
+            hold,
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
             expected_delay: self.expected_delay(total.count, trailing.covered(), log_threshold),
             ambient: None,
         }
+    }
+
+    /// The intervals of the hold, and how long it must be. What is nothing like an outage, and was not since its onset nor in all the time
+    /// that is looked back, need not outlast the outages of the past.
+    fn held(&self, trailing: &Trailing, since: &Counts) -> (Held, SignedDuration) {
+        let every = self.restarts.every;
+        let held = trailing.held(self.look_back, every);
+        let is_mild = |counts: &Counts| counts.failed < MILD * counts.count;
+        if self.milder_look_back < self.look_back && is_mild(since) && is_mild(&held.total) {
+            let milder = trailing.held(self.milder_look_back, every);
+            if is_mild(&milder.total) {
+                return (milder, self.milder_look_back.max(self.run.hold(every)));
+            }
+        }
+        (held, self.hold)
     }
 
     /// From an onset at the level of the class to a decision, at so many requests a second; `None` where it is never decided.
