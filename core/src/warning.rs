@@ -116,17 +116,24 @@ impl Sight<'_> {
 
     fn held_back(&self) -> Option<Warning> {
         let finding = self.worst_held_back()?;
-        let severity = self.severity(finding);
-        let is_told = self.told(|warning| matches!(warning, Warning::HeldBack { .. }), severity).is_some();
-        if is_told || !self.is_news(finding) {
+        if self.held_back_since(finding).is_some() || !self.is_news(finding) {
             return None;
         }
+        let severity = self.severity(finding);
         let hold = finding.numbers.as_ref().map_or(SignedDuration::ZERO, |numbers| numbers.hold);
         Some(Warning::HeldBack { severity, finding: finding.clone(), others: self.evidence.suffering(hold, self.now) })
     }
 
+    /// When it was told that others hold back a rollback for this, or for something at least as bad.
+    fn held_back_since(&self, finding: &Finding) -> Option<Timestamp> {
+        self.told(|warning| matches!(warning, Warning::HeldBack { .. }), self.severity(finding))
+    }
+
     fn overdue(&self) -> Option<Warning> {
-        let overdue = promise::overdue(&self.findings, self.policy, self.now).into_iter().chain(self.long_held_back());
+        // Whoever was told that others hold it back, and waits for them, knows why it is late.
+        let late = promise::overdue(&self.findings, self.policy, self.now).into_iter();
+        let late = late.filter(|late| late.waits_for != Gate::Attribution || self.held_back_since(&late.finding).is_none());
+        let overdue = late.chain(self.long_held_back());
         let overdue = overdue.filter(|overdue| self.is_news(&overdue.finding) && self.is_named(&overdue.finding));
         let overdue = overdue.min_by_key(|overdue| (!is_there(&overdue.finding), self.severity(&overdue.finding)))?;
         let severity = self.severity(&overdue.finding);
@@ -149,7 +156,7 @@ impl Sight<'_> {
     /// What others suffer too is not weighed meanwhile, so that it has no onset but the one that was told.
     fn long_held_back(&self) -> Option<Overdue> {
         let finding = self.worst_held_back()?;
-        let onset = self.told(|warning| matches!(warning, Warning::HeldBack { .. }), self.severity(finding))?;
+        let onset = self.held_back_since(finding)?;
         let deadline = onset.checked_add(LONG_HELD_BACK).unwrap_or(Timestamp::MAX);
         (self.now >= deadline).then(|| Overdue { finding: finding.clone(), onset, deadline, waits_for: Gate::Attribution })
     }

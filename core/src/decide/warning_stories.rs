@@ -124,6 +124,18 @@ mod shared {
     }
 
     #[test]
+    fn whoever_knows_that_others_hold_it_back_is_not_told_that_the_promise_is_over() {
+        let mut world = settled_beside_others(100.0);
+        let policy = world.policies.values_mut().next().expect("a policy");
+        policy.matrix.error_ratio.within = Some(minutes(4));
+        world.deploy("v2", Behaviour::Well);
+        world.pass(minutes(3));
+        fail(&mut world, 0.6, 0.4);
+        world.pass(minutes(10));
+        assert_eq!((told(&world, NoticeKind::HeldBack).len(), told(&world, NoticeKind::Undecided).len()), (1, 0));
+    }
+
+    #[test]
     fn what_is_held_back_for_a_quarter_of_an_hour_calls_a_person() {
         let mut world = settled_beside_others(100.0);
         world.deploy("v2", Behaviour::Well);

@@ -779,6 +779,37 @@ mod counters {
         assert!(after >= 60 + (2 * 8 + 1) * 15, "{after}");
     }
 
+    /// A day with one outage of ten minutes in it; then a deployment.
+    fn deployed_the_day_after_an_outage() -> World {
+        let mut world = World::new(service_with_errors());
+        world.now = START - 23 * 3_600;
+        world.count_now(0.0, 0.0);
+        world.count(1_500, 150.0, 1.0);
+        world.count(40, 150.0, 120.0);
+        world.count(23 * 240 - 1_540, 150.0, 1.0);
+        world.deploy();
+        world
+    }
+
+    #[test]
+    fn an_outage_yesterday_is_no_measure_for_how_long_a_tenth_of_errors_lasts() {
+        let mut world = deployed_the_day_after_an_outage();
+        let (after, verdict) = world.until_verdict(116, |world| world.count(1, 150.0, 15.0)).expect("errors");
+        assert_eq!((after, verdict.impact), (60 + 120, Impact::FeatureBroken));
+        let numbers = verdict.decisive().and_then(|finding| finding.numbers.clone()).expect("numbers");
+        assert_eq!(numbers.hold, seconds(120));
+    }
+
+    #[test]
+    fn what_is_like_the_outage_yesterday_has_to_outlast_it_and_so_has_what_is_left_of_it() {
+        let mut world = deployed_the_day_after_an_outage();
+        let (after, _) = world.until_verdict(116, |world| world.count(1, 150.0, 45.0)).expect("errors");
+        assert_eq!(after, 60 + 600);
+        let mut world = deployed_the_day_after_an_outage();
+        world.count(6, 150.0, 120.0);
+        assert_eq!(world.until_verdict(20, |world| world.count(1, 150.0, 15.0)), None);
+    }
+
     #[test]
     fn what_one_version_after_another_found_and_left_so_is_how_the_service_is() {
         let begin = |others_since: &[i64]| {
