@@ -54,6 +54,8 @@ fn rolled_back_number(world: &World) -> u64 {
 /// An image that never gets anywhere is rolled back by what the cluster says alone.
 async fn a_version_that_never_runs(story: &str, image: &str) {
     let mut world = World::new(story, "deployment").await;
+    // On a busy machine it takes its time until the cluster calls it a crash loop: nobody shall hear before that it is still not rolled out.
+    world.window = "60s";
     world.begin_with("shop:good");
     world.configure("");
     world.start_daemon();

@@ -130,9 +130,11 @@ mod shared {
         policy.matrix.error_ratio.within = Some(minutes(4));
         world.deploy("v2", Behaviour::Well);
         world.pass(minutes(3));
-        fail(&mut world, 0.6, 0.4);
+        fail(&mut world, 1.0, 0.0);
+        world.pass(seconds(30));
+        fail(&mut world, 1.0, 0.9);
         world.pass(minutes(10));
-        assert_eq!((told(&world, NoticeKind::HeldBack).len(), told(&world, NoticeKind::Undecided).len()), (1, 0));
+        assert_eq!((told(&world, NoticeKind::HeldBack).len(), told(&world, NoticeKind::Undecided).len()), (1, 0), "{:?}", world.kinds());
     }
 
     #[test]

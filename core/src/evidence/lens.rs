@@ -412,13 +412,13 @@ impl RatioLens {
     }
 
     fn numbers(&self, trailing: &Trailing, log_threshold: f64) -> Numbers {
+        let (held, hold) = self.held(trailing);
         let onset = self.onset();
         let total = trailing.total();
         let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
             count: total.count - onset.before.count,
             failed: total.failed - onset.before.failed,
         });
-        let (held, hold) = self.held(trailing, &since);
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
@@ -445,13 +445,13 @@ impl RatioLens {
         }
     }
 
-    /// The intervals of the hold, and how long it must be. What is nothing like an outage, and was not since its onset nor in all the time
-    /// that is looked back, need not outlast the outages of the past.
-    fn held(&self, trailing: &Trailing, since: &Counts) -> (Held, SignedDuration) {
+    /// The intervals of the hold, and how long it must be. What is nothing like an outage, nor was in all the time that is looked back, need
+    /// not outlast the outages of the past.
+    fn held(&self, trailing: &Trailing) -> (Held, SignedDuration) {
         let every = self.restarts.every;
         let held = trailing.held(self.look_back, every);
         let is_mild = |counts: &Counts| counts.failed < MILD * counts.count;
-        if self.milder_look_back < self.look_back && is_mild(since) && is_mild(&held.total) {
+        if self.milder_look_back < self.look_back && is_mild(&held.total) {
             let milder = trailing.held(self.milder_look_back, every);
             if is_mild(&milder.total) {
                 return (milder, self.milder_look_back.max(self.run.hold(every)));
