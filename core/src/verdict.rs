@@ -176,6 +176,8 @@ pub enum Gate {
     Hold,
     /// It began before the deployment, or others suffer from it as much.
     Attribution,
+    /// There is much more to do than ever before, and that alone may make it slow.
+    Load,
 }
 
 /// What the matrix makes of the findings.

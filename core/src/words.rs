@@ -184,6 +184,7 @@ pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
             None => "it began before the deployment".to_owned(),
         },
         Gate::Hold => format!("waits until {} have been watched", duration(numbers.hold)),
+        Gate::Load => "there are more than three times as many requests as ever before, which alone may make it slow".to_owned(),
     }
 }
 

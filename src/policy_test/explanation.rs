@@ -249,6 +249,7 @@ impl Case<'_> {
                 words::duration(self.test.service.decision.grace),
                 hold_key(impact)
             ),
+            (Some(gate @ Gate::Load), _) => words::waits_for(gate, numbers),
             (Some(Gate::Attribution), _) => "it is put down to others: it began before the deployment, or they suffer as much".to_owned(),
             (None, _) => "every gate is open".to_owned(),
         }

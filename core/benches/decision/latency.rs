@@ -62,6 +62,7 @@ pub fn families() -> Vec<Family> {
         alone("N13 latency, spells, every 60 s", |chance, number| at_a_minute(spells(chance, number))),
         alone("N16 latency, jobs every few hours", |chance, _| jobs_now_and_then(chance)),
         alone("N16 latency, jobs, every 300 s", |chance, _| Day { every: 300.0, ..jobs_now_and_then(chance) }),
+        alone("N17 latency, a crowd arrives", crowd),
         Family { name: "N14 latency, rare long spells", bar: Bar::Told, day: |chance, _| spells_of(chance, 0.5, 120.0) },
         found("R12 latency x2", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 2.0)),
         found("R12 latency x1.75", 0.99, 240.0, Some(360.0), |chance, _| slower(chance, 1.75)),
@@ -161,6 +162,17 @@ fn jobs_now_and_then(chance: &mut Chance) -> Day {
     let (jobs, slower) = (jobs(chance), chance.uniform(2.0, 5.0));
     let factor = move |t: f64| if jobs.iter().any(|(from, until)| (*from..*until).contains(&t)) { slower } else { 1.0 };
     with_factor(noisy(chance, 0.1, USUAL), factor)
+}
+
+/// Four to ten times as many requests as ever before, for a quarter of an hour and more, and slow because of that.
+fn crowd(chance: &mut Chance, number: usize) -> Day {
+    let (times, from) = (chance.uniform(4.0, 10.0), chance.uniform(0.0, 600.0));
+    let until = from + chance.uniform(900.0, 1800.0);
+    let here = move |t: f64| (from..until).contains(&t);
+    let slower = [times.sqrt(), times][number % 2];
+    let day = with_factor(noisy(chance, 0.1, USUAL), move |t| if here(t) { slower } else { 1.0 });
+    let rps = (day.load)(0.0);
+    Day { load: Box::new(move |t| if here(t) { times * rps } else { rps }), restarts: true, ..day }
 }
 
 /// A quarter slower within 90 minutes, of which the deployment is in the midst; or slower by day than by night, as there is more to do.

@@ -18,6 +18,9 @@ const BAD: f64 = 0.7;
 /// The shortest stretch whose mean is a level, and not a slow spell: the longest hold.
 const BLOCK: SignedDuration = SignedDuration::from_mins(10);
 
+/// How much there is to do is told by stretches of this length.
+const BUSY: SignedDuration = SignedDuration::from_mins(5);
+
 /// The longest block of intervals in which slow requests are looked for together.
 const LONGEST_BLOCK: SignedDuration = SignedDuration::from_mins(8);
 
@@ -49,6 +52,9 @@ pub struct LatencyBaseline {
     pub bad: SlowIntervals,
     /// Requests in a second.
     pub rate: f64,
+    /// Requests in a second of the busiest five minutes; 0 when that is not known.
+    #[serde(default)]
+    pub busiest: f64,
     /// Whether the history covers a day.
     pub knows_a_day: bool,
 }
@@ -101,6 +107,7 @@ impl LatencyBaseline {
             slow: SlowRequests::of(intervals, &calm, &usual, &span, above),
             bad: SlowIntervals::of(intervals, &calm, bad, mean * (1.0 + above), span.every),
             rate: usual.requests / calm.iter().map(|interval| interval.covered.as_secs_f64()).sum::<f64>().max(1.0),
+            busiest: busiest(intervals),
             knows_a_day,
             span,
         }
@@ -159,6 +166,24 @@ impl SlowIntervals {
             cluster: dispersion(&bad, prior, blocks(every)),
         }
     }
+}
+
+/// The requests in a second of the busiest stretch of five minutes, or of all that is known.
+fn busiest(intervals: &[Interval<Timing>]) -> f64 {
+    let (mut first, mut requests, mut time, mut most) = (0, 0.0, SignedDuration::ZERO, 0.0_f64);
+    for interval in intervals {
+        requests += interval.counts.requests;
+        time = time.saturating_add(interval.covered);
+        while time.saturating_sub(intervals[first].covered) >= BUSY {
+            requests -= intervals[first].counts.requests;
+            time = time.saturating_sub(intervals[first].covered);
+            first += 1;
+        }
+        if time >= BUSY {
+            most = most.max(requests / time.as_secs_f64());
+        }
+    }
+    if most > 0.0 { most } else { requests / time.as_secs_f64().max(1.0) }
 }
 
 /// How many of the requests of a stretch were slow, and how much they cluster.

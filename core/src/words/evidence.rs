@@ -59,6 +59,7 @@ pub const fn gate(gate: Gate) -> &'static str {
         Gate::Severity => "severity",
         Gate::Hold => "hold",
         Gate::Attribution => "attribution",
+        Gate::Load => "load",
     }
 }
 
@@ -110,7 +111,7 @@ pub fn weight(numbers: &Numbers, is_compared: bool) -> String {
     let has_lasted = match numbers.waits_for {
         Some(Gate::Evidence) => None,
         Some(Gate::Persistence | Gate::Hold) => Some("not satisfied"),
-        None | Some(Gate::Severity | Gate::Attribution) => Some("satisfied"),
+        None | Some(Gate::Severity | Gate::Attribution | Gate::Load) => Some("satisfied"),
     };
     said.extend(has_lasted.map(|satisfied| format!("hold of {} {satisfied}", duration(numbers.hold))));
     said.push(match numbers.ambient {
@@ -189,6 +190,9 @@ fn level_ahead(ahead: &Ahead, finding: &Finding, acts: &str) -> String {
             format!("{acts} if it goes on {needed}; {} is enough", measured(ahead.level, numbers.measure))
         }
         (None, Some(_)) if numbers.waits_for == Some(Gate::Severity) => format!("{acts} if {condition} over all the time since it began"),
+        (None, Some(_)) if numbers.waits_for == Some(Gate::Load) => {
+            format!("{acts} if {condition} when there is less to do again; three times the load of its busiest time may make any version slow")
+        }
         (None, Some(left)) if left.is_zero() => format!("{acts} if {condition} in every part of {hold}"),
         (None, Some(left)) => format!("{acts} if {condition} for {} more", duration(whole_seconds(left))),
         (None, None) => format!("{acts} if {condition} for {hold}"),
@@ -287,6 +291,7 @@ pub fn overdue(overdue: &Overdue, is_compared: bool) -> String {
     let numbers = overdue.finding.numbers.as_ref().map_or_else(String::new, |numbers| evidence(numbers, is_compared));
     let waits_for = match overdue.waits_for {
         Gate::Attribution => "others suffer too, so it can't be told whose fault it is".to_owned(),
+        Gate::Load => "there is so much more to do than ever before that it can't be told whether the version is at fault".to_owned(),
         other => format!("it is still not decided, for want of {}", gate(other)),
     };
     format!("{}, suspected since {}: {waits_for}; {numbers}", overdue.finding.impact, clock(overdue.onset))

@@ -24,6 +24,9 @@ const STRETCH: SignedDuration = SignedDuration::from_mins(1);
 /// The mean of so many requests means something: where single ones vary as much as they are long, it is known to a quarter.
 const MEANINGFUL: f64 = 20.0;
 
+/// From so many times as many requests as ever before, it may be the load that makes a service slow, and not its version.
+const OVERLOAD: f64 = 3.0;
+
 /// So many stretches are in the shortest hold; where there are so few requests that it has less than two, nothing persists.
 const LEAST_STRETCHES: i32 = 3;
 
@@ -44,6 +47,8 @@ pub(crate) struct LatencyLens {
     bad: Option<Trials>,
     /// From this mean on an interval is bad.
     bad_from: f64,
+    /// From so many requests in a second on it may be the load.
+    overload: f64,
     untestable: Option<Inconclusive>,
     first: bool,
     suspect_at: Option<Timestamp>,
@@ -90,6 +95,7 @@ impl LatencyLens {
             slow,
             bad,
             bad_from: baseline.bad.bound,
+            overload: if baseline.busiest > 0.0 { OVERLOAD * baseline.busiest } else { f64::INFINITY },
             untestable,
             first: true,
             suspect_at: None,
@@ -153,8 +159,11 @@ impl LatencyLens {
     }
 
     fn numbers(&self, trailing: &Trailing<Pace>, log_threshold: f64) -> Numbers {
-        let mut held = Pace::default();
-        trailing.newest(self.look_back, self.restarts.every()).for_each(|(_, pace)| held += &pace);
+        let (mut held, mut time) = (Pace::default(), SignedDuration::ZERO);
+        trailing.newest(self.look_back, self.restarts.every()).for_each(|(covered, pace)| {
+            held += &pace;
+            time = time.saturating_add(covered);
+        });
         let (total, onset) = (trailing.total(), self.onset());
         let before = onset.map_or(total, |onset| onset.before);
         let since =
@@ -168,6 +177,7 @@ impl LatencyLens {
             (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && is_as_old),
             (Gate::Severity, since.is_at_least(self.severe)),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
+            (Gate::Load, held.requests < self.overload * time.as_secs_f64()),
         ];
         Numbers {
             measure: Measure::Seconds,

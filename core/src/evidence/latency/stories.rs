@@ -9,10 +9,11 @@ use crate::baseline::{Baseline, LatencyBaseline};
 use crate::entry::DeploymentId;
 use crate::evidence::{Evidence, Health, Lack};
 use crate::observation::{Binding, Histogram, HistogramSample, Missing, Reading, Replicas, Rollout, Workload};
+use crate::outlook::Outlook;
 use crate::plan::PlanId;
 use crate::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, SignalName, SignalPolicy, Verification};
 use crate::severity::{Impact, Matrix, Severity};
-use crate::verdict::{Finding, FindingState, Inconclusive, Measure, Verdict};
+use crate::verdict::{Finding, FindingState, Gate, Inconclusive, Measure, Verdict};
 use crate::version::{Version, VersionId};
 use crate::words;
 
@@ -213,6 +214,33 @@ fn twice_as_slow_is_found_after_the_grace_time_and_three_minutes() {
     assert!(numbers.now.is_some_and(|now| (now / numbers.before - 2.0).abs() < 0.1), "{numbers:?}");
     let words = words::verdict(&verdict);
     assert!(words.contains("mean 20") && words.contains(" ms since ") && words.contains(", before 10"), "{words}");
+}
+
+#[test]
+fn whoever_has_four_times_as_much_to_do_as_ever_before_may_be_slow() {
+    let mut world = World::deployed(15, USUAL);
+    assert_eq!(world.until_verdict(|world| world.interval(40.0, 0.2)), None);
+    let finding = world.finding();
+    let numbers = finding.numbers.clone().expect("numbers");
+    assert_eq!((finding.state.clone(), numbers.waits_for), (FindingState::Passing, Some(Gate::Load)));
+    let outlook = Outlook::of(&finding, &world.service, at(world.now));
+    let ahead = words::outlook(&outlook, &finding, world.service.matrix.row(Impact::Performance));
+    assert!(ahead.contains("when there is less to do again"), "{ahead}");
+}
+
+#[test]
+fn whoever_stays_slow_when_there_is_less_to_do_again_is_found_and_so_is_who_had_as_much_to_do_before() {
+    let mut world = World::deployed(15, USUAL);
+    (0..40).for_each(|_| world.interval(40.0, 0.2));
+    assert_eq!(world.verdict(), None);
+    let (delay, _) = world.until_verdict(|world| world.interval(15.0, 0.2)).expect("a verdict");
+    assert!(delay <= 600 + 240, "{delay}");
+    let mut world = World::new(15, USUAL);
+    world.minutes(30, 0.1);
+    (0..20).for_each(|_| world.interval(20.0, 0.1));
+    world.minutes(25, 0.1);
+    world.deploy();
+    assert_eq!(world.until_verdict(|world| world.interval(40.0, 0.2)).map(|(delay, _)| delay), Some(240));
 }
 
 #[test]
