@@ -164,9 +164,9 @@ fn jobs_now_and_then(chance: &mut Chance) -> Day {
     with_factor(noisy(chance, 0.1, USUAL), factor)
 }
 
-/// Four to ten times as many requests as ever before, for a quarter of an hour and more, and slow because of that.
+/// Five to ten times as many requests as ever before, for a quarter of an hour and more, and slow because of that.
 fn crowd(chance: &mut Chance, number: usize) -> Day {
-    let (times, from) = (chance.uniform(4.0, 10.0), chance.uniform(0.0, 600.0));
+    let (times, from) = (chance.uniform(5.0, 10.0), chance.uniform(0.0, 600.0));
     let until = from + chance.uniform(900.0, 1800.0);
     let here = move |t: f64| (from..until).contains(&t);
     let slower = [times.sqrt(), times][number % 2];

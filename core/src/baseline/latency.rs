@@ -168,8 +168,10 @@ impl SlowIntervals {
     }
 }
 
-/// The requests in a second of the busiest stretch of five minutes, or of all that is known.
+/// The requests in a second of the busiest stretch of five minutes, or of all that is known: less two standard deviations of a Poisson
+/// count, since of few requests chance alone makes the most.
 fn busiest(intervals: &[Interval<Timing>]) -> f64 {
+    let rate = |requests: f64, time: SignedDuration| (requests - 2.0 * requests.sqrt()).max(0.0) / time.as_secs_f64().max(1.0);
     let (mut first, mut requests, mut time, mut most) = (0, 0.0, SignedDuration::ZERO, 0.0_f64);
     for interval in intervals {
         requests += interval.counts.requests;
@@ -180,10 +182,10 @@ fn busiest(intervals: &[Interval<Timing>]) -> f64 {
             first += 1;
         }
         if time >= BUSY {
-            most = most.max(requests / time.as_secs_f64());
+            most = most.max(rate(requests, time));
         }
     }
-    if most > 0.0 { most } else { requests / time.as_secs_f64().max(1.0) }
+    if most > 0.0 { most } else { rate(requests, time) }
 }
 
 /// How many of the requests of a stretch were slow, and how much they cluster.

@@ -191,7 +191,9 @@ fn level_ahead(ahead: &Ahead, finding: &Finding, acts: &str) -> String {
         }
         (None, Some(_)) if numbers.waits_for == Some(Gate::Severity) => format!("{acts} if {condition} over all the time since it began"),
         (None, Some(_)) if numbers.waits_for == Some(Gate::Load) => {
-            format!("{acts} if {condition} when there is less to do again; three times the load of its busiest time may make any version slow")
+            format!(
+                "{acts} if {condition} when there is less to do again; three times the load of its busiest time may make any version slow"
+            )
         }
         (None, Some(left)) if left.is_zero() => format!("{acts} if {condition} in every part of {hold}"),
         (None, Some(left)) => format!("{acts} if {condition} for {} more", duration(whole_seconds(left))),

@@ -47,8 +47,7 @@ pub(crate) struct LatencyLens {
     bad: Option<Trials>,
     /// From this mean on an interval is bad.
     bad_from: f64,
-    /// From so many requests in a second on it may be the load.
-    overload: f64,
+    load: Load,
     untestable: Option<Inconclusive>,
     first: bool,
     suspect_at: Option<Timestamp>,
@@ -70,6 +69,43 @@ impl Trials {
     fn step(&mut self, weight: f64, onset: Onset<Pace>, failed: f64, count: f64) {
         let (boundary, cluster) = (self.boundary, self.cluster);
         self.evidence.step(weight, onset, |tilt| one_sample(tilt, failed, count, boundary, cluster));
+    }
+}
+
+/// Whether there is so much more to do than ever before that this alone may make it slow.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// From so many requests in a second on.
+    overload: f64,
+    /// How much of the time is looked at together: a third of the hold.
+    piece: SignedDuration,
+    /// What there was to do in the piece that is not over.
+    requests: f64,
+    time: SignedDuration,
+    /// Since the end of the newest piece in which there was too much to do, if there was one.
+    ago: Option<SignedDuration>,
+}
+
+impl Load {
+    /// After a history with at most so many requests in a second; 0 if that is not known.
+    fn new(busiest: f64, look_back: SignedDuration) -> Self {
+        let overload = if busiest > 0.0 { OVERLOAD * busiest } else { f64::INFINITY };
+        Self { overload, piece: look_back / LEAST_STRETCHES, requests: 0.0, time: SignedDuration::ZERO, ago: None }
+    }
+
+    fn step(&mut self, interval: &Interval<Pace>) {
+        self.requests += interval.counts.requests;
+        self.time = self.time.saturating_add(interval.covered);
+        self.ago = self.ago.map(|ago| ago.saturating_add(interval.covered));
+        if self.time >= self.piece {
+            let is_too_much = std::mem::take(&mut self.requests) >= self.overload * std::mem::take(&mut self.time).as_secs_f64();
+            self.ago = if is_too_much { Some(SignedDuration::ZERO) } else { self.ago };
+        }
+    }
+
+    /// Whether it was so in the hold that ends now; the piece in which it ended may have been calm in the mean.
+    fn is_in_hold(&self) -> bool {
+        self.ago.is_some_and(|ago| ago <= self.piece.saturating_mul(LEAST_STRETCHES + 1))
     }
 }
 
@@ -95,7 +131,7 @@ impl LatencyLens {
             slow,
             bad,
             bad_from: baseline.bad.bound,
-            overload: if baseline.busiest > 0.0 { OVERLOAD * baseline.busiest } else { f64::INFINITY },
+            load: Load::new(baseline.busiest, look_back),
             untestable,
             first: true,
             suspect_at: None,
@@ -118,6 +154,7 @@ impl LatencyLens {
         let weight = self.restarts.weight(self.first, interval.covered);
         self.first = false;
         let pace = interval.counts;
+        self.load.step(interval);
         if pace.requests > 0.0 {
             self.run.step(pace.is_at_least(self.severe));
         }
@@ -159,11 +196,8 @@ impl LatencyLens {
     }
 
     fn numbers(&self, trailing: &Trailing<Pace>, log_threshold: f64) -> Numbers {
-        let (mut held, mut time) = (Pace::default(), SignedDuration::ZERO);
-        trailing.newest(self.look_back, self.restarts.every()).for_each(|(covered, pace)| {
-            held += &pace;
-            time = time.saturating_add(covered);
-        });
+        let mut held = Pace::default();
+        trailing.newest(self.look_back, self.restarts.every()).for_each(|(_, pace)| held += &pace);
         let (total, onset) = (trailing.total(), self.onset());
         let before = onset.map_or(total, |onset| onset.before);
         let since =
@@ -177,7 +211,7 @@ impl LatencyLens {
             (Gate::Persistence, held.is_at_least(self.severe) && self.is_uncontradicted(trailing) && is_as_old),
             (Gate::Severity, since.is_at_least(self.severe)),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every() / 2) >= self.hold),
-            (Gate::Load, held.requests < self.overload * time.as_secs_f64()),
+            (Gate::Load, !self.load.is_in_hold()),
         ];
         Numbers {
             measure: Measure::Seconds,
