@@ -260,12 +260,13 @@ impl BadIntervals {
             if says_otherwise { kl_upper(bad / cluster, looked / cluster, ALPHA_LOCAL) } else { 0.0 }
         };
         let lasted = Runs::of(all.iter().map(|interval| interval.is_bad(above)));
-        let milder = Runs::of(milder(all, above).into_iter());
+        let has_outages = all.iter().any(|interval| interval.is_bad(OUTAGE));
+        let milder = has_outages.then(|| Runs::of(milder(all, above).into_iter()));
         Self {
             above,
             intervals: count(bad.iter().filter(|trial| trial.failed > 0.0).count()),
             lasted,
-            milder_lasted: (milder != lasted).then_some(milder),
+            milder_lasted: milder.filter(|milder| *milder != lasted),
             local_upper: local.iter().map(of_stretch).fold(0.0, f64::max),
             cluster,
         }
