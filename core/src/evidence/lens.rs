@@ -412,7 +412,7 @@ impl RatioLens {
     }
 
     fn numbers(&self, trailing: &Trailing, log_threshold: f64) -> Numbers {
-        let (held, hold) = self.held(trailing);
+        let (newest, hold) = self.held(trailing);
         let onset = self.onset();
         let total = trailing.total();
         let since = onset.map_or(Counts { count: 0.0, failed: 0.0 }, |onset| Counts {
@@ -422,7 +422,7 @@ impl RatioLens {
         let log_evidence = self.log_evidence();
         let gates = [
             (Gate::Evidence, log_evidence >= log_threshold),
-            (Gate::Persistence, self.run.outlasts() && self.persists(&held)),
+            (Gate::Persistence, self.run.outlasts() && self.persists(&newest)),
             (Gate::Severity, since.count > self.least_requests && since.failed >= self.class.severity * since.count),
             (Gate::Hold, trailing.covered().saturating_add(self.restarts.every / 2) >= hold),
         ];
@@ -430,7 +430,7 @@ impl RatioLens {
             before: self.upper,
             tolerance: self.tolerance,
             severity: self.class.severity,
-            now: (held.total.count > 0.0).then(|| held.total.failed / held.total.count),
+            now: (newest.total.count > 0.0).then(|| newest.total.failed / newest.total.count),
             count: since.count,
             failed: since.failed,
             onset: onset.map(|onset| onset.at),
