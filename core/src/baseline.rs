@@ -188,7 +188,7 @@ impl ErrorsBaseline {
             intervals: count(calm_busy.len()),
             cluster: Level::of(&calm).cluster,
             upper,
-            at_start: at_start(intervals, &span),
+            at_start: at_start(intervals, &span, upper),
             knows_a_day,
             routes: BTreeMap::new(),
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
@@ -342,8 +342,8 @@ fn between<Tally>(intervals: &[Interval<Tally>], from: Timestamp, to: Timestamp)
 }
 
 /// The ratio of an incident that is under way at the end: that of the last minute or of all of it, if no quarter of that minute contradicts,
-/// and if it has been like that for longer than the service usually is by itself.
-fn at_start(intervals: &[Interval], span: &Span) -> f64 {
+/// if chance doesn't make it of a level of at most `upper`, and if it has been like that for longer than the service usually is by itself.
+fn at_start(intervals: &[Interval], span: &Span, upper: f64) -> f64 {
     let minute = SignedDuration::from_mins(1).max(span.every.saturating_mul(2));
     let since = |at: Timestamp| at.checked_sub(minute).unwrap_or(Timestamp::MIN);
     let newest = between(intervals, since(span.to), span.to);
@@ -353,7 +353,8 @@ fn at_start(intervals: &[Interval], span: &Span) -> f64 {
         kl_upper(failed, requests, ALPHA_LOCAL) >= ratio / 2.0
     };
     let mut quarters = newest.chunks(newest.len().div_ceil(4).max(1));
-    if ratio <= 0.0 || covered(newest).saturating_mul(2) < minute || !quarters.all(may_be_half) {
+    let level = Level::of(newest);
+    if level.lower(ALPHA_LOCAL) <= upper || covered(newest).saturating_mul(2) < minute || !quarters.all(may_be_half) {
         return 0.0;
     }
     let mut incident = newest.len();
