@@ -1,8 +1,7 @@
 //! How fast samples are read and judged, and with how much memory: `cargo bench --bench replay [-- MILLIONS]`.
 //!
 //! Rates are samples a second of processor time, so that they mean a core whatever else the machine does. The text is made up as it is read,
-//! and the time for that is not counted. It is of ten pods with two series each, scraped every 15 seconds. Two courses of things are played:
-//! one deployment a week, so that most samples are history or of no use, and one every hour, so that half of them are judged one by one.
+//! and the time for that is not counted. It is of ten pods with two series each, scraped every 15 seconds. [`CASES`] are played.
 //! Memory is what the system says was taken at most until then.
 
 use std::collections::BTreeMap;
@@ -23,6 +22,24 @@ const BEGIN: u64 = 1_780_000_000;
 const SERIES: u64 = 20;
 const STEP: u64 = 15;
 const HOUR: u64 = 3600;
+
+/// What is played: how often something is deployed, and whether all of that is known beforehand.
+struct Case {
+    name: &'static str,
+    every: u64,
+    all_known: bool,
+}
+
+const CASES: [Case; 4] = [
+    // Most samples are of no use to any deployment.
+    Case { name: "one deployment in five weeks", every: 5 * 7 * 24 * HOUR, all_known: true },
+    // Nearly all samples are history that is counted.
+    Case { name: "one deployment every 41 hours", every: 41 * HOUR, all_known: true },
+    // As where a version label may bring a deployment at any time: all samples may become history.
+    Case { name: "one deployment every 41 hours, not known beforehand", every: 41 * HOUR, all_known: false },
+    // Half of the samples are judged, look by look.
+    Case { name: "one deployment an hour", every: HOUR, all_known: true },
+];
 
 /// Samples of ten pods in order of time, as text.
 struct Text {
@@ -81,14 +98,14 @@ fn measure(samples: u64) {
     let reading = (processor_time().saturating_sub(began)).saturating_sub(text.making);
     assert_eq!((met.samples, met.damages), (samples, 0));
     rate(samples, "read from text", reading);
-    for (how_often, every) in [("a week", 7 * 24 * HOUR), ("an hour", HOUR)] {
-        let script = script(samples, every);
+    for case in &CASES {
+        let script = script(samples, case);
         let began = processor_time();
         let played = play(&script, &mut catalogue).expect("can be read back");
         let judging = processor_time().saturating_sub(began);
         let deployments = script.happenings.len();
         assert!(played.judge.records().len() > 2 * deployments, "each deployment was judged");
-        rate(samples, &format!("judged from memory, one deployment {how_often} ({deployments})"), judging);
+        rate(samples, &format!("judged from memory, {} ({deployments})", case.name), judging);
         rate(samples, "  from text to verdicts", reading + judging);
     }
     println!("  most memory until now: {}", most_memory());
@@ -113,8 +130,8 @@ fn rate(samples: u64, what: &str, time: Duration) {
     println!("{samples} samples {what}: {:.2} s, {rate:.1} million a second and core", time.as_secs_f64());
 }
 
-/// A service to which something is deployed once `every` so many seconds, for the first time in the middle of that.
-fn script(samples: u64, every: u64) -> Script {
+/// A service to which something is deployed as the case says, for the first time in the middle of that time or of all there is.
+fn script(samples: u64, case: &Case) -> Script {
     let name = ServiceName::try_from("checkout").expect("a name");
     let signal = SignalName("errors".to_owned());
     let cadence = SignedDuration::from_secs(15);
@@ -140,7 +157,8 @@ fn script(samples: u64, every: u64) -> Script {
         (at, name.clone(), Happening::Deployed(Deployed { version, not_before: at, rolled_out: true, change: None }))
     };
     let end = BEGIN + samples / SERIES * STEP;
-    let times = (BEGIN + every / 2..end).step_by(usize::try_from(every).expect("few seconds"));
+    let first = BEGIN + case.every.min(end - BEGIN) / 2;
+    let times = (first..end).step_by(usize::try_from(case.every).expect("few seconds"));
     Script {
         policies: vec![service],
         limits: Limits::default(),
@@ -150,6 +168,6 @@ fn script(samples: u64, every: u64) -> Script {
         happenings: times.map(deployed).collect(),
         begins_well: true,
         courses: false,
-        all_known: true,
+        all_known: case.all_known,
     }
 }

@@ -53,7 +53,9 @@ struct Counted {
 
 impl Counted {
     fn add(&mut self, since: Timestamp, number: f64) {
-        self.since = Some(self.since.map_or(since, |earlier| earlier.min(since)));
+        if self.since.is_none_or(|earlier| since < earlier) {
+            self.since = Some(since);
+        }
         self.number += number;
     }
 }
@@ -66,7 +68,7 @@ struct Line<'a> {
     fresh: Cow<'a, [Sample]>,
     /// How many of them were counted.
     counted: usize,
-    /// The newest sample that is remembered.
+    /// The sample before all of them; of a series that was never seen the first one, once it is remembered.
     before: Option<Sample>,
 }
 
@@ -110,7 +112,7 @@ impl Counter {
             target.last = self.targets.scraped(target.target);
         }
         let mut due: BinaryHeap<_> = (0..).zip(&targets).filter_map(|(number, target)| Some(Reverse((target.next()?, number)))).collect();
-        let mut increments = Vec::new();
+        let mut increments = Vec::with_capacity(targets.iter().map(Scraped::longest).sum());
         while let Some(mut first) = due.peek_mut() {
             let Reverse((at, number)) = *first;
             let target: &mut Scraped = &mut targets[number];
@@ -172,9 +174,12 @@ impl Counter {
         let mut process_started = None;
         for line in scraped.lines.iter_mut() {
             let Some(sample) = line.fresh.get(line.counted).filter(|sample| sample.at == at).copied() else { continue };
+            if line.series.process_started > process_started {
+                process_started = line.series.process_started;
+            }
+            let difference = self.difference(line, sample, scraped.last);
             line.counted += 1;
-            process_started = process_started.max(line.series.process_started);
-            let Some((since, difference)) = self.difference(line, sample, scraped.last) else { continue };
+            let Some((since, difference)) = difference else { continue };
             match line.kind {
                 Kind::Total => requests.add(since, difference),
                 Kind::Failed => failed.add(since, difference),
@@ -184,7 +189,9 @@ impl Counter {
             self.targets.remember(scraped.target, at);
             scraped.last = self.targets.scraped(scraped.target);
         }
-        scraped.last = scraped.last.map(|last| last.max(at));
+        if scraped.last.is_some_and(|last| last < at) {
+            scraped.last = Some(at);
+        }
         let Some(mut from) = requests.since else {
             self.set_apart(scraped, &failed);
             return None;
@@ -211,7 +218,7 @@ impl Counter {
     /// What a series counted, and since when. `None` for a sample that only is a base for the next one.
     fn difference(&mut self, line: &mut Line<'_>, sample: Sample, scraped: Option<Timestamp>) -> Option<(Timestamp, f64)> {
         let started = line.series.process_started.filter(|started| *started <= sample.at);
-        let Some(earlier) = line.before else {
+        let Some(earlier) = line.newest() else {
             if self.total.len() + self.failed.len() >= Self::MOST_SERIES {
                 self.discarded = self.discarded.saturating_add(1);
                 return None;
@@ -223,7 +230,6 @@ impl Counter {
                 .filter(|started| self.targets.began_at_zero(scraped, *started, sample.at))
                 .map(|started| (started, sample.value));
         };
-        line.before = Some(sample);
         Some(match started.filter(|started| *started > earlier.at) {
             Some(restarted) => (restarted, sample.value),
             None if sample.value < earlier.value => (earlier.at, sample.value),
@@ -236,7 +242,7 @@ impl Counter {
             self.targets.remember(scraped.target, last);
         }
         for line in scraped.lines.iter().filter(|line| line.counted > 0) {
-            if let Some((seen, newest)) = self.seen(line.kind).get_mut(&line.series.id).zip(line.before) {
+            if let Some((seen, newest)) = self.seen(line.kind).get_mut(&line.series.id).zip(line.newest()) {
                 *seen = newest;
             }
         }
@@ -261,12 +267,23 @@ impl<'a> Line<'a> {
     fn name(&self) -> (&'a str, Kind, &'a str) {
         (&self.series.target, self.kind, &self.series.id)
     }
+
+    /// The newest sample that is remembered.
+    fn newest(&self) -> Option<Sample> {
+        let before = self.before?;
+        Some(self.fresh[..self.counted].last().copied().unwrap_or(before))
+    }
 }
 
 impl<'a, 'l> Scraped<'a, 'l> {
     fn of(lines: &'l mut [Line<'a>]) -> Option<Self> {
         let target = &lines.first()?.series.target;
         Some(Self { target, lines, last: None })
+    }
+
+    /// How many scrapes there are at least.
+    fn longest(&self) -> usize {
+        self.lines.iter().map(|line| line.fresh.len()).max().unwrap_or(0)
     }
 
     /// When the target was scraped next.

@@ -159,27 +159,25 @@ impl Past {
     fn take_scrape(&mut self, scrape: &Scrape, from: Timestamp, to: Timestamp) {
         self.hours.retain(|hour, _| hour.end() <= from || hour.begin() >= to);
         let all = Counter::new(self.every).take(scrape, to);
-        self.count(all, None, from, to);
+        self.count(&all, None, from, to);
         for route in busiest_routes(scrape) {
             let of_route = Counter::new(self.every).take_route(scrape, route, to);
-            self.count(of_route, Some(route), from, to);
+            self.count(&of_route, Some(route), from, to);
         }
     }
 
     fn take_histograms(&mut self, histograms: &[Histogram], from: Timestamp, to: Timestamp) {
         self.hours.retain(|hour, _| hour.end() <= from || hour.begin() >= to);
-        let mut durations = HistogramCounter::new(self.every).take(histograms, to);
-        durations.retain(|one| one.at > from && one.at <= to);
-        for of_hour in durations.chunk_by(|a, b| Hour::of(a.at) == Hour::of(b.at)) {
+        let durations = HistogramCounter::new(self.every).take(histograms, to);
+        for of_hour in by_hour(&durations, from, to) {
             Grouping::new(self.every, Timestamp::MIN).take(interval::Look::own(of_hour), |interval| {
                 self.hours.entry(Hour::of(interval.at)).or_default().timed.push_back(interval);
             });
         }
     }
 
-    fn count(&mut self, mut increments: Vec<Increment>, route: Option<&str>, from: Timestamp, to: Timestamp) {
-        increments.retain(|one| one.at > from && one.at <= to);
-        for hour in increments.chunk_by(|a, b| Hour::of(a.at) == Hour::of(b.at)) {
+    fn count(&mut self, increments: &[Increment], route: Option<&str>, from: Timestamp, to: Timestamp) {
+        for hour in by_hour(increments, from, to) {
             Grouping::new(self.every, Timestamp::MIN).take(interval::Look::own(hour), |interval| self.push_to(route, interval));
         }
     }
@@ -265,9 +263,9 @@ impl Past {
         Ok(())
     }
 
-    /// What was counted in all, interval by interval.
-    pub(crate) fn intervals(&self) -> Vec<Interval> {
-        self.intervals_of(|counted| Some(&counted.all))
+    /// What was counted in all from one moment to another, interval by interval, and in the rest of the hours that those fall into.
+    pub(crate) fn intervals(&self, from: Timestamp, to: Timestamp) -> Vec<Interval> {
+        self.intervals_of(from, to, |counted| Some(&counted.all))
     }
 
     /// How long requests took, interval by interval.
@@ -286,18 +284,20 @@ impl Past {
         self.hours.values().flat_map(|counted| &counted.routes).map(|(route, _)| route.as_str()).collect()
     }
 
-    /// What was counted on one of them. In an hour in which others were busier it is a gap.
-    pub(crate) fn route(&self, route: &str) -> Vec<Interval> {
-        self.intervals_of(|counted| counted.routes.iter().find(|(known, _)| known == route).map(|(_, strand)| strand))
+    /// The same of what was counted on one of them. In an hour in which others were busier it is a gap.
+    pub(crate) fn route(&self, route: &str, from: Timestamp, to: Timestamp) -> Vec<Interval> {
+        self.intervals_of(from, to, |counted| counted.routes.iter().find(|(known, _)| known == route).map(|(_, strand)| strand))
     }
 
-    fn intervals_of(&self, strand: impl Fn(&Counted) -> Option<&Strand>) -> Vec<Interval> {
-        let mut intervals: Vec<Interval> = Vec::new();
-        for (hour, counted) in &self.hours {
-            let Some(strand) = strand(counted) else { continue };
-            for row in strand.rows(*hour, self.every) {
+    fn intervals_of(&self, from: Timestamp, to: Timestamp, strand: impl Fn(&Counted) -> Option<&Strand>) -> Vec<Interval> {
+        let strands = || self.hours.iter().filter_map(|(hour, counted)| Some((*hour, strand(counted)?)));
+        let inside = || strands().filter(|(hour, _)| hour.end() >= from && hour.begin() < to);
+        let mut before = strands().take_while(|(hour, _)| hour.end() < from).filter_map(|(_, strand)| strand.end()).last();
+        let mut intervals = Vec::with_capacity(inside().map(|(_, strand)| strand.len()).sum());
+        for (hour, strand) in inside() {
+            for row in strand.rows(hour, self.every) {
                 // As the live path counts it: what comes after a gap covers one look.
-                let since = intervals.last().map_or(row.from, |before| before.at);
+                let since = before.replace(row.at).unwrap_or(row.from);
                 let covered = row.at.duration_since(since).clamp(SignedDuration::ZERO, self.every);
                 intervals.push(Interval {
                     from: row.from,
@@ -338,6 +338,19 @@ impl Counted {
         let routes = (0..routes).map(|_| Some((reader.text()?, Strand::read(reader, hour, every)?))).collect::<Option<_>>()?;
         Some(Self { all, routes, timed: VecDeque::new() })
     }
+}
+
+/// What ended after `from` and until `to`, hour by hour. It is in order of time.
+fn by_hour<One: interval::Counted>(ordered: &[One], from: Timestamp, to: Timestamp) -> impl Iterator<Item = &[One]> {
+    let end = |one: &One| one.span().1;
+    let until = ordered.partition_point(|one| end(one) <= to);
+    let mut rest = &ordered[ordered[..until].partition_point(|one| end(one) <= from)..until];
+    std::iter::from_fn(move || {
+        let hour = Hour::of(end(rest.first()?));
+        let (of_hour, later) = rest.split_at(rest.partition_point(|one| Hour::of(end(one)) <= hour));
+        rest = later;
+        Some(of_hour)
+    })
 }
 
 /// The routes that counted most in a piece.

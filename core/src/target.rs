@@ -40,7 +40,9 @@ impl Targets {
     /// There was a scrape.
     pub(crate) fn begin(&mut self, at: Timestamp) {
         self.began.get_or_insert(at);
-        self.newest = self.newest.max(Some(at));
+        if self.newest < Some(at) {
+            self.newest = Some(at);
+        }
     }
 
     /// Whether the target was scraped lately.

@@ -547,8 +547,9 @@ fn take_all<T: Timed>(kept: &mut Vec<T>, taken: Vec<T>) {
         *known.process_started() = *series.process_started();
         // Samples may be handed in twice, as a source gives them twice.
         let newest = known.samples().last().map(T::at);
-        let fresh = std::mem::take(series.samples_mut());
-        known.samples_mut().extend(fresh.into_iter().filter(|sample| Some(T::at(sample)) > newest));
+        let fresh = series.samples_mut();
+        fresh.drain(..fresh.partition_point(|sample| Some(T::at(sample)) <= newest));
+        known.samples_mut().append(fresh);
     }
 }
 

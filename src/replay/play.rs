@@ -327,45 +327,28 @@ impl<'a> Player<'a> {
 
     /// A sample comes in.
     fn take(&mut self, at: i64, series: u32, value: f64) {
-        let Use::Counts(places) = &mut self.uses[series as usize] else {
+        let Self { uses, signals, services, due, .. } = self;
+        let Use::Counts(places) = &uses[series as usize] else {
             self.began.extend(began(value).map(|began| (series, began)));
             return;
         };
-        let places = std::mem::take(places);
         let sample = Sample { at: moment(at), value };
-        for &(signal, slot) in &places {
-            let heard = &mut self.signals[signal];
-            let served = &mut self.services[heard.service];
+        for &(signal, slot) in places {
+            let heard = &mut signals[signal];
+            let served = &mut services[heard.service];
             if !served.attentive && !served.wants(at) {
                 continue;
             }
             if heard.take(slot, at, sample, self.script.courses) {
                 heard.next_look = at;
-                self.due.push(Reverse((at, Due::Look(signal))));
+                due.push(Reverse((at, Due::Look(signal))));
             }
-            if let Some(version) = heard.slots[slot].version {
-                let service = heard.service;
-                self.see_version(service, version, at);
+            let service = heard.service;
+            if let Some(version) = heard.slots[slot].version
+                && served.is_deployed(version, at, signals)
+            {
+                due.push(Reverse((at, Due::Version(service, version))));
             }
-        }
-        self.uses[series as usize] = Use::Counts(places);
-    }
-
-    /// A version that is new, or was long gone, was deployed; those that were there at first were not.
-    fn see_version(&mut self, service: usize, version: usize, at: i64) {
-        let served = &mut self.services[service];
-        let newest = std::mem::replace(&mut served.versions[version].newest, at);
-        if served.current == Some(version) || newest != i64::MIN && at.saturating_sub(newest) <= GONE {
-            return;
-        }
-        let every = served.signals.iter().map(|signal| self.signals[*signal].every).max().unwrap_or(0);
-        if newest != i64::MIN && at.saturating_sub(newest) <= every.saturating_mul(4) {
-            return;
-        }
-        let first = served.signals.iter().filter_map(|signal| self.signals[*signal].origin).min().unwrap_or(at);
-        served.current = Some(version);
-        if at.saturating_sub(first) > every {
-            self.due.push(Reverse((at, Due::Version(service, version))));
         }
     }
 
@@ -607,6 +590,21 @@ fn wanted(policy: &Service, happenings: &[(Timestamp, ServiceName, Happening)]) 
 }
 
 impl Served {
+    /// A sample of a version comes in. One that is new, or was long gone, was deployed; those that were there at first were not.
+    fn is_deployed(&mut self, version: usize, at: i64, heard: &[Heard]) -> bool {
+        let newest = std::mem::replace(&mut self.versions[version].newest, at);
+        if self.current == Some(version) || newest != i64::MIN && at.saturating_sub(newest) <= GONE {
+            return false;
+        }
+        let every = self.signals.iter().map(|signal| heard[*signal].every).max().unwrap_or(0);
+        if newest != i64::MIN && at.saturating_sub(newest) <= every.saturating_mul(4) {
+            return false;
+        }
+        let first = self.signals.iter().filter_map(|signal| heard[*signal].origin).min().unwrap_or(at);
+        self.current = Some(version);
+        at.saturating_sub(first) > every
+    }
+
     /// Whether a sample of this time is needed for a later deployment. Times come in order.
     fn wants(&mut self, at: i64) -> bool {
         let Some(wanted) = &mut self.wanted else { return true };
@@ -685,7 +683,9 @@ impl Heard {
         let mut scrape = Scrape::default();
         for slot in self.fresh.drain(..) {
             let slot = &mut self.slots[slot];
-            let samples = std::mem::take(&mut slot.pending);
+            // As many are likely to come until the next look.
+            let room = Vec::with_capacity(slot.pending.len());
+            let samples = std::mem::replace(&mut slot.pending, room);
             let series = slot.series(samples, began, &deployed);
             if slot.kind == SlotKind::Failed { scrape.failed.push(series) } else { scrape.total.push(series) }
         }

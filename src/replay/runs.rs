@@ -180,7 +180,7 @@ impl Stored {
 pub struct Merge<'a> {
     stored: Vec<Stored>,
     held: std::iter::Copied<std::slice::Iter<'a, Sample>>,
-    /// The next sample of each piece: its time, the piece's place, and the sample.
+    /// The next sample of each piece, unless all of it is in memory: its time, the piece's place, and the sample.
     next: BinaryHeap<Reverse<Next>>,
 }
 
@@ -221,8 +221,10 @@ impl<'a> Merge<'a> {
         runs.sort_by_key(|run| run.order);
         let stored = runs.iter().map(|run| run.read()).collect::<io::Result<Vec<_>>>()?;
         let mut merge = Self { stored, held, next: BinaryHeap::new() };
-        for place in 0..=merge.stored.len() {
-            merge.refill(place)?;
+        if !merge.stored.is_empty() {
+            for place in 0..=merge.stored.len() {
+                merge.refill(place)?;
+            }
         }
         Ok(merge)
     }
@@ -244,8 +246,7 @@ impl Iterator for Merge<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         if self.stored.is_empty() {
             // All of it is in memory, where it is sorted.
-            let first = self.next.pop().map(|Reverse(next)| next.sample);
-            return first.or_else(|| self.held.next()).map(Ok);
+            return self.held.next().map(Ok);
         }
         let mut first = self.next.peek_mut()?;
         let Reverse(Next { place, sample, .. }) = *first;

@@ -133,21 +133,19 @@ impl<Tally: Default + for<'a> AddAssign<&'a Tally>> Grouping<Tally> {
     pub(crate) fn take<One: Counted<Tally = Tally>>(&mut self, look: Look<'_, One>, mut ended: impl FnMut(Interval<Tally>)) {
         let newest = look.own.last().into_iter().chain(look.beside.last()).map(|one| one.span().1).max();
         let Some(newest) = newest else { return };
-        let looks_ago = |at: Timestamp| newest.duration_since(at).as_nanos() / self.every.as_nanos().max(1);
-        let mut group = None;
+        let mut look_end = None;
         for (is_own, one) in look.in_order().filter(|(_, one)| one.span().0 >= self.since) {
             let (_, at) = one.span();
             if Some(at) <= self.ended {
                 Self::add(&mut self.open, one, is_own);
                 continue;
             }
-            let look = looks_ago(at);
-            if group.is_some_and(|group| group != look)
-                && let Some(open) = self.open.take()
-            {
-                Self::end(&mut self.ended, self.every, open).into_iter().for_each(&mut ended);
+            if look_end.is_none_or(|end| at > end) {
+                if let Some(open) = self.open.take_if(|_| look_end.is_some()) {
+                    Self::end(&mut self.ended, self.every, open).into_iter().for_each(&mut ended);
+                }
+                look_end = Some(self.end_of_look(at, newest));
             }
-            group = Some(look);
             Self::add(&mut self.open, one, is_own);
         }
         let ends = |open: &mut Open<Tally>| {
@@ -158,10 +156,21 @@ impl<Tally: Default + for<'a> AddAssign<&'a Tally>> Grouping<Tally> {
         }
     }
 
+    /// The end of the look that a moment belongs to: whole looks before the newest one.
+    fn end_of_look(&self, at: Timestamp, newest: Timestamp) -> Timestamp {
+        let since = newest.duration_since(at).as_nanos() % self.every.as_nanos().max(1);
+        at.checked_add(SignedDuration::from_nanos_i128(since)).unwrap_or(newest)
+    }
+
     fn add(open: &mut Option<Open<Tally>>, one: &impl Counted<Tally = Tally>, is_own: bool) {
         let (from, at) = one.span();
         let open = open.get_or_insert_with(|| Open { from, at, own: None, beside: Tally::default() });
-        (open.from, open.at) = (open.from.min(from), open.at.max(at));
+        if from < open.from {
+            open.from = from;
+        }
+        if at > open.at {
+            open.at = at;
+        }
         *if is_own { open.own.get_or_insert_default() } else { &mut open.beside } += &one.tally();
     }
 

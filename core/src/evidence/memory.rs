@@ -158,15 +158,21 @@ pub(crate) fn baseline_of_past(service: &Service, policy: &SignalPolicy, past: &
 }
 
 fn baseline_of_intervals(past: &Past, span: &Span, excluded: &[Excluded]) -> Baseline {
-    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, baseline_of_some(&past.route(route), span, excluded))).collect();
+    let of_route = |route| baseline_of_some(|from, to| past.route(route, from, to), span, excluded);
+    let mut routes: Vec<_> = past.routes().into_iter().map(|route| (route, of_route(route))).collect();
     routes.sort_by(|(_, a), (_, b)| b.requests.total_cmp(&a.requests));
     routes.truncate(routes::BUSIEST);
     let routes = routes.into_iter().map(|(route, baseline)| (route.to_owned(), baseline)).collect();
-    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(&past.intervals(), span, excluded) })
+    Baseline::Errors(ErrorsBaseline { routes, ..baseline_of_some(|from, to| past.intervals(from, to), span, excluded) })
 }
 
-fn baseline_of_some(all: &[Interval], span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {
-    let inside = |span: &Span| -> Vec<Interval> { all.iter().filter(|one| counts(span, excluded, one.from, one.at)).copied().collect() };
+/// `known` are the intervals from one moment to another, and perhaps some around them.
+fn baseline_of_some(known: impl Fn(Timestamp, Timestamp) -> Vec<Interval>, span: &Span, excluded: &[Excluded]) -> ErrorsBaseline {
+    let inside = |span: &Span| {
+        let mut inside = known(span.from, span.to);
+        inside.retain(|one| counts(span, excluded, one.from, one.at));
+        inside
+    };
     let kept = inside(span);
     // A half hour that the history doesn't reach back to says how it is at this time of the day or week, and nothing else.
     let before = Past::half_hours(span.to).into_iter().filter(|(_, to)| *to < span.from);

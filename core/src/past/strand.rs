@@ -45,6 +45,16 @@ impl Strand {
         if self.number == 0 { hour.begin_millisecond() } else { self.last }
     }
 
+    /// How many intervals there are.
+    pub(super) fn len(&self) -> usize {
+        self.number as usize
+    }
+
+    /// The end of the last one.
+    pub(super) fn end(&self) -> Option<Timestamp> {
+        if self.number == 0 { None } else { Timestamp::from_millisecond(self.last).ok() }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.code.len()
     }

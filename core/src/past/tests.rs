@@ -47,7 +47,7 @@ fn fetch(past: &mut Past, scrape: &Scrape, first: i64, number: i64) {
 }
 
 fn sums(past: &Past) -> (f64, f64) {
-    let intervals = past.intervals();
+    let intervals = past.intervals(Timestamp::MIN, Timestamp::MAX);
     (intervals.iter().map(|one| one.counts.count).sum(), intervals.iter().map(|one| one.counts.failed).sum())
 }
 
@@ -84,9 +84,28 @@ fn intervals_follow_each_other_without_a_gap_and_cover_each_moment_once() {
     for first in [4, 2, 5, 0, 3, 1] {
         fetch(&mut past, &scrape, first, 1);
     }
-    let covered = past.intervals().iter().fold(SignedDuration::ZERO, |sum, one| sum + one.covered);
+    let covered = past.intervals(Timestamp::MIN, Timestamp::MAX).iter().fold(SignedDuration::ZERO, |sum, one| sum + one.covered);
     assert!((covered - SignedDuration::from_hours(6)).abs() <= EVERY, "{covered:?}");
-    assert!(past.intervals().is_sorted_by(|a, b| a.at <= b.at));
+    assert!(past.intervals(Timestamp::MIN, Timestamp::MAX).is_sorted_by(|a, b| a.at <= b.at));
+}
+
+#[test]
+fn a_part_that_is_asked_for_is_as_it_is_in_the_whole() {
+    let mut scrape = replicas(3, -60, hours(6));
+    for series in scrape.total.iter_mut().chain(&mut scrape.failed) {
+        series.samples.retain(|sample| sample.at <= at(hours(2)) || sample.at >= at(hours(4) - 5));
+    }
+    let mut past = Past::new(EVERY);
+    fetch(&mut past, &scrape, 0, 6);
+    let whole = past.intervals(Timestamp::MIN, Timestamp::MAX);
+    for (from, to) in [(0, 6), (1, 2), (3, 6), (4, 5), (5, 6), (2, 4)].map(|(from, to)| (at(hours(from)), at(hours(to)))) {
+        let inside = |intervals: &[Interval]| -> Vec<Interval> {
+            intervals.iter().filter(|one| one.from >= from && one.at <= to).copied().collect()
+        };
+        let some = past.intervals(from, to);
+        assert_eq!(inside(&some), inside(&whole), "{from} to {to}");
+    }
+    assert!(past.intervals(at(hours(5)), at(hours(6))).len() < whole.len() / 2, "hours that nobody asks for are not read");
 }
 
 #[test]
@@ -97,7 +116,7 @@ fn a_gap_stays_a_gap() {
     }
     let mut past = Past::new(EVERY);
     fetch(&mut past, &scrape, 0, 2);
-    let intervals = past.intervals();
+    let intervals = past.intervals(Timestamp::MIN, Timestamp::MAX);
     let gap = intervals.iter().find(|one| one.at == at(1200)).expect("what came after the gap");
     assert_eq!((gap.from, gap.covered, gap.counts.count), (at(600), EVERY, 400.0));
     assert_eq!(intervals.iter().filter(|one| one.at > at(600) && one.at < at(1200)).count(), 0);
@@ -117,7 +136,7 @@ fn what_is_kept_of_an_hour_is_small_and_is_the_same_hour_again() {
         again.decode(hour, &kept).expect("it was just kept");
         hour = hour.next();
     }
-    assert_eq!(again.intervals(), past.intervals());
+    assert_eq!(again.intervals(Timestamp::MIN, Timestamp::MAX), past.intervals(Timestamp::MIN, Timestamp::MAX));
     assert!(bytes < 40 * 1024, "{bytes}");
     assert_eq!(past.encode(hour), None);
 }
@@ -138,7 +157,7 @@ fn routes_are_counted_by_themselves_too_and_only_the_busiest() {
     assert_eq!(again, past);
     let routes: Vec<_> = again.hours[&hour].routes.iter().map(|(route, _)| route.as_str()).collect();
     assert_eq!(routes, ["/19", "/18", "/17", "/16", "/15", "/14", "/13", "/12"]);
-    let busiest = again.route("/19");
+    let busiest = again.route("/19", Timestamp::MIN, Timestamp::MAX);
     assert!((busiest.iter().map(|one| one.counts.count).sum::<f64>() - 240.0 * 190.0).abs() < 0.5);
 }
 
@@ -175,7 +194,7 @@ fn what_is_remembered_is_bounded_in_time_and_bytes() {
     let mut past = Past::new(EVERY);
     fetch(&mut past, &replicas(1, -60, hours(48)), 0, 48);
     past.shorten(at(hours(24)), usize::MAX);
-    assert!(past.intervals().first().is_some_and(|first| first.at > at(hours(23))));
+    assert!(past.intervals(Timestamp::MIN, Timestamp::MAX).first().is_some_and(|first| first.at > at(hours(23))));
     past.shorten(at(0), 10 * 1024);
     let bytes: usize = past.hours.values().map(Counted::bytes).sum();
     assert!(bytes <= 10 * 1024 && past.hours.len() > 3, "{bytes}");
