@@ -18,6 +18,10 @@ pub const IMPACT_LABEL: &str = "rollbackd_impact";
 /// A clock may be so much ahead of ours.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
+/// More open alerts of one impact say nothing new about a deployment. There is room for as many of each impact, so that many of a lesser one
+/// never keep a worse one out.
+const OF_AN_IMPACT: usize = declaration::KEPT / Impact::ALL.len();
+
 /// One alert, as it was delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
@@ -106,7 +110,7 @@ pub enum Ignored {
     NothingToEnd,
     /// It says that it begins in the future.
     FromTheFuture,
-    /// The deployment has as many as can be kept.
+    /// The deployment has as many of this impact as can be kept.
     TooMany,
 }
 
@@ -124,7 +128,7 @@ impl fmt::Display for Ignored {
             Self::Over => formatter.write_str("it is over already"),
             Self::NothingToEnd => formatter.write_str("it is over, and did not concern a deployment"),
             Self::FromTheFuture => formatter.write_str("it says that it begins in the future"),
-            Self::TooMany => write!(formatter, "its deployment has {} of them already", declaration::KEPT),
+            Self::TooMany => write!(formatter, "its deployment has {OF_AN_IMPACT} of the same impact already"),
         }
     }
 }
@@ -280,7 +284,8 @@ fn firing(
         return Err(Ignored::FromTheFuture);
     }
     let current = service.current().filter(|current| current.status.in_window()).ok_or(Ignored::NotWatched)?;
-    if current.declared.iter().filter(|declared| declared.is_open()).count() >= declaration::KEPT {
+    let is_like_it = |declared: &&Declared| declared.is_open() && declared.declaration.impact == meaning.impact;
+    if current.declared.iter().filter(is_like_it).count() >= OF_AN_IMPACT {
         return Err(Ignored::TooMany);
     }
     Ok((Some(declare(current.id, said)), Heard::Declared(meaning.service.clone(), meaning.impact)))

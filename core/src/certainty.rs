@@ -31,7 +31,8 @@ impl Certainty {
     pub fn of(numbers: &Numbers) -> Self {
         match numbers.log_evidence {
             log_evidence if log_evidence <= 0.0 => Self::Nothing,
-            log_evidence if log_evidence >= numbers.log_threshold => Self::Certain,
+            // Where other checks of its class have brought the odds already, a check need not be sure by itself.
+            log_evidence if log_evidence >= numbers.log_threshold && numbers.log_threshold >= Self::SUSPICIOUS => Self::Certain,
             log_evidence if log_evidence >= Self::VERY_LIKELY => Self::VeryLikely,
             log_evidence if log_evidence >= Self::SUSPICIOUS => Self::Suspicious,
             _ => Self::CouldBeChance,
@@ -55,6 +56,7 @@ mod tests {
             (1.1e4, 1e4, "certain"),
             (1.1e4, 2e4, "very likely"),
             (400.0, 300.0, "certain"),
+            (46.0, 1.0, "suspicious"),
         ] {
             let numbers = words::tests::numbers(f64::ln(odds), f64::ln(needed));
             assert_eq!(words::certainty(Certainty::of(&numbers)), word, "1 in {odds}, needed 1 in {needed}");

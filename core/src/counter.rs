@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -36,6 +36,8 @@ pub struct Counter {
     /// Failures at a target whose requests of the same time came earlier, or are still to come: since when, and how many.
     apart: BTreeMap<String, (Timestamp, f64)>,
     discarded: u64,
+    /// The newest scrape that was passed over, and the series because of which.
+    spoiled: Option<(Timestamp, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,7 +92,7 @@ impl Counter {
     /// Nothing seen yet of a signal that is looked at once `every`.
     #[must_use]
     pub fn new(every: SignedDuration) -> Self {
-        Self { targets: Targets::new(every), total: Few::new(), failed: Few::new(), apart: BTreeMap::new(), discarded: 0 }
+        Self { targets: Targets::new(every), total: Few::new(), failed: Few::new(), apart: BTreeMap::new(), discarded: 0, spoiled: None }
     }
 
     /// Takes in a scrape and gives what was counted since the ones before, in order of time. Samples that were seen already cost nothing.
@@ -136,6 +138,14 @@ impl Counter {
         self.targets.newest()
     }
 
+    /// The series with a value that is no count, and the time of it, if nothing newer could be believed: what the other series of its target
+    /// counted meanwhile would be only a part of the truth.
+    #[must_use]
+    pub fn spoiled(&self) -> Option<&str> {
+        let (at, series) = self.spoiled.as_ref()?;
+        (Some(*at) > self.newest()).then_some(series)
+    }
+
     /// How many samples were no counts at all, or one series too many.
     #[must_use]
     pub fn discarded(&self) -> u64 {
@@ -147,11 +157,15 @@ impl Counter {
         let latest = Targets::latest(now);
         let kinds =
             scrape.total.iter().map(|series| (Kind::Total, series)).chain(scrape.failed.iter().map(|series| (Kind::Failed, series)));
-        let mut lines = Vec::new();
+        let (mut lines, mut spoiled) = (Vec::new(), BTreeSet::new());
         for (kind, series) in kinds.filter(|(_, series)| wanted(series)) {
             let before = self.seen(kind).get(&series.id).copied();
             let (fresh, discarded) = fresh(&series.samples, before.map(|sample| sample.at), latest);
-            self.discarded = self.discarded.saturating_add(discarded);
+            self.discarded = self.discarded.saturating_add(discarded.len() as u64);
+            if let Some(newest) = discarded.iter().max().filter(|newest| self.spoiled.as_ref().is_none_or(|(known, _)| known < *newest)) {
+                self.spoiled = Some((*newest, series.id.clone()));
+            }
+            spoiled.extend(discarded.into_iter().map(|at| (series.target.as_str(), at)));
             if !fresh.is_empty() {
                 lines.push(Line { kind, series, fresh, counted: 0, before });
             }
@@ -164,6 +178,15 @@ impl Counter {
             }
             is_same
         });
+        // Of a scrape that gave one value that is no count, none is believed: half of the truth would be a lie. The next one makes up for it.
+        if !spoiled.is_empty() {
+            let is_whole = |line: &Line<'_>, sample: &Sample| !spoiled.contains(&(line.series.target.as_str(), sample.at));
+            for line in &mut lines {
+                let whole = line.fresh.iter().filter(|sample| is_whole(line, sample)).copied().collect();
+                line.fresh = Cow::Owned(whole);
+            }
+            lines.retain(|line| !line.fresh.is_empty());
+        }
         lines
     }
 
@@ -292,20 +315,20 @@ impl<'a, 'l> Scraped<'a, 'l> {
     }
 }
 
-/// The samples that were not seen yet, until `latest`, and how many more of them are no counts.
-fn fresh(samples: &[Sample], seen: Option<Timestamp>, latest: Timestamp) -> (Cow<'_, [Sample]>, u64) {
+/// The samples that were not seen yet, until `latest`, and the times of those of them that are no counts.
+fn fresh(samples: &[Sample], seen: Option<Timestamp>, latest: Timestamp) -> (Cow<'_, [Sample]>, Vec<Timestamp>) {
     let is_count = |sample: &Sample| sample.value >= 0.0 && sample.value <= Counter::LARGEST;
     if samples.is_sorted_by(|a, b| a.at < b.at) {
         let end = samples.partition_point(|sample| sample.at <= latest);
         let begin = samples[..end].partition_point(|sample| Some(sample.at) <= seen);
         let fresh = &samples[begin..end];
         if fresh.iter().all(is_count) {
-            return (fresh.into(), 0);
+            return (fresh.into(), Vec::new());
         }
     }
     let is_new = |sample: &&Sample| sample.at <= latest && Some(sample.at) > seen;
     let (counts, others): (Vec<Sample>, Vec<Sample>) = samples.iter().filter(is_new).partition(|sample| is_count(sample));
-    (in_order(counts).into(), others.len() as u64)
+    (in_order(counts).into(), others.iter().map(|sample| sample.at).collect())
 }
 
 /// Of samples of the same moment the first one counts.

@@ -792,7 +792,11 @@ impl ServiceState {
 
     fn superseded(&mut self, id: DeploymentId, at: Timestamp) {
         self.end(id, Status::Superseded, at);
-        let verdict = self.deployments.get(&id).and_then(|deployment| deployment.verdict.as_ref());
+        let superseded = self.deployments.get(&id);
+        // A version that is known good, and fails all the same, is a bad time for the service: whatever comes next comes into that, and can't be
+        // expected to be as it was before.
+        let known_bad = superseded.filter(|deployment| self.mark(&deployment.version.id) != Mark::Good);
+        let verdict = known_bad.and_then(|deployment| deployment.verdict.as_ref());
         if let Some(onset) = verdict.filter(|(_, verdict)| verdict.response != Response::Notify).map(|(_, verdict)| verdict.onset) {
             self.incident(id, onset, true, at);
         }

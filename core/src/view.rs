@@ -316,7 +316,7 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
         blind: known.blind.iter().map(|(signal, (missing, _))| (signal.to_string(), missing.to_string())).collect(),
         question: current.and_then(question),
         declared: current.map(declared).unwrap_or_default(),
-        summary: summary(sight, known),
+        summary: summary(sight, known, &findings),
         headline: headline(sight, known, &findings),
         warnings: unkept.map(|unkept| WarningView { words: words::unkept(&unkept), unkept }).collect(),
         findings: findings.into_iter().map(|one| finding(one, policy, now)).collect(),
@@ -503,7 +503,7 @@ fn rollback(state: &State, rollback: &Rollback) -> RollbackView {
     }
 }
 
-fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
+fn summary(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> String {
     let Some(current) = known.current() else {
         return if known.blind.is_empty() { "not seen yet".to_owned() } else { "can't be seen".to_owned() };
     };
@@ -521,13 +521,20 @@ fn summary(sight: Sight<'_>, known: &ServiceState) -> String {
         (Some((_, verdict)), None) if current.question.is_some() => {
             return format!("{} {}: your decision is wanted", verdict.severity, verdict.impact);
         }
+        (Some((_, verdict)), None) if current.status.in_window() && let_stay(current).is_some() => {
+            let by = let_stay(current).unwrap_or_default();
+            return format!("{} {}, but {by} let it stay; watched on", verdict.severity, verdict.impact);
+        }
         (Some((_, verdict)), None) if current.status.in_window() || current.is_declared() && current.status == Status::Deployed => {
             return format!("{} {}", verdict.severity, verdict.impact);
         }
         _ => {}
     }
     match current.status {
-        Status::Deploying | Status::Watching => window_summary(sight, current),
+        Status::Deploying | Status::Watching => match nearest_suspect(sight.policy, findings) {
+            Some(suspect) => format!("SUSPECT, {}", words::nearly(suspect)),
+            None => window_summary(sight, current),
+        },
         Status::Deployed if known.mark(&current.version.id) == Mark::Good => "well, known good".to_owned(),
         Status::Deployed => "well".to_owned(),
         Status::RolledBack => "rolled back".to_owned(),
@@ -552,7 +559,7 @@ fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {
 
 /// The first thing to read.
 fn headline(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> String {
-    let summary = summary(sight, known);
+    let summary = summary(sight, known, findings);
     let is_judged = known.current().is_none_or(|current| current.verdict.is_some() || !current.status.in_window());
     if is_judged || known.open_rollback().is_some() || findings.is_empty() {
         return summary;

@@ -18,7 +18,9 @@ use crate::version::ChangeKind;
 
 mod evidence;
 
-pub use self::evidence::{certainty, check, class, evidence, gate, held_back, lacks, outlook, overdue, suspicion, unkept, warning, weight};
+pub use self::evidence::{
+    certainty, check, class, evidence, gate, held_back, lacks, nearly, outlook, overdue, suspicion, unkept, warning, weight,
+};
 
 /// `62 %`, `0.61 %`: two digits that mean something, and a third where it ends with that: `1.25 %`, which is a setting and no measurement.
 #[must_use]
@@ -364,7 +366,9 @@ pub const fn response(response: Response) -> &'static str {
 #[must_use]
 pub fn refusal(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::NoKnownGood => "there is no known good version: none has passed its window here yet, and none is marked good".to_owned(),
+        Refusal::NoKnownGood => {
+            "there is no other version that is known good: none has passed its window here, and none is marked good".to_owned()
+        }
         Refusal::UnknownVersion { asked } => format!("{asked:?} was never seen at this service"),
         Refusal::TargetIsRunning { target } => format!("{target} is what runs already"),
         Refusal::TargetKnownBad { target } => format!("{target} is known to be bad"),

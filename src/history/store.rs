@@ -3,6 +3,8 @@
 //! written is not kept, and a file that is broken or of another program is set aside and begun anew.
 
 use std::collections::BTreeMap;
+use std::fs::{OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -205,6 +207,7 @@ impl HistoryFile {
     }
 
     fn open(&self) -> Result<Connection, rusqlite::Error> {
+        self.is_private();
         let connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -224,6 +227,15 @@ impl HistoryFile {
             ))?;
         }
         Ok(connection)
+    }
+
+    /// What a service does is nobody else's business, as in the ledger. Where that can't be had the past is kept all the same.
+    fn is_private(&self) {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path);
+        let narrowed = file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)));
+        if let Err(error) = narrowed {
+            tracing::debug!(path = %self.path.display(), %error, "cannot narrow who may read what is kept of the past");
+        }
     }
 
     /// The newest broken one stays for whoever wants to look at it.

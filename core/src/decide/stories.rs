@@ -769,6 +769,30 @@ mod people {
     }
 }
 
+mod fixes {
+    use super::super::world::errors;
+    use super::*;
+    use crate::service::Role;
+
+    #[test]
+    fn what_is_deployed_against_the_trouble_of_a_known_good_version_is_not_rolled_back_to_it() {
+        let mut world = World::new(&["checkout"]);
+        world.count_requests("checkout", &errors(), Role::Own, 300.0);
+        world.pass(minutes(18));
+        world.ask(Command::Mark { service: name("checkout"), version: "v1".to_owned(), mark: Mark::Good, reason: "seen it".to_owned() });
+        let fails = |world: &mut World, share: f64| {
+            world.checkout().traffic.get_mut(&errors()).expect("it is counted").failing = share;
+        };
+        fails(&mut world, 0.8);
+        world.pass(minutes(3));
+        assert!(world.current().verdict.is_some(), "there is no way back from the first version");
+        world.deploy("v2", Behaviour::Well);
+        fails(&mut world, 0.6);
+        world.pass(minutes(20));
+        assert_eq!((world.checkout_effects(), world.current().version.name.as_str()), (0, "shop:v2"));
+    }
+}
+
 mod announcements {
     use super::*;
 

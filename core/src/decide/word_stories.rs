@@ -248,6 +248,24 @@ mod alerts {
     }
 
     #[test]
+    fn many_alerts_of_little_weight_keep_no_worse_one_out() {
+        let mut world = deployed();
+        let starts = world.now;
+        let minor = |number: u32| Alert {
+            fingerprint: format!("minor-{number}"),
+            labels: BTreeMap::from([
+                ("service".to_owned(), "checkout".to_owned()),
+                (crate::alert::IMPACT_LABEL.to_owned(), "minor_fault".to_owned()),
+            ]),
+            ..alert(starts)
+        };
+        let heard = world.deliver(&rules(), &(0..60).map(minor).collect::<Vec<_>>());
+        assert_eq!(heard.iter().filter(|heard| matches!(heard, Heard::Declared(..))).count(), 7);
+        fires(&mut world);
+        world.until(minutes(5), |world| world.kinds().contains(&NoticeKind::RollingBack));
+    }
+
+    #[test]
     fn an_alert_in_the_window_is_rolled_back_and_recovered_once_it_is_resolved() {
         let mut world = deployed();
         let alert = fires(&mut world);

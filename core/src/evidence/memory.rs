@@ -110,6 +110,9 @@ impl Intervals {
         if !policy.has_history {
             self.remember(service, &increments, at);
         }
+        if let Some(series) = self.counter.spoiled() {
+            return (increments, Some(Missing::Malformed(format!("the newest value of {series} is no count"))));
+        }
         let Some(newest) = self.counter.newest() else {
             return (increments, Some(Missing::Malformed("no sample is a count".to_owned())));
         };

@@ -697,7 +697,47 @@ mod counters {
             assert_eq!(world.verdict(), None);
         }
         let state = world.state(&errors(), Impact::ErrorRatio);
-        assert!(matches!(inconclusive(&state), Some(Inconclusive::Missing(Missing::Stale { .. }))), "{state:?}");
+        let reason = Missing::Malformed("the newest value of all is no count".to_owned());
+        assert_eq!(inconclusive(&state), Some(&Inconclusive::Missing(reason)));
+    }
+
+    #[test]
+    fn a_value_that_is_no_number_spoils_its_whole_scrape() {
+        for (good, bad) in [(f64::NAN, 0.5), (-5.0, 0.5), (0.5, f64::NAN), (0.5, f64::INFINITY)] {
+            let mut world = World::new(service_with_errors());
+            let scrape = |world: &World, good: f64, bad: f64| {
+                let value = |value: f64| Sample { at: at(world.now), value };
+                let series = |id: &str, value| Series {
+                    id: id.to_owned(),
+                    target: "pod-1".to_owned(),
+                    process_started: None,
+                    route: None,
+                    samples: vec![value],
+                };
+                let all = vec![series("200", value(good)), series("500", value(bad))];
+                Reading::Scrape(Scrape { total: all, failed: vec![series("500", value(bad))] })
+            };
+            let (mut well, mut failed) = (0.0, 0.0);
+            world.now = START - 3_600;
+            for look in 0..360 {
+                world.now += 15;
+                (well, failed) = (well + 149.0, failed + 1.0);
+                if look == 240 {
+                    world.deploy();
+                }
+                let is_spoiled = (250..300).contains(&look);
+                let value = |known: f64, spoiled: f64| if is_spoiled && !(0.0..1.0).contains(&spoiled) { spoiled } else { known };
+                let reading = scrape(&world, value(well, good), value(failed, bad));
+                world.read(&errors(), &reading);
+                assert_eq!(world.verdict(), None, "{good} {bad}");
+                if is_spoiled {
+                    let state = world.state(&errors(), Impact::ErrorRatio);
+                    assert!(matches!(inconclusive(&state), Some(Inconclusive::Missing(_))), "{state:?}");
+                }
+            }
+            let numbers = world.finding(&errors(), Impact::FeatureBroken).numbers.expect("it is weighed");
+            assert!(numbers.now.is_some_and(|now| now < 0.01), "what was counted meanwhile is made up for: {numbers:?}");
+        }
     }
 
     #[test]

@@ -142,6 +142,15 @@ pub fn suspicion(finding: &Finding) -> String {
     format!("{waits_for}{}{now}{since}, {odds} if nothing had changed ({})", check(finding), certainty(sure))
 }
 
+/// A suspicion in a few words, for a table.
+#[must_use]
+pub fn nearly(finding: &Finding) -> String {
+    let Some(numbers) = &finding.numbers else { return check(finding) };
+    let now = numbers.now.map_or_else(String::new, |now| format!(" at {}", measured(now, numbers.measure)));
+    let waits_for = numbers.waits_for.map_or_else(String::new, |waits_for| format!(", waits for {}", gate(waits_for)));
+    format!("{}{now}{waits_for}", check(finding))
+}
+
 /// What would change what a check says, and what the matrix says is done then.
 #[must_use]
 pub fn outlook(outlook: &Outlook, finding: &Finding, row: &Row) -> String {
