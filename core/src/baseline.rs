@@ -177,18 +177,18 @@ impl ErrorsBaseline {
         let (all_busy, calm_busy) = (busy(intervals), busy(&calm));
         let prior = BAD_STRETCH.as_secs_f64() / span.every.as_secs_f64().max(0.1);
         let (requests, failed) = sums(intervals);
-        let mut upper = Level::of(&calm).upper(ALPHA);
+        let usual = Level::of(&calm).upper(ALPHA);
         let local: Vec<&[Interval]> = local_stretches(intervals, &span).collect();
         // A stretch that is not worse than the whole says nothing of its own: few requests, or none, would make a large limit.
-        let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > upper);
-        upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(upper, f64::max);
+        let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > usual);
+        let upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(usual, f64::max);
         Self {
             requests,
             failed,
             intervals: count(calm_busy.len()),
             cluster: Level::of(&calm).cluster,
             upper,
-            at_start: at_start(intervals, &span),
+            at_start: at_start(intervals, &span, usual),
             knows_a_day,
             routes: BTreeMap::new(),
             bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
@@ -342,8 +342,8 @@ fn between<Tally>(intervals: &[Interval<Tally>], from: Timestamp, to: Timestamp)
 }
 
 /// The ratio of an incident that is under way at the end: that of the last minute or of all of it, if no quarter of that minute contradicts,
-/// and if it has been like that for longer than the service usually is by itself.
-fn at_start(intervals: &[Interval], span: &Span) -> f64 {
+/// if chance doesn't make it of the `usual` level, and if it has been like that for longer than the service usually is by itself.
+fn at_start(intervals: &[Interval], span: &Span, usual: f64) -> f64 {
     let minute = SignedDuration::from_mins(1).max(span.every.saturating_mul(2));
     let since = |at: Timestamp| at.checked_sub(minute).unwrap_or(Timestamp::MIN);
     let newest = between(intervals, since(span.to), span.to);
@@ -353,7 +353,8 @@ fn at_start(intervals: &[Interval], span: &Span) -> f64 {
         kl_upper(failed, requests, ALPHA_LOCAL) >= ratio / 2.0
     };
     let mut quarters = newest.chunks(newest.len().div_ceil(4).max(1));
-    if ratio <= 0.0 || covered(newest).saturating_mul(2) < minute || !quarters.all(may_be_half) {
+    let level = Level::of(newest);
+    if level.lower(ALPHA_LOCAL) <= usual || covered(newest).saturating_mul(2) < minute || !quarters.all(may_be_half) {
         return 0.0;
     }
     let mut incident = newest.len();
@@ -365,8 +366,8 @@ fn at_start(intervals: &[Interval], span: &Span) -> f64 {
         incident += earlier.len();
     }
     let (before, incident) = intervals.split_at(intervals.len() - incident);
-    let usual = if knows_a_day(before) { without_worst(before, INCIDENT) } else { before.to_vec() };
-    let busy = usual.iter().filter(|interval| interval.counts.count > 0.0);
+    let calm = if knows_a_day(before) { without_worst(before, INCIDENT) } else { before.to_vec() };
+    let busy = calm.iter().filter(|interval| interval.counts.count > 0.0);
     let longest = Runs::of(busy.map(|interval| interval.is_bad(ratio / 2.0))).longest;
     let known = span.every.saturating_mul(i32::try_from(longest).unwrap_or(i32::MAX));
     if covered(incident) > known { share(incident).max(ratio) } else { 0.0 }

@@ -42,7 +42,7 @@ impl fmt::Display for Cost {
     }
 }
 
-/// Measures both, within a second.
+/// Measures both, within a few seconds.
 pub fn measure() -> Cost {
     const SERVICES: usize = 1_000;
     let day = bursty();
@@ -71,7 +71,7 @@ fn bursty() -> Day {
 
 /// The fastest of several passes: what is slower was interrupted.
 fn microseconds(service: &rollbackd_core::service::Service, looks: &trial::Looks) -> f64 {
-    const PASSES: usize = 20;
+    const PASSES: usize = 1_000;
     let pass = || {
         let mut evidence = looks.watched(service);
         let begun = Instant::now();

@@ -632,6 +632,21 @@ mod counters {
     }
 
     #[test]
+    fn a_minute_that_chance_made_a_little_worse_is_no_incident_under_way() {
+        let mut world = World::new(service_with_errors());
+        world.now = START - 3 * 3_600;
+        world.count_now(0.0, 0.0);
+        for _ in 0..179 {
+            world.count(1, 150.0, 0.0);
+            world.count(2, 150.0, 1.0);
+            world.count(1, 150.0, 2.0);
+        }
+        world.count(4, 150.0, 2.0);
+        let Some(Baseline::Errors(errors)) = world.baselines(at(START), &[]).remove(&errors()) else { panic!("a baseline") };
+        assert!(errors.at_start.abs() < 1e-9, "{errors:?}");
+    }
+
+    #[test]
     fn a_burst_before_the_deployment_excuses_no_errors_after_it() {
         let mut world = deployed_while_broken(2);
         let (_, verdict) = world.until_verdict(60, |world| world.count(1, 150.0, 90.0)).expect("a fault that lasts");
