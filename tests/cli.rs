@@ -1376,7 +1376,7 @@ fn a_replay_says_what_would_have_been_done_and_by_its_exit_code_whether_all_coul
     assert_eq!((&json["summary"]["left_alone"], &json["deployments"][0]["decision"]), (&1.into(), &"left_alone".into()));
     let cut = replay("cut.txt", bad, &[]);
     cut.says(1, &["1 would have been rolled back", "line 960: the file is cut in the middle of it"]);
-    replay("whole.txt", "search=1795005400", &[]).stops(2, &["guards no service called search\n  checkout"]);
+    replay("whole.txt", "search=1795005400", &[]).stops(2, &["guards no service called search; it guards:\n  checkout"]);
     replay("whole.txt", "checkout=yesterday", &[]).stops(2, &["neither a time with its zone"]);
     replay("nothing.txt", bad, &[]).stops(1, &["cannot read", "nothing.txt"]);
     run_alone(&["replay", "--config", &config, "--samples", &path("whole.txt")]).stops(2, &["nothing was deployed"]);
