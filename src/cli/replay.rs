@@ -180,7 +180,7 @@ fn check_names(arguments: &Arguments, configs: &[(String, Config)]) -> Result<()
     let named = arguments.deployed.iter().map(|(service, _)| service).chain(&arguments.service);
     if let Some(unknown) = named.into_iter().find(|service| !config.services.contains_key(*service)) {
         let known = config.services.keys().map(ToString::to_string).collect();
-        return Err(Stop::Unknown { words: format!("{file} guards no service called {unknown}; it guards:"), known });
+        return Err(Stop::Unknown { words: format!("{file} guards no service called {unknown}"), known });
     }
     let chosen: BTreeSet<_> = arguments.service.iter().collect();
     if let Some((left_out, _)) = arguments.deployed.iter().find(|(service, _)| !chosen.is_empty() && !chosen.contains(service)) {
