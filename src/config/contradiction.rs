@@ -71,6 +71,7 @@ pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
             .for_each(|alike| classes_within_window(table, judged, alike));
         for class in found {
             earliest_decision(table, judged, &class);
+            found_at_first(table, judged, &class);
             looks_within_hold(table, judged, &class);
         }
         rounds_within_window(table, judged);
@@ -355,6 +356,27 @@ fn earliest_decision(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) 
     );
     let help = format!("shorten `decision.grace`, `decision.{hold_key}` or `every`, or lengthen `matrix.{}.within`", impact.key());
     let span = if hold > class.configured { place_of_every(table, kind) } else { place(table, hold_key) };
+    table.report(Problem::warning(span, message).help(help));
+}
+
+/// What can be told in time once a day is known can be told before, too. What is promised a time is told by [`earliest_decision`].
+fn found_at_first(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) {
+    let Class { impact, hold_key, hold_at_first, .. } = *class;
+    let row = judged.matrix.row(impact);
+    let is_promised = row.response == Response::RollBack && row.within.is_some_and(|within| within.is_positive());
+    if is_promised || judged.decision.grace.saturating_add(hold_at_first) <= judged.window {
+        return;
+    }
+    let message = format!(
+        "`{}` would not be found while less than a day is known: after the grace of {} it must persist for {} then, and the window of {} is \
+         over before",
+        impact.key(),
+        words(judged.decision.grace),
+        words(hold_at_first),
+        words(judged.window)
+    );
+    let help = format!("shorten `decision.grace` or `decision.{hold_key}`, or lengthen `window`");
+    let span = judged.set(table, hold_key).map_or_else(|| table.span.clone(), |value| value.span);
     table.report(Problem::warning(span, message).help(help));
 }
 

@@ -772,6 +772,13 @@ fn what_contradicts_within_a_service_is_told_once() {
 }
 
 #[test]
+fn what_is_found_only_once_a_day_is_known_is_told() {
+    let warnings = warned(&with_signal(ERRORS, "decision.hold_p1 = '50m'\nmatrix.error_ratio.response = 'ask'"));
+    let message = "`error_ratio` would not be found while less than a day is known: after the grace of 1m it must persist for 50m then";
+    assert!(warnings.iter().any(|warning| warning.message.starts_with(message)), "{warnings:?}");
+}
+
+#[test]
 fn the_rounds_of_an_outage_end_before_the_window_does() {
     let probes = |every: &str, deadline: &str| {
         let settings = format!("decision = {{ hold_probe_rounds = 60, startup_deadline = '{deadline}', ready_deadline = '10m' }}");
@@ -1295,6 +1302,31 @@ fn every_example_is_taken_without_a_warning() {
         let config = Files::of(text).parse(text).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
         assert!(config.warnings.is_empty(), "{name}: {}", config.warnings);
         assert_eq!(config.services.len(), 1);
+    }
+}
+
+/// The blocks of TOML in a document, one after the other and without their indentation.
+fn blocks(document: &str) -> String {
+    let mut inside = false;
+    let mut text = String::new();
+    for line in document.lines().map(str::trim_start) {
+        match (inside, line) {
+            (false, "```toml") | (true, "```") => inside = !inside,
+            (true, line) => text.extend([line, "\n"]),
+            (false, _) => {}
+        }
+    }
+    text
+}
+
+#[test]
+fn what_the_documents_show_is_taken_without_a_warning() {
+    for (name, document) in [("README.md", include_str!("../../README.md")), ("replay.md", include_str!("../../docs/replay.md"))] {
+        let text = blocks(document);
+        assert!(text.contains("[services."), "{name}");
+        let config = Files::of(&text).parse(&text).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+        let unexpected: Vec<_> = config.warnings.diagnostics.iter().filter(|warning| !warning.message.contains("nobody is told")).collect();
+        assert!(unexpected.is_empty(), "{name}: {unexpected:?}");
     }
 }
 
