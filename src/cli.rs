@@ -115,11 +115,12 @@ impl Stop {
     }
 }
 
-/// What there is, a line each.
+/// What there is, a line each, and a line before that says so.
 fn listed(known: &[String]) -> String {
     match known {
         [] => "\n  there is none yet".to_owned(),
-        known => format!("\n  {}", known.join("\n  ")),
+        [only] => format!("\nthere is:\n  {only}"),
+        known => format!("\nthere are:\n  {}", known.join("\n  ")),
     }
 }
 

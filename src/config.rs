@@ -180,7 +180,13 @@ fn text(path: &Path, what: &str, environment: &Environment) -> Result<String, Di
     let file = path.display().to_string();
     let bytes = read(path).map_err(|error| {
         let message = format!("cannot read the {what} {file}: {error}");
-        Diagnostics::of_file(&file, message, (what == "configuration").then_some("name another file with --config"))
+        let help = match error.kind() {
+            ErrorKind::NotFound => Some("create the file, or correct its path"),
+            ErrorKind::PermissionDenied => Some("let the user that rollbackd runs as read it"),
+            ErrorKind::IsADirectory => Some("name the file in it"),
+            _ => None,
+        };
+        Diagnostics::of_file(&file, message, help)
     })?;
     if bytes.len() as u64 > LONGEST_FILE {
         return Err(too_long(&file));

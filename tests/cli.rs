@@ -816,7 +816,7 @@ fn a_service_that_does_not_exist_is_told_with_those_that_do() {
         &["mark-good", "chekout", "shop:v1", "--dry-run"],
     ];
     for arguments in commands {
-        fake.run(arguments).stops(2, &["error: no service is called chekout: did you mean checkout?\n  checkout\n"]);
+        fake.run(arguments).stops(2, &["error: no service is called chekout: did you mean checkout?\nthere is:\n  checkout\n"]);
     }
     let json = fake.run(&["status", "chekout", "--output", "json"]).json();
     assert_eq!(json, json!({ "error": "no service is called chekout: did you mean checkout?", "exit_code": 2, "known": ["checkout"] }));
@@ -835,8 +835,9 @@ fn an_environment_that_does_not_exist_is_no_empty_history() {
         other => panic!("{other:?}"),
     });
     fake.run(&["history", "-e", "prodution"])
-        .stops(2, &["error: no environment is called prodution: did you mean production?\n  production\n  staging\n"]);
-    fake.run(&["history", "checkout", "-e", "moon"]).stops(2, &["error: no environment of checkout is called moon\n  production\n"]);
+        .stops(2, &["error: no environment is called prodution: did you mean production?\nthere are:\n  production\n  staging\n"]);
+    fake.run(&["history", "checkout", "-e", "moon"])
+        .stops(2, &["error: no environment of checkout is called moon\nthere are:\n  production\n"]);
     fake.run(&["history", "-e", "production"]).says(0, &["no deployment was seen yet"]);
 }
 
@@ -862,7 +863,7 @@ fn a_version_that_was_never_seen_is_told_with_the_newest_ones_that_were() {
             2,
             &["error: checkout was never seen in a version \"shop:v99\"", "  #30 shop:v29 (rolled_back, marked unknown)\n  #28 shop:v28"],
         );
-        assert!(ran.stderr.ends_with("  and 19 more\n") && ran.stderr.lines().count() == 12, "{}", ran.stderr);
+        assert!(ran.stderr.ends_with("  and 19 more\n") && ran.stderr.lines().count() == 13, "{}", ran.stderr);
     }
     let json = fake.run(&["rollback", "checkout", "--to", "shop:v99", "--yes", "--output", "json"]).json();
     assert_eq!((&json["exit_code"], &json["known"][0]), (&json!(2), &json!("#30 shop:v29 (rolled_back, marked unknown)")));
@@ -1376,7 +1377,7 @@ fn a_replay_says_what_would_have_been_done_and_by_its_exit_code_whether_all_coul
     assert_eq!((&json["summary"]["left_alone"], &json["deployments"][0]["decision"]), (&1.into(), &"left_alone".into()));
     let cut = replay("cut.txt", bad, &[]);
     cut.says(1, &["1 would have been rolled back", "line 960: the file is cut in the middle of it"]);
-    replay("whole.txt", "search=1795005400", &[]).stops(2, &["guards no service called search\n  checkout"]);
+    replay("whole.txt", "search=1795005400", &[]).stops(2, &["guards no service called search\nthere is:\n  checkout"]);
     replay("whole.txt", "checkout=yesterday", &[]).stops(2, &["neither a time with its zone"]);
     replay("nothing.txt", bad, &[]).stops(1, &["cannot read", "nothing.txt"]);
     run_alone(&["replay", "--config", &config, "--samples", &path("whole.txt")]).stops(2, &["nothing was deployed"]);

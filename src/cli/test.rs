@@ -113,7 +113,7 @@ pub(super) fn run(arguments: &Arguments, screen: &Screen) -> Result<Exit, Stop> 
     }
     let exit = exit(&files);
     if exit == Exit::Done && files.iter().all(|file| file.tests.is_empty()) {
-        return Err(Stop::Unknown { words: "no test has a name that `--run` matches; there are:".to_owned(), known: names });
+        return Err(Stop::Unknown { words: "no test has a name that `--run` matches".to_owned(), known: names });
     }
     let report = Report { files };
     screen.show(&report, || in_words(&report, screen.is_verbose()))?;

@@ -10,7 +10,7 @@ use rollbackd_core::severity::{Impact, Matrix, Response};
 
 use super::document::Problem;
 use super::policy::words;
-use super::reader::{Table, Value};
+use super::reader::{Table, Value, alternatives};
 
 /// From a history of this length on, a baseline knows every hour of the day, and the holds of P0 and P1 are halved (DECISION 2.2).
 const DAY: SignedDuration = SignedDuration::from_hours(22);
@@ -25,14 +25,16 @@ const LARGEST_ALPHA: f64 = 1e-3;
 /// Below this, each further power of ten only costs time: no history of a day supports such odds.
 const SMALLEST_ALPHA: f64 = 1e-9;
 
+/// What is to be over at once should not be waited for longer than this.
+const LONGEST_AT_ONCE: SignedDuration = SignedDuration::from_mins(5);
+
 /// What stands in one table, `[decision]` and `[matrix]` of all services or of one. Where the table says nothing, nothing new can be wrong.
 pub(super) fn of_settings(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
-    sense_of_settings(table, matrix, decision, |impact| impact == Impact::ErrorRatio);
+    hold_within_promise(table, None, matrix, decision, |impact| impact == Impact::ErrorRatio);
+    sense_of_settings(table, matrix, decision);
 }
 
-/// What `tells` says that a row can be told at all: what nothing tells may promise what it likes.
-fn sense_of_settings(table: &Table<'_>, matrix: &Matrix, decision: &Decision, tells: impl Fn(Impact) -> bool) {
-    hold_within_promise(table, matrix, decision, tells);
+fn sense_of_settings(table: &Table<'_>, matrix: &Matrix, decision: &Decision) {
     if let Some(settings) = table.optional("decision") {
         sense_of_alpha(&settings, decision);
         deadlines(&settings, decision);
@@ -50,11 +52,17 @@ pub(super) struct Judged<'a, 'd> {
     pub matrix: &'a Matrix,
     pub decision: &'a Decision,
     pub signals: &'a BTreeMap<SignalName, SignalPolicy>,
+    /// The table that holds `[decision]` and `[matrix]` of all services.
+    pub common: &'a Table<'d>,
 }
 
 /// What stands in `[services.NAME]`, with what holds for all services.
 pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
-    sense_of_settings(table, judged.matrix, judged.decision, |impact| judged.tells(impact));
+    hold_within_promise(table, Some(judged.common), judged.matrix, judged.decision, |impact| judged.waits(impact));
+    sense_of_settings(table, judged.matrix, judged.decision);
+    settings_without_signal(table);
+    order_of_holds(table, judged);
+    ready_within_window(table, judged);
     window_holds_promises(table, judged);
     if judged.window > judged.decision.grace {
         let (never, found): (Vec<Class>, Vec<Class>) = judged.classes().into_iter().partition(|class| judged.never_finds(class));
@@ -63,11 +71,13 @@ pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
             .for_each(|alike| classes_within_window(table, judged, alike));
         for class in found {
             earliest_decision(table, judged, &class);
-            looks_within_hold(table, &class);
+            found_at_first(table, judged, &class);
+            looks_within_hold(table, judged, &class);
         }
         rounds_within_window(table, judged);
     }
     history_suffices(table, judged);
+    history_of_features(table, judged);
 }
 
 /// A class of the matrix that is told from counters or histograms, and the hold that it waits for.
@@ -79,18 +89,21 @@ struct Class {
     configured: SignedDuration,
     /// Not shorter than two looks, and halved where a whole day is known.
     hold: SignedDuration,
+    /// The same as long as less than a day is known.
+    hold_at_first: SignedDuration,
     every: SignedDuration,
 }
 
-impl Judged<'_, '_> {
+impl<'d> Judged<'_, 'd> {
     /// The classes of request counters and of their durations; none without a signal of them.
     fn classes(&self) -> Vec<Class> {
         let Decision { hold_p0, hold_p1, hold_p2, hold_latency, history, .. } = *self.decision;
         let halved = if history >= DAY { 2 } else { 1 };
         let class = |kind, impact, hold_key, configured: SignedDuration, divisor: i32| {
             let every = self.every(kind)?;
-            let hold = (configured / divisor).max(every.saturating_mul(2));
-            Some(Class { impact, hold_key, kind, configured, hold, every })
+            let two_looks = every.saturating_mul(2);
+            let (hold, hold_at_first) = ((configured / divisor).max(two_looks), configured.max(two_looks));
+            Some(Class { impact, hold_key, kind, configured, hold, hold_at_first, every })
         };
         let classes = [
             class(SignalKind::Errors, Impact::CompleteOutage, "hold_p0", hold_p0, halved),
@@ -104,6 +117,25 @@ impl Judged<'_, '_> {
     /// Whether a row can be told at all: by a signal, or by the platform.
     fn tells(&self, impact: Impact) -> bool {
         impact == Impact::CompleteOutage || self.signals.values().any(|policy| policy.tells().contains(&impact))
+    }
+
+    /// Whether a signal tells a row that has to persist for the hold of that row.
+    fn waits(&self, impact: Impact) -> bool {
+        let has = |kind| self.every(kind).is_some();
+        match impact {
+            Impact::ErrorRatio => has(SignalKind::Errors) || has(SignalKind::Probe),
+            Impact::FeatureBroken => has(SignalKind::Errors),
+            Impact::Performance => has(SignalKind::Latency),
+            _ => false,
+        }
+    }
+
+    /// Where a setting stands that the service has, its own or that of all services.
+    fn set<'t>(&self, table: &Table<'t>, key: &'static str) -> Option<Value<'t>>
+    where
+        'd: 't,
+    {
+        set(table, key).or_else(|| set(self.common, key))
     }
 
     /// Whether the window is over before the hold of a class is.
@@ -140,21 +172,82 @@ fn place_of_every(table: &Table<'_>, kind: SignalKind) -> Range<usize> {
     every.map_or_else(|| table.span.clone(), |every| every.span)
 }
 
-/// A promise is longer than the time for which its evidence must persist.
-fn hold_within_promise(table: &Table<'_>, matrix: &Matrix, decision: &Decision, tells: impl Fn(Impact) -> bool) {
+/// A promise is longer than the time for which its evidence must persist. `waits` says whether some signal tells a row after its hold: what
+/// nothing tells may promise what it likes. It is told where the service's own tables say it, else where the `common` ones do.
+fn hold_within_promise(
+    table: &Table<'_>,
+    common: Option<&Table<'_>>,
+    matrix: &Matrix,
+    decision: &Decision,
+    waits: impl Fn(Impact) -> bool,
+) {
     for (impact, what, key, hold) in [
         (Impact::ErrorRatio, "an error ratio", "hold_p1", decision.hold_p1),
         (Impact::Performance, "slowness", "hold_latency", decision.hold_latency),
+        (Impact::FeatureBroken, "a broken feature", "hold_p2", decision.hold_p2),
     ] {
-        let changed_row = || table.optional("matrix").filter(|rows| tells(impact) && rows.get(impact.key()).is_some());
-        let changed = set(table, key).map(|value| value.span).or_else(|| changed_row().map(|value| value.key_span()));
+        let row_in = |table: &Table<'_>| table.optional("matrix").and_then(|rows| rows.get(impact.key())).map(|row| row.key_span());
+        let place_in = |table: &Table<'_>| set(table, key).map(|value| value.span).or_else(|| row_in(table));
+        let changed = place_in(table).or_else(|| place_in(common?)).filter(|_| waits(impact));
         let row = matrix.row(impact);
         let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);
         let (Some(span), Some(within)) = (changed, promised.filter(|within| hold >= *within)) else { continue };
         let (hold, within) = (words(hold), words(within));
         let message = format!("{what} must persist for {hold} before it is acted on, and is to be over within {within}");
         let help = format!("shorten `decision.{key}`, or lengthen `matrix.{}.within`", impact.key());
-        table.report(Problem::error(span, message).help(help));
+        table.document.report_once(Problem::error(span, message).help(help));
+    }
+}
+
+/// What a service sets for itself says something about it.
+fn settings_without_signal(table: &Table<'_>) {
+    let has = |keys: &[&'static str]| keys.iter().any(|key| table.optional(key).is_some_and(|value| !value.is_empty_table()));
+    let above = |impact: Impact| table.optional("matrix").and_then(|rows| rows.get(impact.key())?.get("above"));
+    for (value, keys) in [
+        (set(table, "hold_p0"), &["errors"][..]),
+        (set(table, "hold_p1"), &["errors", "probes"]),
+        (set(table, "hold_p2"), &["errors"]),
+        (set(table, "hold_latency"), &["latency"]),
+        (set(table, "hold_probe_rounds"), &["probes"]),
+        (above(Impact::ErrorRatio), &["errors"]),
+        (above(Impact::FeatureBroken), &["errors"]),
+        (above(Impact::Performance), &["latency"]),
+    ] {
+        if let Some(value) = value.filter(|_| !has(keys)) {
+            let signals = alternatives(keys);
+            let message = format!("`{}` says nothing: the service has no {signals}", value.path);
+            value.report(Problem::warning(value.key_span(), message).help(format!("add {signals}, or remove it")));
+        }
+    }
+}
+
+/// An outage is acted on no later than what is less than one, and soon where it is to be over at once.
+fn order_of_holds(table: &Table<'_>, judged: &Judged<'_, '_>) {
+    let Decision { hold_p0, hold_p1, .. } = *judged.decision;
+    let place = judged.set(table, "hold_p0").or_else(|| judged.set(table, "hold_p1"));
+    let Some(value) = place.filter(|_| judged.every(SignalKind::Errors).is_some()) else { return };
+    let outage = judged.matrix.row(Impact::CompleteOutage);
+    let is_at_once = outage.response == Response::RollBack && outage.within == Some(SignedDuration::ZERO);
+    let (message, help) = if hold_p0 > hold_p1 {
+        let message =
+            format!("a complete outage must persist for {}, longer than the {} of an error ratio", words(hold_p0), words(hold_p1));
+        (message, "make `hold_p0` no longer than `hold_p1`: whatever is an outage is an error ratio, too, and acted on as that first")
+    } else if is_at_once && hold_p0 > LONGEST_AT_ONCE {
+        let message = format!("a complete outage is to be over at once, and must persist for {} before it is acted on", words(hold_p0));
+        (message, "shorten `decision.hold_p0`; the default is \"1m\"")
+    } else {
+        return;
+    };
+    table.document.report_once(Problem::warning(value.span, message).help(help));
+}
+
+/// A rollout that never becomes ready is found before the window is over. The default of `ready_deadline` is for the usual window.
+fn ready_within_window(table: &Table<'_>, judged: &Judged<'_, '_>) {
+    let (ready, window) = (judged.decision.ready_deadline, judged.window);
+    if let Some(value) = judged.set(table, "ready_deadline").filter(|_| ready >= window) {
+        let message = format!("a rollout may take {} to become ready, and the window of {} is over by then", words(ready), words(window));
+        let help = "shorten `ready_deadline`, or lengthen `window`: what never becomes ready would not be found";
+        table.document.report_once(Problem::warning(value.span, message).help(help));
     }
 }
 
@@ -245,15 +338,18 @@ fn earliest_decision(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) 
     let Class { impact, hold_key, kind, hold, every, .. } = *class;
     let row = judged.matrix.row(impact);
     let grace = judged.decision.grace;
-    let earliest = grace.saturating_add(hold).saturating_add(every);
+    let earliest = |hold| grace.saturating_add(hold).saturating_add(every);
     let promised = row.within.filter(|within| within.is_positive() && row.response == Response::RollBack);
-    let Some(within) = promised.filter(|within| earliest > *within && class.configured < *within) else { return };
+    // A hold that is longer than the promise by itself is an error; but an outage is told by probes and the platform, too.
+    let promised = promised.filter(|within| class.configured < *within || impact == Impact::CompleteOutage);
+    let Some(within) = promised.filter(|within| earliest(class.hold_at_first) > *within) else { return };
+    let (hold, until) = if earliest(hold) > within { (hold, "") } else { (class.hold_at_first, ", half of it once a day is known") };
     let message = format!(
         "`{}` is to be over within {}, but a release that is bad from its start is decided after {} at the earliest: a grace of {}, a hold \
-         of {}, a look every {}",
+         of {}{until}, a look every {}",
         impact.key(),
         words(within),
-        words(earliest),
+        words(earliest(hold)),
         words(grace),
         words(hold),
         words(every)
@@ -263,17 +359,39 @@ fn earliest_decision(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) 
     table.report(Problem::warning(span, message).help(help));
 }
 
-/// A hold that the service sets itself has at least two looks in it.
-fn looks_within_hold(table: &Table<'_>, class: &Class) {
+/// What can be told in time once a day is known can be told before, too. What is promised a time is told by [`earliest_decision`].
+fn found_at_first(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) {
+    let Class { impact, hold_key, hold_at_first, .. } = *class;
+    let row = judged.matrix.row(impact);
+    let is_promised = row.response == Response::RollBack && row.within.is_some_and(|within| within.is_positive());
+    if is_promised || judged.decision.grace.saturating_add(hold_at_first) <= judged.window {
+        return;
+    }
+    let message = format!(
+        "`{}` would not be found while less than a day is known: after the grace of {} it must persist for {} then, and the window of {} is \
+         over before",
+        impact.key(),
+        words(judged.decision.grace),
+        words(hold_at_first),
+        words(judged.window)
+    );
+    let help = format!("shorten `decision.grace` or `decision.{hold_key}`, or lengthen `window`");
+    let span = judged.set(table, hold_key).map_or_else(|| table.span.clone(), |value| value.span);
+    table.report(Problem::warning(span, message).help(help));
+}
+
+/// A hold that somebody set has at least two looks in it.
+fn looks_within_hold(table: &Table<'_>, judged: &Judged<'_, '_>, class: &Class) {
     let two_looks = class.every.saturating_mul(2);
-    if let Some(value) = set(table, class.hold_key).filter(|_| class.configured < two_looks) {
+    if let Some(value) = judged.set(table, class.hold_key).filter(|_| class.configured < two_looks) {
         let message = format!(
             "a hold of {} has fewer than two looks in it, one every {}; it becomes {}",
             words(class.configured),
             words(class.every),
             words(two_looks)
         );
-        value.report(Problem::warning(value.span.clone(), message).help(format!("write \"{}\", or look more often", words(two_looks))));
+        let help = format!("write \"{}\", or look more often", words(two_looks));
+        table.document.report_once(Problem::warning(value.span, message).help(help));
     }
 }
 
@@ -283,16 +401,19 @@ fn rounds_within_window(table: &Table<'_>, judged: &Judged<'_, '_>) {
     let Some(every) = judged.every(SignalKind::Probe) else { return };
     let rounds = decision.hold_probe_rounds;
     let hold = every.saturating_mul(i32::try_from(rounds).unwrap_or(i32::MAX));
-    if hold > window {
+    let (every, hold_words, window_words) = (words(every), words(hold), words(window));
+    let rounds = format!("{rounds} rounds, one every {every}, take {hold_words}, and the window of {window_words} is over by then");
+    let span = || set(table, "hold_probe_rounds").map_or_else(|| place_of_every(table, SignalKind::Probe), |value| value.span);
+    let help = "probe more often (`every`), or lengthen `window`";
+    if hold >= window {
+        let message = format!("an outage that only probes see would never be found: {rounds}");
+        table.report(Problem::error(span(), message).help(help));
+    } else if decision.startup_deadline.saturating_add(hold) >= window {
         let message = format!(
-            "an outage that only probes see would never be found: {rounds} rounds, one every {}, take {}, longer than the window of {}",
-            words(every),
-            words(hold),
-            words(window)
+            "a version that never answers a probe would not be found: its rounds count after {} at the latest (`startup_deadline`), {rounds}",
+            words(decision.startup_deadline)
         );
-        let help = "probe more often (`every`), or lengthen `window`";
-        let span = set(table, "hold_probe_rounds").map_or_else(|| place_of_every(table, SignalKind::Probe), |value| value.span);
-        table.report(Problem::error(span, message).help(help));
+        table.report(Problem::warning(span(), message).help(help));
     }
 }
 
@@ -303,5 +424,17 @@ fn history_suffices(table: &Table<'_>, judged: &Judged<'_, '_>) {
         let message = format!("a history of {} is too short to tell how often the service is bad by itself", words(history));
         let help = format!("make `decision.history` at least \"{}\"; the default is \"24h\"", words(SHORTEST_HISTORY));
         table.report(Problem::warning(place(table, "history"), message).help(help));
+    }
+}
+
+/// A broken feature is rolled back only where a whole day was seen: at some hour one of them may always be.
+fn history_of_features(table: &Table<'_>, judged: &Judged<'_, '_>) {
+    let history = judged.decision.history;
+    let is_rolled_back = judged.matrix.row(Impact::FeatureBroken).response == Response::RollBack;
+    let place = judged.set(table, "history").filter(|_| is_rolled_back && history < DAY && judged.every(SignalKind::Errors).is_some());
+    if let Some(value) = place {
+        let message = format!("`feature_broken` would never be rolled back: that takes a day of history, and {} are read", words(history));
+        let help = "make `decision.history` at least \"24h\", or set `matrix.feature_broken.response = \"ask\"`";
+        table.document.report_once(Problem::warning(value.span, message).help(help));
     }
 }

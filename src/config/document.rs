@@ -101,6 +101,14 @@ impl<'a> Document<'a> {
         self.problems.borrow_mut().push(problem);
     }
 
+    /// The same, unless the very same was noted already: a setting of all services is wrong for each of them, but in one place.
+    pub fn report_once(&self, problem: Problem) {
+        let is_known = self.problems.borrow().iter().any(|known| known.span == problem.span && known.message == problem.message);
+        if !is_known {
+            self.report(problem);
+        }
+    }
+
     /// Notes that a key is none, but was meant to be one that is not there.
     pub fn report_misspelt(&self, problem: Problem, key: Range<usize>, meant: &'static str) {
         self.report(Problem { stays: true, ..problem });

@@ -8,11 +8,14 @@ use rollbackd_core::service::{Decision, Verification};
 use rollbackd_core::severity::{Choice, Impact, Matrix, Response, Row, Severity};
 
 use super::document::Problem;
-use super::reader::Table;
+use super::reader::{Table, written};
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const MINUTE: Duration = Duration::from_mins(1);
 pub(super) const HOUR: Duration = Duration::from_hours(1);
+
+/// From this share of failed requests on all of them fail: a complete outage (DECISION 2.2).
+const OUTAGE: f64 = 0.95;
 
 pub(super) const SEVERITIES: [(&str, Severity); 4] =
     [("P0", Severity::P0), ("P1", Severity::P1), ("P2", Severity::P2), ("P3", Severity::P3)];
@@ -45,6 +48,10 @@ fn edit_row(matrix: &mut Matrix, impact: Impact, table: Table<'_>) {
             table.report(Problem::error(value.key_span(), message).help("remove it"));
         } else if let Some(above) = value.number_between(0.0, 1.0) {
             row.above = Some(above);
+            if impact == Impact::ErrorRatio && above >= OUTAGE {
+                let message = format!("`error_ratio` begins at {above}, no lower than a complete outage, which is told from {OUTAGE} on");
+                table.report(Problem::warning(value.span.clone(), message).help("give it a smaller `above`; the default is 0.5"));
+            }
         }
     }
     if let Some(severity) = table.optional("severity").and_then(|value| value.choice(&SEVERITIES)) {
@@ -123,5 +130,5 @@ pub(super) fn verification(table: Option<Table<'_>>) -> Verification {
 
 /// A duration as people write it.
 pub(super) fn words(duration: SignedDuration) -> String {
-    humantime::format_duration(duration.unsigned_abs()).to_string()
+    written(duration.unsigned_abs())
 }

@@ -299,7 +299,7 @@ impl<'a> Value<'a> {
         if range.contains(&duration) {
             return Some(duration);
         }
-        self.out_of_range(text, humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+        self.out_of_range(text, written(*range.start()), written(*range.end()));
         None
     }
 
@@ -421,6 +421,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
         return None;
     }
     humantime::parse_duration(text).ok()
+}
+
+/// A duration as it may be written in the file: `humantime` itself says `7days`.
+pub(super) fn written(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace("days", "d").replace("day", "d")
 }
 
 fn digits(text: &str) -> usize {

@@ -36,7 +36,7 @@ pub(super) fn services(root: &Table<'_>, common: &Common) -> BTreeMap<ServiceNam
     let mut services = BTreeMap::new();
     for (name, table) in tables {
         let path = table.path.clone();
-        let Some((service, platform)) = service(&name, table, common) else { continue };
+        let Some((service, platform)) = service(&name, table, root, common) else { continue };
         if let Some(other) = workloads.insert(service.policy.platform.clone(), path)
             && matches!(service.platform, PlatformSettings::Kubernetes(_))
         {
@@ -48,7 +48,7 @@ pub(super) fn services(root: &Table<'_>, common: &Common) -> BTreeMap<ServiceNam
     services
 }
 
-fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<(GuardedService, Value<'a>)> {
+fn service<'a>(name: &ServiceName, table: Table<'a>, root: &Table<'a>, common: &Common) -> Option<(GuardedService, Value<'a>)> {
     let environment = table.optional("environment").and_then(|value| value.text(63, "\"production\"")).unwrap_or("production");
     let window_value = table.optional("window");
     let window =
@@ -68,7 +68,8 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, common: &Common) -> Option<
 
     if let Some(window) = window {
         let window_value = window_value.as_ref();
-        contradiction::of_service(&table, &Judged { window, window_value, matrix: &matrix, decision: &decision, signals: &policies });
+        let judged = Judged { window, window_value, matrix: &matrix, decision: &decision, signals: &policies, common: root };
+        contradiction::of_service(&table, &judged);
     } else {
         contradiction::of_settings(&table, &matrix, &decision);
     }
@@ -107,10 +108,11 @@ fn signals(table: &Table<'_>, servers: &Servers, window: Option<SignedDuration>)
         let problem = Problem::lack(table.span.clone(), format!("`{}` has no signal: only what its platform says is seen", table.path));
         table.report(problem.help("add `probes.NAME` with `http`, or `errors` with `total` and `failed`"));
     }
-    all.extend(errors_value.and_then(|value| value.table()).and_then(|table| errors(table, servers)));
+    let errors = errors_value.and_then(|value| value.table()).and_then(|table| errors(table, servers));
     all.extend(latency_value.and_then(|value| value.table()).and_then(|table| latency(table, servers)));
     all.extend(impacts(table, servers, window));
-    all.extend(controls(table, servers));
+    all.extend(controls(table, servers, errors.as_ref().map(|(_, _, settings)| settings)));
+    all.extend(errors);
     let mut signals = Signals::default();
     for (name, policy, settings) in all {
         signals.0.insert(name.clone(), policy);

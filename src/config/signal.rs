@@ -14,8 +14,8 @@ use url::Url;
 use super::SignalSettings;
 use super::document::{Problem, sounds_secret};
 use super::policy::{HOUR, MINUTE, words};
-use super::reader::{Table, Value, nearest, quoted};
-use super::value::{asks_for_secret, http_url, http_urls, pem_file, query_fault, secret, selector, selector_fault};
+use super::reader::{Table, Value, nearest, quoted, written};
+use super::value::{asks_for_secret, http_url, http_urls, pem_file, query_fault, secret, selector};
 use crate::secret::Secret;
 use crate::signal::histogram::{Family, FamilyError};
 use crate::signal::http::{Access, HeaderValue};
@@ -188,8 +188,7 @@ fn probe(name: &ServiceName, table: Table<'_>) -> Option<Signal> {
 fn latency_limit(value: &Value<'_>, timeout: Duration) -> Option<Duration> {
     let limit = value.duration(Duration::from_millis(1)..=MINUTE)?;
     if limit >= timeout {
-        let message =
-            format!("`{}` is not shorter than the timeout of {}, so that it says nothing", value.path, humantime::format_duration(timeout));
+        let message = format!("`{}` is not shorter than the timeout of {}, so that it says nothing", value.path, written(timeout));
         value.refuse(message, "shorten it, or lengthen `timeout`");
     }
     Some(limit)
@@ -239,26 +238,56 @@ fn json_expectation(table: Table<'_>) -> Option<(String, serde_json::Value)> {
 /// `[services.NAME.errors]`.
 pub(super) fn errors(table: Table<'_>, servers: &Servers) -> Option<Signal> {
     let by = table.optional("by");
-    counters(SignalName("errors".to_owned()), Role::Own, by.as_ref(), table, servers)
+    let (signal, _) = counters(SignalName("errors".to_owned()), Role::Own, by.as_ref(), table, servers)?;
+    Some(signal)
 }
 
-/// `[services.NAME.control.NAME]`.
-pub(super) fn controls(service: &Table<'_>, servers: &Servers) -> Vec<Signal> {
-    let tables = service.named_tables("control", 16).into_iter();
-    tables.filter_map(|(name, table)| counters(SignalName(format!("control.{name}")), Role::Control, None, table, servers)).collect()
+/// `[services.NAME.control.NAME]`. `own` are the counters of the service itself.
+pub(super) fn controls(service: &Table<'_>, servers: &Servers, own: Option<&SignalSettings>) -> Vec<Signal> {
+    let control = |(name, table): (ServiceName, Table<'_>)| {
+        let (signal, total) = counters(SignalName(format!("control.{name}")), Role::Control, None, table, servers)?;
+        if own.is_some_and(|own| are_same_counters(own, &signal.2)) {
+            let message =
+                format!("`control.{name}` is the service itself: whatever it suffers it would share, and never be rolled back for");
+            total.refuse(message, "name the counters of others that suffer when something else breaks, or remove it");
+        }
+        Some(signal)
+    };
+    service.named_tables("control", 16).into_iter().filter_map(control).collect()
 }
 
-/// A pair of counters. `by` is the label of routes, where there may be one.
-fn counters(name: SignalName, role: Role, by: Option<&Value<'_>>, table: Table<'_>, servers: &Servers) -> Option<Signal> {
+/// Whether two signals read the same counters at the same place.
+fn are_same_counters(one: &SignalSettings, other: &SignalSettings) -> bool {
+    let are_same = |one: &str, other: &str| match (Selector::parse(one), Selector::parse(other)) {
+        (Ok(one), Ok(other)) => one.is_same(&other),
+        _ => false,
+    };
+    match (one, other) {
+        (SignalSettings::Prometheus(one), SignalSettings::Prometheus(other)) => {
+            one.server == other.server && are_same(&one.total, &other.total) && are_same(&one.failed, &other.failed)
+        }
+        (SignalSettings::Metrics(one), SignalSettings::Metrics(other)) => match (&one.wanted, &other.wanted) {
+            (
+                metrics::Wanted::Counters { total, failed, .. },
+                metrics::Wanted::Counters { total: other_total, failed: other_failed, .. },
+            ) => one.targets == other.targets && are_same(total, other_total) && are_same(failed, other_failed),
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// A pair of counters, and where all requests are named. `by` is the label of routes, where there may be one.
+fn counters<'a>(name: SignalName, role: Role, by: Option<&Value<'a>>, table: Table<'a>, servers: &Servers) -> Option<(Signal, Value<'a>)> {
     let total_value = table.required("total", "total = 'http_requests_total'");
     let total = total_value.as_ref().and_then(selector);
     let failed_value = table.required("failed", "failed = 'http_requests_total{code=~\"5..\"}'");
     let failed = failed_value.as_ref().and_then(selector);
-    if let (Some(value), true) = (&failed_value, failed.is_some() && failed == total) {
-        value.refuse(format!("`{}` is the same as `total`", value.path), "select only the failed requests, for example with code=~\"5..\"");
+    if let (Some(value), Some((_, total)), Some((_, failed))) = (&failed_value, &total, &failed) {
+        failed_of_total(value, total, failed);
     }
-    let by = by.map(|value| route_label(value, total.as_deref(), failed.as_deref()));
-    let counters = total.zip(failed);
+    let by = by.map(|value| route_label(value, total.as_ref().map(|(_, total)| total), failed.as_ref().map(|(_, failed)| failed)));
+    let counters = total.map(|(text, _)| text).zip(failed.map(|(text, _)| text));
     let every = every(&table, Duration::from_secs(15));
     let source = Source::read(table, servers);
     let by = match by {
@@ -274,18 +303,28 @@ fn counters(name: SignalName, role: Role, by: Option<&Value<'_>>, table: Table<'
             SignalSettings::Metrics(metrics::Settings { targets, wanted, timeout, access })
         }
     };
-    Some((name, policy, settings))
+    Some(((name, policy, settings), total_value?))
+}
+
+/// The failed requests are a part of all, and not all of them.
+fn failed_of_total(value: &Value<'_>, total: &Selector, failed: &Selector) {
+    if failed.is_same(total) {
+        value.refuse(format!("`{}` is the same as `total`", value.path), "select only the failed requests, for example with code=~\"5..\"");
+    } else if let Some((of_total, of_failed)) = total.contradiction(failed) {
+        let message = format!("`{}` is no part of `total`: no request has both {of_total} and {of_failed}", value.path);
+        value.refuse(message, format!("`total` counts all requests, the failed ones too: leave {of_total} out of it"));
+    }
 }
 
 /// The label whose values are routes. One that tells failed requests from others can't be it: each of its values would be all failures.
-fn route_label(value: &Value<'_>, total: Option<&str>, failed: Option<&str>) -> Option<String> {
+fn route_label(value: &Value<'_>, total: Option<&Selector>, failed: Option<&Selector>) -> Option<String> {
     let label = value.text(128, "\"route\"")?;
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     if label.starts_with(|first: char| first.is_ascii_digit()) || !label.bytes().all(is_good) || label.starts_with("__") {
         value.refuse(format!("`{}` is not a label: {}", value.path, quoted(label)), "write the name of one label, such as \"route\"");
         return None;
     }
-    let asks = |selector: Option<&str>| selector.and_then(|text| Selector::parse(text).ok()).is_some_and(|parsed| parsed.asks_for(label));
+    let asks = |selector: Option<&Selector>| selector.is_some_and(|selector| selector.asks_for(label));
     if asks(failed) && !asks(total) {
         let message = format!(
             "`{}` is the label that tells failed requests from others, so that each of its values is all failures or none",
@@ -319,13 +358,15 @@ fn histogram(value: &Value<'_>) -> Option<String> {
     const FORM: &str = "name the histogram with its matchers, such as 'http_request_duration_seconds{service=\"shop\"}'; the daemon does \
                         quantiles and windows";
     let text = value.text(4096, "'http_request_duration_seconds{service=\"shop\"}'")?;
-    if let Some(wrong) = selector_fault(text) {
-        value.refuse(format!("`{}` is not a selector: {wrong}", value.path), FORM);
-        return None;
-    }
     let (why, help) = match Family::parse(text) {
-        Ok(_) => return Some(text.to_owned()),
-        Err(FamilyError::Selector(error)) => (error.to_string(), FORM.to_owned()),
+        Ok(family) => {
+            named_by_its_buckets(value, text, family.name());
+            return Some(text.to_owned());
+        }
+        Err(FamilyError::Selector(error)) => {
+            value.refuse(format!("`{}` is {error}", value.path), FORM);
+            return None;
+        }
         Err(error @ FamilyError::NoName) => (error.to_string(), FORM.to_owned()),
         Err(FamilyError::Part { name, base }) => {
             (format!("{name} is a part of one"), format!("did you mean '{base}', the name that all its parts begin with?"))
@@ -334,6 +375,16 @@ fn histogram(value: &Value<'_>) -> Option<String> {
     };
     value.refuse(format!("`{}` does not name a histogram: {why}", value.path), help);
     None
+}
+
+/// The buckets stand for their histogram, since they name no other; but its name is another.
+fn named_by_its_buckets(value: &Value<'_>, text: &str, name: &str) {
+    let buckets = format!("{name}_bucket");
+    if text.contains(&buckets) {
+        let message = format!("`{}` names the buckets, and is read as the histogram {name}", value.path);
+        let help = format!("write the name that all its parts begin with: '{}'", text.replacen(&buckets, name, 1));
+        value.report(Problem::warning(value.span.clone(), message).help(help));
+    }
 }
 
 /// `[services.NAME.impacts.NAME]`. What has to last longer than the window would never be found.

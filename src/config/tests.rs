@@ -313,7 +313,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[services.checkout]", "window = «\"-5m\"", "is not a duration: \"-5m\""),
     ("[services.checkout]", "window = «\"30 parsecs\"", "is not a duration"),
     ("[services.checkout]", "window = «\"18446744073709551615s 1000ms\"", "is not a duration"),
-    ("[services.checkout]", "window = «\"1s\"", "must be between 10s and 7days, not 1s"),
+    ("[services.checkout]", "window = «\"1s\"", "must be between 10s and 7d, not 1s"),
     ("[services.checkout]", "window = «\"10m\"", "shorter than the 30m within which `performance` is to be over"),
     ("[services.checkout]", "window = «true", "must be a duration, not true or false"),
     ("[services.checkout]", "dry_run = «\"yes\"", "must be true or false, not a text"),
@@ -325,7 +325,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ("[services.checkout]", "rollbacks_per_day = «2.5", "must be a whole number"),
     ("[services.checkout]", "rollbacks_per_day = «99999999999999999999", "must be between 1 and 100"),
     ("[services.checkout]", "verification = { «time = \"5m\" }", "is not a key of `services.checkout.verification`"),
-    ("[services.checkout]", "verification = { watch = «\"30d\" }", "must be between 1s and 1day, not 30d"),
+    ("[services.checkout]", "verification = { watch = «\"30d\" }", "must be between 1s and 1d, not 30d"),
     ("[services.checkout]", "platform = «\"kubernetes\"", "must be a table, not a text"),
     ("[services.checkout]", "platform.«kubernetes = { namespace = \"shop\" }", "needs `deployment`, `statefulset` or `daemonset`"),
     ("[services.checkout]", "platform.«kubernetes = { deployment = \"shop\" }", "needs `namespace`"),
@@ -375,11 +375,26 @@ platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
     ("[services.checkout.errors]", "prometheus = «\"mian\"", "did you mean \"main\"?"),
     ("[services.checkout.errors]", "prometheus = «\"elsewhere\"", "defined are: main"),
     ("[services.checkout.errors]", "prometheus = \"main\"\n«metrics = \"http://checkout/metrics\"", "both `prometheus` and `metrics`"),
-    ("[services.checkout.errors]", "total = «'rate(requests_total)'", "it calls a function"),
-    ("[services.checkout.errors]", "total = «'requests_total[5m]'", "it has a range"),
-    ("[services.checkout.errors]", "total = «'requests_total{code=\"2}'", "a quote is not closed"),
-    ("[services.checkout.errors]", "total = «'requests_total{code=\"2\"'", "a brace is not closed"),
-    ("[services.checkout.errors]", "total = «'requests_total}'", "a brace is closed that was not opened"),
+    (
+        "[services.checkout.errors]",
+        "total = «'rate(requests_total)'",
+        "no function may stand here, only the counter itself; at character 5",
+    ),
+    ("[services.checkout.errors]", "total = «'requests_total[5m]'", "a range is chosen by rollbackd itself"),
+    ("[services.checkout.errors]", "total = «'requests_total{code=\"2}'", "a quoted text that does not end, beginning at character 21"),
+    ("[services.checkout.errors]", "total = «'requests_total{code=\"2\"'", "expected ',' or '}' at character 24"),
+    ("[services.checkout.errors]", "total = «'requests_total}'", "expected the end at character 15"),
+    (
+        "[services.checkout.errors]",
+        "failed = «'requests_total{code=~\"5(..\"}'",
+        "`services.checkout.errors.failed` is not a plain selector: \"5(..\" is not a regular expression: unclosed group at character 22",
+    ),
+    ("[services.checkout.errors]", "failed = «'requests_total{code=~\"5..\"} offset 5m'", "expected the end at character 29"),
+    ("[services.checkout.errors]", "failed = «'requests_total{code=~\"5..\"} > 0'", "expected the end at character 29"),
+    ("[services.checkout.errors]", "failed = «'requests total'", "expected the end at character 10"),
+    ("[services.checkout.errors]", "failed = «'1 - requests_total'", "expected a metric name at character 1"),
+    ("[services.checkout.errors]", "failed = «'{}'", "it names no metric"),
+    ("[services.checkout.errors]", "failed = «'{__name__=\"requests_total\"}'", "is the same as `total`"),
     ("[services.checkout.errors]", "«timeout = \"5s\"", "belongs to its server"),
     ("[services.checkout.errors]", "by = «\"code\"", "is the label that tells failed requests from others"),
     ("[services.checkout.errors]", "by = «\"my route\"", "is not a label: \"my route\""),
@@ -388,8 +403,8 @@ platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
     ("[services.billing]", "«latncy = { prometheus = \"main\", histogram = 'r' }", "did you mean `latency`?"),
     ("[services.checkout.latency]", "«histogramm = 'r_seconds'", "did you mean `histogram`?"),
     ("[services.checkout.latency]", "prometheus = «\"mian\"", "did you mean \"main\"?"),
-    ("[services.checkout.latency]", "histogram = «'rate(r_seconds_bucket[5m])'", "it calls a function"),
-    ("[services.checkout.latency]", "histogram = «'r_seconds[5m]'", "it has a range"),
+    ("[services.checkout.latency]", "histogram = «'rate(r_seconds_bucket[5m])'", "no function may stand here"),
+    ("[services.checkout.latency]", "histogram = «'r_seconds[5m]'", "a range is chosen by rollbackd itself"),
     ("[services.checkout.latency]", "histogram = «'r_seconds_count{a=\"b\"}'", "did you mean 'r_seconds'"),
     ("[services.checkout.latency]", "histogram = «'r_seconds_bucket{le=\"0.5\"}'", "leave `le` out: all buckets are needed"),
     ("[services.checkout.latency]", "histogram = «'{service=\"shop\"}'", "does not name a histogram: it names no metric"),
@@ -446,7 +461,7 @@ platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
     ("[notify.chat.webhook]", "secret_file = «\"/no/such/file\"", "can't be read"),
     ("[fleet]", "brake_services = «1", "must be between 2 and 10000"),
     ("[fleet]", "rollbacks_per_hour = «\"ten\"", "must be a whole number, not a text"),
-    ("[daemon]", "blind_after = «\"0s\"", "must be between 1s and 1day, not 0s"),
+    ("[daemon]", "blind_after = «\"0s\"", "must be between 1s and 1d, not 0s"),
     ("[daemon]", "socket = «1979-05-27", "must be a text, not a date"),
     ("[kubernetes]", "kubeconfig = «\"/no/such/kubeconfig\"", "can't be read"),
     ("[decision]", "alpha = «0", "must be greater than 0 and less than 0.05"),
@@ -458,6 +473,16 @@ platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
     ("[matrix.error_ratio]", "severity = «\"high\"", "write one of \"P0\", \"P1\", \"P2\", \"P3\""),
     ("[decision]", "hold_p1 = «\"20m\"", "must persist for 20m before it is acted on, and is to be over within 15m"),
     ("[services.billing]", "decision.hold_p1 = «\"20m\"", "must persist for 20m before it is acted on"),
+    (
+        "[services.checkout]",
+        "matrix.«performance = { within = \"2m\" }",
+        "slowness must persist for 3m before it is acted on, and is to be over within 2m",
+    ),
+    (
+        "[services.checkout]",
+        "matrix.«feature_broken = { response = \"roll_back\", within = \"1s\" }",
+        "a broken feature must persist for 2m before it is acted on, and is to be over within 1s",
+    ),
     ("[services.billing]", "decision.grace = \"45m\"\nwindow = «\"40m\"", "the window of 40m ends before the grace of 45m does"),
     ("[services.billing]", "window = «\"14m\"", "the window of 14m is shorter than the 15m within which `error_ratio` is to be over"),
     (
@@ -467,7 +492,8 @@ platform.«command = { current = [\"c\"], deploy = [\"d\"] }",
     ),
     ("[services.checkout]", "decision.hold_p0 = «\"1h\"", "it must persist for 30m, and the window of 30m is over by then"),
     ("[services.checkout.errors]", "every = «\"20m\"", "look more often, since a hold is never under two looks"),
-    ("[services.checkout.probes.ready]", "every = «\"6m\"", "6 rounds, one every 6m, take 36m, longer than the window of 30m"),
+    ("[services.checkout.probes.ready]", "every = «\"6m\"", "6 rounds, one every 6m, take 36m, and the window of 30m is over by then"),
+    ("[services.checkout.probes.ready]", "every = «\"5m\"", "6 rounds, one every 5m, take 30m, and the window of 30m is over by then"),
     ("[services.checkout.probes.ready]", "ca_file = «\"/dev/zero\"", "is not a file"),
     ("[prometheus.main]", "bearer_file = «\"/dev/zero\"", "is not a file"),
     ("[matrix.minor_fault]", "«above = 0.5", "has no level"),
@@ -576,7 +602,7 @@ const NESTED: [&str; 12] = [
     "[«servces.a]\n«platfrom.«comand = { «curent = «'c', deploy = ['d'] }",
     "[notify.a]\n«emial = { smtp = «'nowhere', «form = «'nobody', to = ['a@example.org', «3, «4] }",
     "[notify.a]\nemail = { smtp = «'nowhere', from = 'a@b.c', to = ['b@b.c'] }\n«webhook = { url = «'nowhere', «colour = 1 }",
-    "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\n«errors = { total = «'x(y)', failed = 'f', «colour = 1, «evry = «1 }",
+    "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\n«errors = { total = «'x(y)', failed = «'f > 0', «colour = 1, «evry = «1 }",
     "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\nerrors = { prometheus = «'p', «metrics = «'m', total = 't', failed = 'f' }",
     "[services.a]\nplatform.kubernetes = { namespace = 'a', deployment = 'b' }\nplatform.«command = { current = «'c', «deply = «'d' }",
     "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\nprobes.«'-'.http = ['http://a/', «'b', «'c']\nprobes.a = { http = 'http://a/', status = [«1, «'x'] }",
@@ -664,6 +690,134 @@ fn the_hold_of_slowness_is_held_against_its_promise_its_window_and_its_looks() {
         shown.contains("`performance` is to be over within 30m, but a release that is bad from its start is decided after 30m 15s"),
         "{shown}"
     );
+}
+
+/// The warnings of a file that is taken.
+fn warned(text: &str) -> Vec<Diagnostic> {
+    parse(text, "rollbackd.toml", &Environment::default()).unwrap_or_else(|wrong| panic!("{wrong}")).warnings.diagnostics
+}
+
+const ERRORS: &str = "errors = { prometheus = 'main', total = 'r', failed = 'r{code=~\"5..\"}' }";
+
+/// One contradiction each: the signal of a service, what it sets, and a phrase of the one warning there is.
+const CONTRADICTIONS: &[(&str, &str, &str)] = &[
+    (
+        ERRORS,
+        "matrix.feature_broken.response = 'roll_back'\ndecision.history = '2h'",
+        "`feature_broken` would never be rolled back: that takes a day of history, and 2h are read",
+    ),
+    (ERRORS, "matrix.error_ratio.above = 0.95", "`error_ratio` begins at 0.95, no lower than a complete outage"),
+    (ERRORS, "decision.hold_p0 = '3m'", "a complete outage must persist for 3m, longer than the 2m of an error ratio"),
+    (ERRORS, "decision.hold_p1 = '40s'", "a complete outage must persist for 1m, longer than the 40s of an error ratio"),
+    (
+        ERRORS,
+        "decision = { hold_p0 = '8m', hold_p1 = '8m' }",
+        "a complete outage is to be over at once, and must persist for 8m before it is acted on",
+    ),
+    (ERRORS, "decision.hold_latency = '5m'", "`services.shop.decision.hold_latency` says nothing: the service has no `latency`"),
+    (ERRORS, "decision.hold_probe_rounds = 5", "`services.shop.decision.hold_probe_rounds` says nothing: the service has no `probes`"),
+    (ERRORS, "matrix.performance.above = 0.3", "`services.shop.matrix.performance.above` says nothing: the service has no `latency`"),
+    (PROBE, "decision.hold_p2 = '5m'", "`services.shop.decision.hold_p2` says nothing: the service has no `errors`"),
+    (LATENCY, "decision.hold_p1 = '5m'", "says nothing: the service has no `errors` or `probes`"),
+    (ERRORS, "decision.ready_deadline = '40m'", "a rollout may take 40m to become ready, and the window of 30m is over by then"),
+    (
+        ERRORS,
+        "decision = { grace = '6m', hold_p1 = '10m' }",
+        "is decided after 16m 15s at the earliest: a grace of 6m, a hold of 10m, half of it once a day is known, a look every 15s",
+    ),
+    (
+        ERRORS,
+        "matrix.complete_outage.within = '1m'",
+        "`complete_outage` is to be over within 1m, but a release that is bad from its start is decided after 1m 45s at the earliest",
+    ),
+];
+
+#[test]
+fn failed_requests_that_are_no_part_of_all_are_refused() {
+    let counters =
+        |total: &str, failed: &str| with_signal(&format!("errors = {{ prometheus = 'main', total = '{total}', failed = '{failed}' }}"), "");
+    let shown = drawn(&counters(r#"r{code="200"}"#, r#"r{code=~"5.."}"#));
+    let message = r#"`services.shop.errors.failed` is no part of `total`: no request has both code="200" and code=~"5..""#;
+    assert!(shown.contains(message) && shown.contains(r#"leave code="200" out of it"#), "{shown}");
+    let shown = drawn(&counters(r#"r{code=~"2.."}"#, r#"r{code=~"5.."}"#));
+    assert!(shown.contains("is no part of `total`"), "{shown}");
+    for (total, failed) in [(r#"all{code="200"}"#, r#"failed{code="500"}"#), (r#"r{code!="404"}"#, r#"r{code=~"5.."}"#)] {
+        assert!(warned(&counters(total, failed)).is_empty(), "{total} {failed}");
+    }
+}
+
+#[test]
+fn a_control_group_that_is_the_service_itself_is_refused() {
+    let control = |control: &str| with_signal(ERRORS, &format!("control.others = {{ {control} }}"));
+    let shown = drawn(&control("prometheus = 'main', total = '{__name__=\"r\"}', failed = 'r{code=~\"5..\",}'"));
+    assert!(shown.contains("`control.others` is the service itself: whatever it suffers it would share"), "{shown}");
+    for other in [
+        "prometheus = 'main', total = 'r{service=\"other\"}', failed = 'r{service=\"other\",code=~\"5..\"}'",
+        "metrics = 'http://other/metrics', total = 'r', failed = 'r{code=~\"5..\"}'",
+    ] {
+        assert!(warned(&control(other)).is_empty(), "{other}");
+    }
+    let own = "errors = { metrics = ['http://a/', 'http://b/'], total = 'r', failed = 'f' }";
+    let shown = drawn(&with_signal(own, "control.others = { metrics = ['http://a/', 'http://b/'], total = 'r', failed = 'f' }"));
+    assert!(shown.contains("`control.others` is the service itself"), "{shown}");
+}
+
+#[test]
+fn what_contradicts_within_a_service_is_told_once() {
+    for &(signal, settings, phrase) in CONTRADICTIONS {
+        let warnings = warned(&with_signal(signal, settings));
+        let [warning] = warnings.as_slice() else { panic!("{settings}: not one warning but {warnings:?}") };
+        assert!(warning.message.contains(phrase), "{phrase:?} is not in\n{}", warning.message);
+    }
+}
+
+#[test]
+fn what_is_found_only_once_a_day_is_known_is_told() {
+    let warnings = warned(&with_signal(ERRORS, "decision.hold_p1 = '50m'\nmatrix.error_ratio.response = 'ask'"));
+    let message = "`error_ratio` would not be found while less than a day is known: after the grace of 1m it must persist for 50m then";
+    assert!(warnings.iter().any(|warning| warning.message.starts_with(message)), "{warnings:?}");
+}
+
+#[test]
+fn the_rounds_of_an_outage_end_before_the_window_does() {
+    let probes = |every: &str, deadline: &str| {
+        let settings = format!("decision = {{ hold_probe_rounds = 60, startup_deadline = '{deadline}', ready_deadline = '10m' }}");
+        with_signal(&format!("probes.ready = {{ http = 'http://shop/', every = '{every}' }}"), &settings)
+    };
+    assert!(drawn(&probes("30s", "1m")).contains("60 rounds, one every 30s, take 30m, and the window of 30m is over by then"));
+    assert!(warned(&probes("20s", "1m")).is_empty());
+    let late = warned(&probes("25s", "5m"));
+    assert!(late[0].message.contains("its rounds count after 5m at the latest (`startup_deadline`), 60 rounds"), "{late:?}");
+}
+
+#[test]
+fn what_all_services_are_set_to_is_held_against_the_signals_of_each_and_told_once() {
+    let two = "[services.a]\nplatform.command = { current = ['c'], deploy = ['d'] }\nerrors = { prometheus = 'main', total = 'r', failed = 'f' }\n\
+               [services.b]\nplatform.command = { current = ['c'], deploy = ['d'] }\nerrors = { prometheus = 'main', total = 'r', failed = 'g' }\n";
+    let warnings = warned(&(good_with("[decision]", "hold_p1 = \"5s\"\nhold_p0 = \"5s\"") + two));
+    let told: Vec<_> = warnings.iter().map(|warning| (warning.message.as_str(), warning.place.as_ref().unwrap().source.clone())).collect();
+    let message = "a hold of 5s has fewer than two looks in it, one every 15s; it becomes 30s";
+    assert_eq!(told, [(message, Some("hold_p1 = \"5s\"".to_owned())), (message, Some("hold_p0 = \"5s\"".to_owned()))]);
+
+    let slow = wrong(&(GOOD.to_owned() + two + "[matrix.performance]\nwithin = \"1s\"\n"));
+    let [error] = slow.diagnostics.as_slice() else { panic!("{slow}") };
+    assert!(error.message.contains("slowness must persist for 3m before it is acted on, and is to be over within 1s"), "{slow}");
+    assert!(
+        warned(
+            &(GOOD.replace("[services.checkout.latency]\nprometheus = \"main\"\nhistogram = 'request_duration_seconds'\n", "")
+                + two
+                + "[matrix.performance]\nwithin = \"1s\"\n")
+        )
+        .is_empty()
+    );
+}
+
+#[test]
+fn a_histogram_that_is_named_by_its_buckets_is_told_its_name() {
+    let warnings = warned(&good_with("[services.checkout.latency]", "histogram = 'r_seconds_bucket{service=\"shop\"}'"));
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert!(warning.message.ends_with("names the buckets, and is read as the histogram r_seconds"), "{}", warning.message);
+    assert_eq!(warning.help.as_deref(), Some("write the name that all its parts begin with: 'r_seconds{service=\"shop\"}'"));
 }
 
 #[test]
@@ -760,6 +914,9 @@ fn files_that_are_not_there_or_not_text_are_refused() {
             .to_string()
             .contains("cannot read the configuration")
     );
+    let help = |path: &Path| load(path, &Environment::default()).unwrap_err().diagnostics[0].help.clone();
+    assert_eq!(help(&directory.path().join("none.toml")).as_deref(), Some("create the file, or correct its path"));
+    assert_eq!(help(directory.path()).as_deref(), Some("name the file in it"));
     assert!(load(directory.path(), &Environment::default()).is_err());
     // Cut in the middle of a letter, a long text is still one that is too long.
     assert!(load_bytes("é".repeat(1024 * 1024).as_bytes()).unwrap_err().to_string().contains("longer than 1 MiB"));
@@ -906,7 +1063,7 @@ rollbackd.toml: 1 error
         "[services.checkout.errors]",
         "total = 'rate(requests_total[5m])'",
         r#"
-error: `services.checkout.errors.total` is not a selector: it calls a function
+error: `services.checkout.errors.total` is not a plain selector: no function may stand here, only the counter itself; at character 5
   --> rollbackd.toml:31:9
    |
 31 | total = 'rate(requests_total[5m])'
@@ -1145,6 +1302,31 @@ fn every_example_is_taken_without_a_warning() {
         let config = Files::of(text).parse(text).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
         assert!(config.warnings.is_empty(), "{name}: {}", config.warnings);
         assert_eq!(config.services.len(), 1);
+    }
+}
+
+/// The blocks of TOML in a document, one after the other and without their indentation.
+fn blocks(document: &str) -> String {
+    let mut inside = false;
+    let mut text = String::new();
+    for line in document.lines().map(str::trim_start) {
+        match (inside, line) {
+            (false, "```toml") | (true, "```") => inside = !inside,
+            (true, line) => text.extend([line, "\n"]),
+            (false, _) => {}
+        }
+    }
+    text
+}
+
+#[test]
+fn what_the_documents_show_is_taken_without_a_warning() {
+    for (name, document) in [("README.md", include_str!("../../README.md")), ("replay.md", include_str!("../../docs/replay.md"))] {
+        let text = blocks(document);
+        assert!(text.contains("[services."), "{name}");
+        let config = Files::of(&text).parse(&text).unwrap_or_else(|wrong| panic!("{name}: {wrong}"));
+        let unexpected: Vec<_> = config.warnings.diagnostics.iter().filter(|warning| !warning.message.contains("nobody is told")).collect();
+        assert!(unexpected.is_empty(), "{name}: {unexpected:?}");
     }
 }
 

@@ -9,6 +9,7 @@ use url::Url;
 use super::document::{Document, Problem};
 use super::reader::{Table, Value, quoted};
 use crate::secret::Secret;
+use crate::signal::selector::Selector;
 
 /// No address is longer. In bytes.
 const LONGEST_URL: usize = 2048;
@@ -177,43 +178,19 @@ pub(super) fn asks_for_secret(table: &Table<'_>, file: &'static str, credential:
     table.optional(file).is_some() || table.optional(credential).is_some()
 }
 
-/// An instant vector selector, as far as can be told without its parser: a metric name with matchers, no function, no range.
-pub(super) fn selector(value: &Value<'_>) -> Option<String> {
-    let text = value.text(4096, "'http_requests_total{service=\"shop\"}'")?;
-    let Some(wrong) = selector_fault(text) else { return Some(text.to_owned()) };
-    value.refuse(
-        format!("`{}` is not a selector: {wrong}", value.path),
-        "name the raw counter with its matchers, such as 'http_requests_total{code=~\"5..\"}'; the daemon does rates and windows",
-    );
-    None
-}
+/// What a selector of counters may be, for whoever wrote something else.
+const SELECTOR_FORM: &str = "name the raw counter with its matchers, such as 'http_requests_total{code=~\"5..\"}'; the daemon does rates and \
+                             windows";
 
-/// What keeps a text from being a selector.
-pub(super) fn selector_fault(text: &str) -> Option<&'static str> {
-    let mut quote = None;
-    let mut escaped = false;
-    let mut open = false;
-    for character in text.chars() {
-        match (quote, character) {
-            (Some(_), _) if escaped => escaped = false,
-            (Some('"' | '\''), '\\') => escaped = true,
-            (Some(begun), character) if begun == character => quote = None,
-            (None, '"' | '\'' | '`') => quote = Some(character),
-            (None, '(' | ')') => return Some("it calls a function"),
-            (None, '[' | ']') => return Some("it has a range"),
-            (None, '{') if open => return Some("a brace is opened twice"),
-            (None, '{') => open = true,
-            (None, '}') if !open => return Some("a brace is closed that was not opened"),
-            (None, '}') => open = false,
-            _ => {}
+/// A plain instant vector selector, read as whoever asks for its series reads it, and its text.
+pub(super) fn selector(value: &Value<'_>) -> Option<(String, Selector)> {
+    let text = value.text(4096, "'http_requests_total{service=\"shop\"}'")?;
+    match Selector::parse(text) {
+        Ok(selector) => Some((text.to_owned(), selector)),
+        Err(error) => {
+            value.refuse(format!("`{}` is {error}", value.path), SELECTOR_FORM);
+            None
         }
-    }
-    if quote.is_some() {
-        Some("a quote is not closed")
-    } else if open {
-        Some("a brace is not closed")
-    } else {
-        None
     }
 }
 

@@ -160,7 +160,7 @@ fn extend<T>(
 }
 
 fn too_long(wrong: &impl Fn(String) -> NotationError) -> NotationError {
-    wrong(format!("with this there are more than {LONGEST} of them"))
+    wrong(format!("with this there are more than {LONGEST} values in one series"))
 }
 
 fn some<T>(values: Vec<T>, text: &str, help: &'static str) -> Result<Vec<T>, NotationError> {
@@ -213,8 +213,8 @@ mod tests {
             ("ok", 0..2, "\"ok\" is not understood"),
             ("1 {{schema:1}}", 2..14, "native histograms can't be made up; write the series of `_bucket`, `_sum` and `_count`"),
             ("  ", 0..2, "there is nothing in it"),
-            ("1 0+1x4000000000", 2..16, "with this there are more than 200000 of them"),
-            ("0x199998 _x2", 9..12, "with this there are more than 200000 of them"),
+            ("1 0+1x4000000000", 2..16, "with this there are more than 200000 values in one series"),
+            ("0x199998 _x2", 9..12, "with this there are more than 200000 values in one series"),
         ] {
             let error = samples(text).expect_err(text);
             assert_eq!((error.place, error.why.as_str()), (place, why), "{text}");

@@ -130,6 +130,26 @@ impl Selector {
     }
 }
 
+impl Selector {
+    /// Whether both ask for the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let among = |some: &Self, all: &Self| some.matchers.iter().all(|matcher| all.matchers.contains(matcher));
+        among(self, other) && among(other, self)
+    }
+
+    /// Two matchers, of this selector and of another one of the same metric, that no series can satisfy both, as PromQL; `None` where that
+    /// can't be proved.
+    #[must_use]
+    pub fn contradiction(&self, other: &Self) -> Option<(String, String)> {
+        let name = self.name().filter(|name| other.name() == Some(*name));
+        name?;
+        let pairs = self.matchers.iter().flat_map(|one| other.matchers.iter().map(move |another| (one, another)));
+        let found = pairs.filter(|(one, another)| one.label == another.label).find(|(one, another)| one.excludes(another));
+        found.map(|(one, another)| (one.text(), another.text()))
+    }
+}
+
 /// A label of a selector whose value is given, and once only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slot<'a> {
@@ -183,6 +203,19 @@ impl Matcher {
         format!("{label}{}{}", self.operator, promql_text(&self.value))
     }
 
+    /// Whether no value satisfies both, as far as that can be proved.
+    fn excludes(&self, other: &Self) -> bool {
+        match (&self.test, &other.test) {
+            (Test::Is(value), test) | (test, Test::Is(value)) => !test.holds(value),
+            (Test::Like(_), Test::Unlike(_)) | (Test::Unlike(_), Test::Like(_)) => self.value == other.value,
+            (Test::Like(_), Test::Like(_)) => {
+                let each = |one: &str| other.value.split('|').all(|another| are_disjoint(one, another));
+                is_simple(&self.value) && is_simple(&other.value) && self.value.split('|').all(each)
+            }
+            _ => false,
+        }
+    }
+
     /// Of a metric's name.
     fn is(name: String) -> Self {
         Self { label: NAME.to_owned(), operator: "=", value: name.clone(), test: Test::Is(name) }
@@ -209,6 +242,16 @@ impl Matcher {
             common(byte) && !disputed
         })
     }
+}
+
+/// Whether a regular expression is nothing but alternatives of letters, digits and dots: `200`, `2..|3..`.
+fn is_simple(pattern: &str) -> bool {
+    pattern.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.|".contains(&byte))
+}
+
+/// Whether no text matches both of two such alternatives: their lengths differ, or their signs at some place where neither has a dot.
+fn are_disjoint(one: &str, other: &str) -> bool {
+    one.len() != other.len() || one.bytes().zip(other.bytes()).any(|(one, other)| one != other && one != b'.' && other != b'.')
 }
 
 /// A text as PromQL writes it, in double quotes (Go's rules).
@@ -470,6 +513,42 @@ mod tests {
         assert!(meant(r#"r{path="/a\"\\\n\u00e9"}"#, &series));
         assert!(meant(r#"r{path="/\x61\"\\\012é"}"#, &series));
         assert!(meant(r#"r{path=~"/a.\\\\[[:cntrl:]]."}"#, &series));
+    }
+
+    #[test]
+    fn two_selectors_that_no_series_satisfies_are_told_by_what_contradicts() {
+        let contradicts = |one: &str, other: &str| {
+            let (one, other) = (Selector::parse(one).unwrap(), Selector::parse(other).unwrap());
+            assert_eq!(one.contradiction(&other).is_some(), other.contradiction(&one).is_some(), "it goes both ways");
+            one.contradiction(&other)
+        };
+        for (one, other) in [
+            (r#"r{code="200"}"#, r#"r{code=~"5.."}"#),
+            (r#"r{code="200"}"#, r#"r{code="500"}"#),
+            (r#"r{code="200"}"#, r#"r{code!="200"}"#),
+            (r#"r{code="200"}"#, r#"r{code!~"2.."}"#),
+            (r#"r{code=~"2.."}"#, r#"r{code!~"2.."}"#),
+            (r#"r{code=~"2..|3.."}"#, r#"r{code=~"5..|4.."}"#),
+            (r#"r{code=""}"#, r#"r{code="5"}"#),
+        ] {
+            assert!(contradicts(one, other).is_some(), "{one} {other}");
+        }
+        for (one, other) in [
+            ("r", r#"r{code=~"5.."}"#),
+            (r#"r{code="200"}"#, r#"failed{code="500"}"#),
+            (r#"r{code!="200"}"#, r#"r{code=~"5.."}"#),
+            (r#"r{code!="404"}"#, r#"r{code!="200"}"#),
+            (r#"r{code=~".+"}"#, r#"r{code=~"5.."}"#),
+            (r#"r{code=~"2..|5.."}"#, r#"r{code=~"5.."}"#),
+            (r#"r{code=~"[1-4].."}"#, r#"r{code=~"5.."}"#),
+            (r#"r{code="500"}"#, r#"r{code=~"5.."}"#),
+            (r#"r{zone="a"}"#, r#"r{code=~"5.."}"#),
+        ] {
+            assert_eq!(contradicts(one, other), None, "{one} {other}");
+        }
+        assert_eq!(contradicts(r#"r{code="200"}"#, r#"r{code=~"5.."}"#), Some((r#"code="200""#.to_owned(), r#"code=~"5..""#.to_owned())));
+        assert!(Selector::parse("r{a='1',b='2'}").unwrap().is_same(&Selector::parse(r#"{b="2",a="1",__name__="r"}"#).unwrap()));
+        assert!(!Selector::parse("r{a='1'}").unwrap().is_same(&Selector::parse("r").unwrap()));
     }
 
     #[test]

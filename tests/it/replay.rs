@@ -226,7 +226,7 @@ fn what_was_asked_wrongly_is_answered_with_what_there_is() {
     replay(&[&bare[..], &["--deployed", "cart=2028-01-05T10:00:00Z"]].concat()).says(0, &["the samples end before it"]);
     replay(&["--deployed", &deployed]).says(2, &["nothing to replay: say --samples FILE, or --prometheus NAME"]);
     let server = ["--prometheus", "http://127.0.0.1:9090", "--from", "1767600000", "--to", "1767610800000", "--deployed", &deployed];
-    replay(&server).says(2, &["reads nothing from a Prometheus server called http://127.0.0.1:9090\n  main"]);
+    replay(&server).says(2, &["reads nothing from a Prometheus server called http://127.0.0.1:9090\nthere is:\n  main"]);
     let nowhere = replay(&[&bare[..], &["--deployed", &deployed, "--report", "nowhere/page.html"]].concat());
     nowhere.says(1, &["cannot write nowhere/page.html"]);
     assert_eq!(nowhere.said, "", "it is said before anything is read");
