@@ -255,7 +255,7 @@ mod alerts {
             fingerprint: format!("minor-{number}"),
             labels: BTreeMap::from([
                 ("service".to_owned(), "checkout".to_owned()),
-                (crate::alert::IMPACT_LABEL.to_owned(), "minor_fault".to_owned()),
+                (IMPACT_LABEL.to_owned(), "minor_fault".to_owned()),
             ]),
             ..alert(starts)
         };
