@@ -67,7 +67,9 @@ pub struct Point {
     pub at: i64,
     /// Requests.
     pub requests: f64,
-    /// Failed ones; of durations their sum in seconds.
+    /// Those of them that the current version answered; all where nothing tells versions apart.
+    pub judged: f64,
+    /// The failed ones of these; of durations their sum in seconds.
     pub failed: f64,
 }
 
@@ -339,7 +341,7 @@ impl<'a> Player<'a> {
             if !served.attentive && !served.wants(at) {
                 continue;
             }
-            if heard.take(slot, at, sample, self.script.courses) {
+            if heard.take(slot, at, sample, self.script.courses, served.current) {
                 heard.next_look = at;
                 self.due.push(Reverse((at, Due::Look(signal))));
             }
@@ -635,8 +637,8 @@ impl Heard {
     }
 
     /// Takes in a sample. Whether it is the first of all.
-    fn take(&mut self, slot: usize, at: i64, sample: Sample, course: bool) -> bool {
-        let Slot { kind, pending, newest, .. } = &mut self.slots[slot];
+    fn take(&mut self, slot: usize, at: i64, sample: Sample, course: bool, current: Option<usize>) -> bool {
+        let Slot { kind, pending, newest, version, .. } = &mut self.slots[slot];
         if pending.is_empty() {
             self.fresh.push(slot);
         }
@@ -650,7 +652,7 @@ impl Heard {
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
             // In seconds, whatever the histogram has.
             let unit = if matches!(kind, SlotKind::Part(Part::Sum, _)) { self.family.as_ref().map_or(1.0, Family::unit) } else { 1.0 };
-            self.steps.add(kind, at, self.every, unit * difference);
+            self.steps.add(kind, at, self.every, unit * difference, version.is_none() || *version == current);
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);
@@ -726,6 +728,7 @@ impl Heard {
         }
         match flaw {
             Some(flaw) if histograms.is_empty() => Reading::Missing(Missing::Malformed(format!("{}: {flaw}", family.name()))),
+            None if histograms.is_empty() => Reading::Missing(Missing::NoSeries(self.selector.clone())),
             _ => Reading::Histograms(histograms),
         }
     }
@@ -751,7 +754,7 @@ impl Slot {
 }
 
 impl Steps {
-    fn add(&mut self, kind: &SlotKind, at: i64, every: i64, difference: f64) {
+    fn add(&mut self, kind: &SlotKind, at: i64, every: i64, difference: f64, is_judged: bool) {
         if !difference.is_finite() || difference < 0.0 {
             return;
         }
@@ -765,9 +768,12 @@ impl Steps {
         }
         if let Some(point) = self.newest.back_mut() {
             match kind {
-                SlotKind::Total | SlotKind::Part(Part::Count, _) => point.requests += difference,
-                SlotKind::Failed | SlotKind::Part(Part::Sum, _) => point.failed += difference,
-                SlotKind::Part(Part::Bucket, _) => {}
+                SlotKind::Total | SlotKind::Part(Part::Count, _) => {
+                    point.requests += difference;
+                    point.judged += if is_judged { difference } else { 0.0 };
+                }
+                SlotKind::Failed | SlotKind::Part(Part::Sum, _) if is_judged => point.failed += difference,
+                SlotKind::Failed | SlotKind::Part(..) => {}
             }
         }
     }

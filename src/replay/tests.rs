@@ -158,6 +158,23 @@ fn in_which_order_the_samples_stand_does_not_matter_nor_that_some_stand_there_tw
 }
 
 #[test]
+fn lines_that_were_shuffled_are_judged_as_those_in_order_are() {
+    let request = || deployed(&[HOUR, 2 * HOUR]);
+    let data = |text: &str| serde_json::to_value(&replayed(request(), text).run).expect("it is data");
+    let expected = data(&BAD.by_time());
+    let lines: Vec<String> = BAD.by_time().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    let shuffled = |place: &dyn Fn(usize) -> usize| {
+        let mut order: Vec<usize> = (0..lines.len()).collect();
+        order.sort_by_key(|number| place(*number));
+        let lines: Vec<&str> = order.into_iter().map(|number| lines[number].as_str()).collect();
+        format!("{}\n# EOF\n", lines.join("\n"))
+    };
+    assert_eq!(data(&shuffled(&|number| number * 7919 % 1_000_003)), expected, "all over the file");
+    // Eighty lines are ten minutes.
+    assert_eq!(data(&shuffled(&|number| number + number * 7919 % 160)), expected, "up to ten minutes away");
+}
+
+#[test]
 fn what_is_not_looked_at_because_nothing_was_deployed_changes_nothing() {
     let tape =
         Tape { seconds: 30 * 24 * HOUR, step: 300, ratio: |second| if second % (7 * 24 * HOUR) < HOUR { 0.3 } else { 0.005 }, ..BAD };
