@@ -21,7 +21,7 @@ use catalogue::{Catalogue, Oddities};
 use judge::{Deployed, World};
 use openmetrics::{Met, ReadError};
 use play::{Happening, Script};
-use report::{Difference, Judgement, Summary};
+use report::{Decision, Difference, Judgement, Summary};
 use setup::{Asked, Setup};
 
 pub mod catalogue;
@@ -291,6 +291,9 @@ impl Replay {
         let mut notes = setup.notes;
         notes.extend(self.outside(&setup.policies));
         notes.extend(self.twice(&deployments));
+        if !follows {
+            notes.extend(undone(&deployments));
+        }
         Ok(Run { configuration: name, notes, summary: Summary::of(&deployments), deployments })
     }
 }
@@ -394,6 +397,28 @@ const SAME: SignedDuration = SignedDuration::from_mins(2);
 
 /// Baselines look at the same half hour a week before, too.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 + 1);
+
+/// So soon after a deployment that was bad the next one is compared with the time before both.
+const SOON: SignedDuration = SignedDuration::from_hours(1);
+
+/// Deployments that may be blamed for another one: it would have been undone by then, and what was recorded goes on all the same.
+fn undone(deployments: &[Judgement]) -> Vec<String> {
+    let cause = |later: &Judgement| {
+        let is_soon = |decided: Timestamp| decided <= later.started && later.started.duration_since(decided) <= SOON;
+        deployments.iter().rfind(|earlier| {
+            earlier.service == later.service && earlier.decision == Decision::RollBack && earlier.decided.is_some_and(is_soon)
+        })
+    };
+    let note = |later: &Judgement| {
+        let cause = cause(later)?;
+        let (service, at, cause) = (&later.service, words::time(later.started), words::time(cause.started));
+        Some(format!(
+            "{service}: what is held against the deployment at {at} may be the doing of the one at {cause}, which would have been undone by \
+             then: replay it alone to see"
+        ))
+    };
+    deployments.iter().filter(|judgement| judgement.decided.is_some()).filter_map(note).collect()
+}
 
 fn oddities(oddities: &Oddities) -> Vec<String> {
     let counted = [

@@ -2,7 +2,7 @@
 //! and hands on what had been scraped by then. It decides nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 
 use jiff::{SignedDuration, Timestamp};
@@ -187,6 +187,8 @@ struct Slot {
     created: Option<u32>,
     processes: Vec<u32>,
     version: Option<usize>,
+    /// Whether no other version counts at its target, so that the versions can be told apart.
+    is_apart: bool,
     pending: Vec<Sample>,
     /// Of a part of a histogram: what was handed on lately, since parts that lack can only be told beside those before.
     recent: VecDeque<Sample>,
@@ -279,11 +281,15 @@ impl<'a> Player<'a> {
                     created,
                     processes: processes.clone(),
                     version,
+                    is_apart: false,
                     pending: Vec::new(),
                     recent: VecDeque::new(),
                     newest: None,
                 });
             }
+        }
+        if self.script.courses {
+            self.signals.iter_mut().for_each(Heard::tell_apart);
         }
     }
 
@@ -620,6 +626,16 @@ impl Served {
 }
 
 impl Heard {
+    fn tell_apart(&mut self) {
+        let mut versions: BTreeMap<String, BTreeSet<Option<usize>>> = BTreeMap::new();
+        for slot in &self.slots {
+            versions.entry(slot.target.clone()).or_default().insert(slot.version);
+        }
+        for slot in &mut self.slots {
+            slot.is_apart = slot.version.is_some() && versions.get(&slot.target).is_some_and(|versions| versions.len() == 1);
+        }
+    }
+
     /// What the next slot counts; a part of a histogram is put to its other parts.
     fn kind(&mut self, kind: &Kind) -> SlotKind {
         match kind {
@@ -638,7 +654,7 @@ impl Heard {
 
     /// Takes in a sample. Whether it is the first of all.
     fn take(&mut self, slot: usize, at: i64, sample: Sample, course: bool, current: Option<usize>) -> bool {
-        let Slot { kind, pending, newest, version, .. } = &mut self.slots[slot];
+        let Slot { kind, pending, newest, version, is_apart, .. } = &mut self.slots[slot];
         if pending.is_empty() {
             self.fresh.push(slot);
         }
@@ -652,7 +668,7 @@ impl Heard {
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
             // In seconds, whatever the histogram has.
             let unit = if matches!(kind, SlotKind::Part(Part::Sum, _)) { self.family.as_ref().map_or(1.0, Family::unit) } else { 1.0 };
-            self.steps.add(kind, at, self.every, unit * difference, version.is_none() || *version == current);
+            self.steps.add(kind, at, self.every, unit * difference, !*is_apart || *version == current);
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);
