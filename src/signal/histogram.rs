@@ -230,7 +230,7 @@ impl fmt::Display for Flaw {
             Self::Twice => formatter.write_str("a part of it is there twice"),
             Self::TooMany => write!(formatter, "it has more than {BUCKET_LIMIT} buckets"),
             Self::NoBuckets => formatter.write_str("it has no buckets, as a summary has none: a histogram with buckets is needed"),
-            Self::Unbounded => formatter.write_str("of its buckets only `+Inf` is there, which tells no duration: others are needed"),
+            Self::Unbounded => formatter.write_str("of its buckets only `+Inf` is of use, which tells no duration: others are needed"),
             Self::Incomplete => {
                 formatter.write_str("a part of it is missing: `_bucket`, `_sum` and `_count` are needed, of the same scrape")
             }

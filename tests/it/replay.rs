@@ -308,7 +308,7 @@ fn a_histogram_of_which_only_the_last_bucket_is_left_is_called_that() {
     }
     let folder = Folder::new().with("in.txt", text);
     let answer = folder.replay(&["--samples", "in.txt", "--deployed", &format!("slow={DEPLOYED}")], &[]);
-    answer.says(0, &["of its buckets only `+Inf` is there"]);
+    answer.says(0, &["of its buckets only `+Inf` is of use"]);
     assert_eq!(answer.said.matches("of its buckets only").count(), 1, "{}", answer.said);
 }
 
