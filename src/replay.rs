@@ -9,9 +9,10 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use rollbackd_core::entry::Record;
-use rollbackd_core::service::{ServiceName, SignalName};
+use rollbackd_core::entry::{Arrival, Entry, Record};
+use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::version::{Version, VersionId};
+use rollbackd_core::words;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -20,7 +21,7 @@ use catalogue::{Catalogue, Oddities};
 use judge::{Deployed, World};
 use openmetrics::{Met, ReadError};
 use play::{Happening, Script};
-use report::{Difference, Judgement, Summary};
+use report::{Decision, Difference, Judgement, Summary};
 use setup::{Asked, Setup};
 
 pub mod catalogue;
@@ -175,6 +176,7 @@ impl Replay {
         let mut questions = Vec::new();
         for (name, config) in configs {
             let mut setup = Setup::of(config, &request.chosen(config));
+            setup.notes.extend(request.unguarded(config));
             questions.extend(setup.questions(questions.len(), request.version_label.as_deref()).map_err(ReplayError::Selector)?);
             setups.push((name.clone(), setup));
         }
@@ -254,6 +256,7 @@ impl Replay {
     /// # Errors
     /// When the samples can't be read back from where they were kept.
     pub fn judge(mut self) -> Result<Report, ReplayError> {
+        self.catalogue.find_cadences().map_err(ReplayError::Kept)?;
         let mut runs = Vec::new();
         for (name, mut setup) in std::mem::take(&mut self.setups) {
             setup.adapt(&self.catalogue);
@@ -285,11 +288,70 @@ impl Replay {
         let played = play::play(&script, &mut self.catalogue).map_err(ReplayError::Kept)?;
         let mut deployments = report::judgements(&script.policies, played, self.samples.from.zip(self.samples.to));
         history::compare(&mut deployments, &self.request.ledger);
-        Ok(Run { configuration: name, notes: setup.notes, summary: Summary::of(&deployments), deployments })
+        let mut notes = setup.notes;
+        notes.extend(self.outside(&setup.policies));
+        notes.extend(self.twice(&deployments));
+        if !follows {
+            notes.extend(undone(&deployments));
+        }
+        Ok(Run { configuration: name, notes, summary: Summary::of(&deployments), deployments })
+    }
+}
+
+impl Replay {
+    /// Deployments that somebody told of and that no sample can say anything of: perhaps a slip in their times.
+    fn outside(&self, policies: &[Service]) -> Vec<String> {
+        let Some((first, last)) = self.samples.from.zip(self.samples.to) else { return Vec::new() };
+        let is_outside = |service: &ServiceName, at: Timestamp| {
+            let policy = policies.iter().find(|policy| policy.name == *service);
+            policy.is_some_and(|policy| at >= last || at.saturating_add(policy.window).unwrap_or(Timestamp::MAX) <= first)
+        };
+        let told = self.request.deployed.iter().filter(|(service, at)| is_outside(service, *at));
+        told.map(|(service, at)| {
+            let at = words::time(*at);
+            format!("{service}: there are no samples of its deployment at {at}: is that the time that was meant?")
+        })
+        .collect()
+    }
+
+    /// A deployment that a label tells of and somebody, too, counts twice.
+    fn twice(&self, deployments: &[Judgement]) -> Vec<String> {
+        if self.request.version_label.is_none() {
+            return Vec::new();
+        }
+        let is_told = |judgement: &&Judgement| judgement.named_version().is_none();
+        let near = |told: &Judgement| {
+            let others = deployments.iter().filter(|other| other.service == told.service);
+            let mut named = others.filter_map(|other| Some((other.named_version()?, other.started.duration_since(told.started).abs())));
+            named.find(|(_, apart)| *apart <= SAME)
+        };
+        let note = |told: &Judgement| {
+            let (version, apart) = near(told)?;
+            let (service, at, apart) = (&told.service, words::time(told.started), words::duration(apart));
+            Some(format!(
+                "{service}: the deployment told at {at} and that of {version} by its label, {apart} apart, count as two: leave one out"
+            ))
+        };
+        deployments.iter().filter(is_told).filter_map(note).collect()
     }
 }
 
 impl Request {
+    /// Services that the ledger has deployments of, and the configuration does not guard.
+    fn unguarded(&self, config: &Config) -> Vec<String> {
+        let deployed = self.ledger.iter().filter_map(|record| match &record.entry {
+            Entry::DeploymentSeen { service, arrival: Arrival::Deployed, .. } => Some(service),
+            _ => None,
+        });
+        let is_meant = |service: &&ServiceName| self.services.is_empty() || self.services.contains(*service);
+        let unguarded: BTreeSet<&ServiceName> =
+            deployed.filter(is_meant).filter(|service| !config.services.contains_key(*service)).collect();
+        unguarded
+            .into_iter()
+            .map(|service| format!("{service}: the ledger has deployments of it, and this configuration does not guard it"))
+            .collect()
+    }
+
     /// The services of a configuration that are replayed.
     fn chosen(&self, config: &Config) -> BTreeSet<ServiceName> {
         let recorded = self.ledger.iter().filter_map(|record| record.entry.service());
@@ -318,7 +380,7 @@ impl Request {
         deployed.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
         deployed.dedup();
         let told = deployed.into_iter().map(|(service, at)| {
-            let version = Version { id: VersionId(format!("{service}@{at}")), name: format!("the version deployed at {at}") };
+            let version = Version { id: VersionId(format!("{service}@{at}")), name: format!("{UNNAMED}{at}") };
             (at, service, Happening::Deployed(Deployed { version, not_before: at, rolled_out: true, change: None }))
         });
         let mut happenings: Vec<_> = history::happenings(&self.ledger).into_iter().chain(told).collect();
@@ -327,8 +389,36 @@ impl Request {
     }
 }
 
+/// How a version is called of which only the time of its deployment is known.
+const UNNAMED: &str = "the version deployed at ";
+
+/// What a label and somebody tell of within so long is likely to be the same deployment.
+const SAME: SignedDuration = SignedDuration::from_mins(2);
+
 /// Baselines look at the same half hour a week before, too.
 const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24 + 1);
+
+/// So soon after a deployment that was bad the next one is compared with the time before both.
+const SOON: SignedDuration = SignedDuration::from_hours(1);
+
+/// Deployments that may be blamed for another one: it would have been undone by then, and what was recorded goes on all the same.
+fn undone(deployments: &[Judgement]) -> Vec<String> {
+    let cause = |later: &Judgement| {
+        let is_soon = |decided: Timestamp| decided <= later.started && later.started.duration_since(decided) <= SOON;
+        deployments.iter().rfind(|earlier| {
+            earlier.service == later.service && earlier.decision == Decision::RollBack && earlier.decided.is_some_and(is_soon)
+        })
+    };
+    let note = |later: &Judgement| {
+        let cause = cause(later)?;
+        let (service, at, cause) = (&later.service, words::time(later.started), words::time(cause.started));
+        Some(format!(
+            "{service}: what is held against the deployment at {at} may be the doing of the one at {cause}, which would have been undone by \
+             then: replay it alone to see"
+        ))
+    };
+    deployments.iter().filter(|judgement| judgement.decided.is_some()).filter_map(note).collect()
+}
 
 fn oddities(oddities: &Oddities) -> Vec<String> {
     let counted = [

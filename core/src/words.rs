@@ -274,11 +274,12 @@ pub fn lack(lack: &Lack) -> String {
             format!("{signal}: too many of {} {fail}", counted(signal, *count))
         }
         Lack::Evidence { signal, count, log_evidence, .. } if *log_evidence <= 0.0 => {
-            format!("{signal}: {} are too few to tell", counted(signal, *count))
+            format!("{signal}: {} {} too few to tell", counted(signal, *count), if is_one(*count) { "is" } else { "are" })
         }
         Lack::Evidence { signal, count, log_evidence, log_threshold } => {
             let counted = counted(signal, *count);
-            format!("{signal}: {counted} prove too little (odds {}, needed {})", odds(*log_evidence), odds(*log_threshold))
+            let prove = if is_one(*count) { "proves" } else { "prove" };
+            format!("{signal}: {counted} {prove} too little (odds {}, needed {})", odds(*log_evidence), odds(*log_threshold))
         }
         Lack::Suspect(signal) => match alert_of(signal) {
             Some(alert) => format!("alert {alert} still fires"),
@@ -292,8 +293,13 @@ pub fn lack(lack: &Lack) -> String {
 /// What a signal counts.
 fn counted(signal: &SignalName, count: f64) -> String {
     let what = if signal.0.starts_with("probe.") { "round" } else { "request" };
-    let plural = if format!("{count:.0}") == "1" { "" } else { "s" };
+    let plural = if is_one(count) { "" } else { "s" };
     format!("{count:.0} {what}{plural}")
+}
+
+/// Whether it is said as one.
+fn is_one(count: f64) -> bool {
+    format!("{count:.0}") == "1"
 }
 
 /// What the judge found.
@@ -557,9 +563,9 @@ pub fn baseline(baseline: &Baseline) -> String {
         ),
         Baseline::Latency(latency) if latency.intervals == 0 => "no request seen".to_owned(),
         Baseline::Latency(latency) => format!(
-            "mean {} over {:.0} requests; slow for at most {} in one piece",
-            seconds(latency.mean),
+            "{:.0} requests; compared with a mean of {}, theirs or that of a slower stretch of them; slow for at most {} in one piece",
             latency.requests.abs(),
+            seconds(latency.mean),
             duration(latency.span.every.saturating_mul(i32::try_from(latency.bad.lasted.longest).unwrap_or(i32::MAX)))
         ),
         Baseline::Query(query) => format!("had an answer at {} of {} looks", query.answered, query.looks),

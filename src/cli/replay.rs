@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -16,41 +17,51 @@ use super::{Common, Exit, Stop, value};
 use crate::app;
 use crate::config::{self, Config};
 use crate::ledger::sqlite::read_copy_of;
-use crate::replay::report::{Decision, Difference, Judgement};
+use crate::replay::report::{self, Decision, Difference, Judgement};
 use crate::replay::{Replay, Report, Request, Run, Samples, page};
 
 /// What stands behind `--help`.
 pub(super) const HELP: &str = "\
-The samples are OpenMetrics text with a time on every line, as Prometheus backfills from and `promtool tsdb dump-openmetrics` writes; the
-Prometheus text format (times in milliseconds) and `promtool tsdb dump` are read, too. In which order they come does not matter. What doesn't
-fit into 48 MiB is sorted in temporary files ($TMPDIR), 24 bytes a sample of interest; memory grows with the number of series and not with
-their length. Probes and queries are not in such a file, and are said to be missing. `_created` and `process_start_time_seconds` say when a
-process began; without them all that is counted from half a minute after a deployment on is its own.
+The samples are OpenMetrics text with a time on every line, as Prometheus backfills from and
+`promtool tsdb dump-openmetrics` writes. A promtool that has no such command yet has
+`promtool tsdb dump`, which is read, too, and so is the Prometheus text format (times in
+milliseconds). In which order they come does not matter. What doesn't fit into 48 MiB is sorted in
+temporary files ($TMPDIR), 24 bytes a sample of interest; memory grows with the number of series
+and not with their length. Probes and queries are not in such a file, and are said to be missing.
+`_created` and `process_start_time_seconds` say when a process began; without them all that is
+counted from half a minute after a deployment on is its own.
 
-Nothing is carried out: after a rollback that would have been decided, a deployment is left until its window ends.
+Nothing is carried out: after a rollback that would have been decided, a deployment is left until
+its window ends.
 
 Examples:
   rollbackd replay --samples samples.txt --deployed checkout=2026-11-21T03:04:05Z
   rollbackd replay --samples samples.txt --version-label version --report replay.html
   rollbackd replay --samples samples.txt --deployed checkout=1795230245 --against stricter.toml
   rollbackd replay --samples samples.txt.gz --deployed checkout=1795230245 --output json
-  promtool tsdb dump-openmetrics DIRECTORY | rollbackd replay --samples - --version-label version
+  promtool tsdb dump-openmetrics DIRECTORY |
+    rollbackd replay --samples - --version-label version
 
 With `--output json`, one object:
-  samples        what was read: {source, lines, bytes, samples, series, from, to, whole, notes, damaged: [{line, why}], damaged_lines,
+  samples        what was read: {source, lines, bytes, samples, series, from, to, whole, notes,
+                 damaged: [{line, why}], damaged_lines,
                  oddities: {out_of_order, repeated, not_counts, in_the_future}}
   configuration  the file; `notes`: what is not as in the daemon
-  summary        {deployments, rolled_back, refused, asked, notified, left_alone, inconclusive, promoted}
-  deployments    in order of time: {service, version, started, window_ends, decision, decided, after_seconds, onset, severity, impact, response,
-                 signal, guard, promoted, why, ending, watched_until, verdicts: [{at, severity, impact, response, words}], before, findings,
-                 recorded}
+  summary        {deployments, rolled_back, refused, asked, notified, left_alone, inconclusive,
+                 promoted}
+  deployments    in order of time: {service, version, started, window_ends, decision, decided,
+                 after_seconds, onset, severity, impact, response, signal, guard, promoted, why,
+                 ending, watched_until, verdicts: [{at, severity, impact, response, words}],
+                 before, findings, recorded}
                  decision: roll_back, refused (by `guard`), ask, notify, left_alone, inconclusive
                  ending: decided, passed, unproved, superseded, samples_end
-                 findings: as `explain` has them; recorded: only with --ledger, {decision, decided}
-  against        of each other configuration: {differences: [{service, started, decision, decided, other_decision, other_decided}],
-                 configuration, notes, summary, deployments}
+                 findings: as `explain` has them
+                 recorded: only with --ledger, {decision, decided}
+  against        of each other configuration: {differences: [{service, started, decision, decided,
+                 other_decision, other_decided}], configuration, notes, summary, deployments}
 
-Exit code 1: some of the samples can't be read (each such line is named, the others are judged). 2: the arguments or a configuration.";
+Exit code 1: some of the samples can't be read (each such line is named, the others are judged).
+2: the arguments or a configuration.";
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -85,7 +96,7 @@ pub struct Arguments {
     /// Watch a deployment on that has not proved itself when its window ends, as the daemon does.
     #[arg(long)]
     watch_on: bool,
-    /// Write a page with plots, too.
+    /// Write a page with plots, too. What is there and is no such page is not written over.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
 }
@@ -118,6 +129,9 @@ pub(super) fn run(arguments: Arguments, common: &Common, screen: &Screen) -> Res
     files.extend(arguments.against.iter().cloned());
     let configs = files.iter().map(|file| load(file, screen)).collect::<Result<Vec<_>, Stop>>()?;
     check_names(&arguments, &configs)?;
+    if let Some(page) = &arguments.report {
+        check_page(page, &arguments, &files)?;
+    }
     let page = arguments.report.as_deref().map(open_page).transpose()?;
     let request = Request {
         deployed: arguments.deployed,
@@ -291,6 +305,9 @@ fn tell_samples(page: &mut Page, samples: &Samples) {
 }
 
 fn tell_run(page: &mut Page, run: &Run, verbose: bool) {
+    if let Some(guards) = report::guards(&run.deployments) {
+        page.fact("kept back", guards);
+    }
     for note in &run.notes {
         page.fact("note", note);
     }
@@ -308,6 +325,9 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
     };
     let decision = text::paint(Style::new().fg_color(Some(color.into())).bold(), words);
     page.line(format_args!("{} deployed {}: {decision}", text::heading(&judgement.service), words::time(judgement.started)));
+    if let Some(version) = judgement.named_version() {
+        page.fact("version", version);
+    }
     if let (Some(decided), Some(onset)) = (judgement.decided, judgement.onset) {
         let after = text::short(decided.duration_since(judgement.started));
         let since = text::short(decided.duration_since(onset));
@@ -318,8 +338,7 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
     }
     page.fact("why", &judgement.why);
     if let Some(recorded) = &judgement.recorded {
-        let at = recorded.decided.map_or_else(String::new, |at| format!(" at {}", words::time(at)));
-        page.fact("recorded", format_args!("{}{at}", recorded.decision.words()));
+        page.fact("recorded", recorded.words());
     }
     if verbose || judgement.decided.is_some() {
         for (signal, before) in &judgement.before {
@@ -330,6 +349,36 @@ fn tell(page: &mut Page, judgement: &Judgement, verbose: bool) {
         page.block(&text::findings(&judgement.findings));
     }
 }
+
+/// A page must not be written over what is read for it, under whatever name, nor over anything else that is no such page.
+fn check_page(page: &Path, arguments: &Arguments, configs: &[PathBuf]) -> Result<(), Stop> {
+    let name = page.display();
+    if page == Path::new("-") {
+        return Err(Stop::Usage("--report writes a file, and `-` is none: standard output has the report in words, or as JSON".to_owned()));
+    }
+    let Ok(there) = std::fs::metadata(page) else { return Ok(()) };
+    let stdin = Path::new("/dev/stdin");
+    let samples = arguments.samples.as_deref().map(|samples| if samples == Path::new("-") { stdin } else { samples });
+    let inputs = configs.iter().map(PathBuf::as_path).chain(samples).chain(arguments.ledger.as_deref());
+    let is_same = |input: &Path| std::fs::metadata(input).is_ok_and(|input| (input.dev(), input.ino()) == (there.dev(), there.ino()));
+    if inputs.into_iter().any(is_same) {
+        return Err(Stop::Usage(format!("--report {name} would be written over what is read: name another file")));
+    }
+    if there.is_file() && there.len() > 0 && !is_page(page) {
+        return Err(Stop::Usage(format!("{name} is there already and is no page: name another file, or remove it first")));
+    }
+    Ok(())
+}
+
+/// Whether a file begins as a page does. One that can't be read may be anything.
+fn is_page(path: &Path) -> bool {
+    let mut begin = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(PAGE.len() as u64).read_to_end(&mut begin));
+    read.is_ok() && begin.eq_ignore_ascii_case(PAGE)
+}
+
+/// How a page begins.
+const PAGE: &[u8] = b"<!doctype html>";
 
 /// Before hours of samples are read, it should be known that there is a place for the page. One that is there stays until then.
 fn open_page(path: &Path) -> Result<File, Stop> {

@@ -1,9 +1,10 @@
 //! Which series are of interest, and what for. It knows every series by its text, so that a sample costs no more than a number, and it
-//! notes in passing how often each signal was scraped.
+//! finds out how often each signal was scraped.
 //!
 //! Bounded: so many series ([`Catalogue::MOST_SERIES`]), about 1.2 kilobytes each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -75,7 +76,6 @@ pub struct Taken {
     pub slots: Vec<Slot>,
     says: Says,
     newest: i64,
-    gaps_left: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,8 +206,8 @@ impl Catalogue {
     /// So many names are remembered.
     const MOST_NAMES: usize = 100_000;
 
-    /// So many of the gaps of a series are looked at.
-    const GAPS: u16 = 512;
+    /// So many of the gaps of a question's series are looked at.
+    const GAPS: u32 = 16_384;
 
     /// So many different gaps are told apart.
     const MOST_GAPS: usize = 4096;
@@ -249,7 +249,45 @@ impl Catalogue {
         self.runs.len()
     }
 
-    /// The usual time from one sample to the next of a question's series. None where no series has two.
+    /// Finds out how often the series of each question were scraped: from their samples in order of time, since those of a file may stand
+    /// in any order. It reads no more than it needs.
+    ///
+    /// # Errors
+    /// When the samples can't be read back from where they were kept.
+    pub fn find_cadences(&mut self) -> io::Result<()> {
+        self.gaps = vec![BTreeMap::new(); self.questions.len()];
+        let mut left = vec![0; self.questions.len()];
+        for slot in self.taken.iter().flat_map(|taken| &taken.slots) {
+            left[slot.question] = Self::GAPS;
+        }
+        let mut open = left.iter().filter(|left| **left > 0).count();
+        let mut newest = vec![i64::MIN; self.taken.len()];
+        for sample in self.runs.in_order()? {
+            let Sample { at, series, .. } = sample?;
+            let before = std::mem::replace(&mut newest[series as usize], at);
+            if before == i64::MIN || before == at {
+                continue;
+            }
+            let tenths = at.saturating_sub(before).saturating_add(50) / 100;
+            for slot in &self.taken[series as usize].slots {
+                let (gaps, left) = (&mut self.gaps[slot.question], &mut left[slot.question]);
+                if *left == 0 {
+                    continue;
+                }
+                *left -= 1;
+                open -= usize::from(*left == 0);
+                if gaps.len() < Self::MOST_GAPS || gaps.contains_key(&tenths) {
+                    *gaps.entry(tenths).or_default() += 1;
+                }
+            }
+            if open == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The usual time from one sample to the next of a question's series, as [`Self::find_cadences`] found it. None where no series has two.
     #[must_use]
     pub fn cadence(&self, question: usize) -> Option<SignedDuration> {
         let gaps = self.gaps.get(question)?;
@@ -357,7 +395,6 @@ impl Catalogue {
             slots: vec![slot],
             says: Says::Counts,
             newest: i64::MIN,
-            gaps_left: Self::GAPS,
         };
         self.add(taken)
     }
@@ -406,16 +443,6 @@ impl Catalogue {
         let taken = &mut self.taken[number as usize];
         let gap = at.saturating_sub(taken.newest);
         if taken.newest == i64::MIN || gap > 0 {
-            if taken.gaps_left > 0 && taken.newest != i64::MIN && taken.says == Says::Counts {
-                taken.gaps_left -= 1;
-                for slot in &taken.slots {
-                    let gaps = &mut self.gaps[slot.question];
-                    let tenths = gap.saturating_add(50) / 100;
-                    if gaps.len() < Self::MOST_GAPS || gaps.contains_key(&tenths) {
-                        *gaps.entry(tenths).or_default() += 1;
-                    }
-                }
-            }
             taken.newest = at;
         } else if gap == 0 {
             self.oddities.repeated += 1;
@@ -483,7 +510,6 @@ impl Taker for Catalogue {
             says: if slots.is_empty() { says.unwrap_or(Says::Counts) } else { Says::Counts },
             slots,
             newest: i64::MIN,
-            gaps_left: Self::GAPS,
         };
         let number = self.add(taken)?;
         self.numbers.insert(id, number);

@@ -101,6 +101,9 @@ const BLOCK: usize = 256 * 1024;
 /// No line is longer, so that a file without ends of lines is not kept.
 const LONGEST_LINE: usize = 1024 * 1024;
 
+/// Some editors begin a file with it; it says nothing.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// So many lines that can't be read are named.
 const NAMED: usize = 5;
 
@@ -179,7 +182,10 @@ struct Reader<'a, T> {
 
 impl<T: Taker> Reader<'_, T> {
     fn line(&mut self, line: &[u8]) -> Result<(), ReadError> {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.met.lines == 1 {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
         match line.first() {
             None => return Ok(()),
             Some(b'#') => {

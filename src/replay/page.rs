@@ -9,7 +9,7 @@ use rollbackd_core::words;
 
 use super::play::Point;
 use super::plot::{self, Level, Mark, Plot};
-use super::report::{Decision, Difference, Judgement};
+use super::report::{self, Decision, Difference, Judgement};
 use super::{Report, Run};
 
 /// So many deployments of a configuration are drawn; those that were decided come first.
@@ -35,6 +35,7 @@ struct AgainstPart<'a> {
 struct RunPart<'a> {
     run: &'a Run,
     summary: String,
+    guards: Option<String>,
     deployments: Vec<Part<'a>>,
     omitted: usize,
 }
@@ -46,7 +47,8 @@ struct Part<'a> {
     is_open: bool,
     deployed: String,
     decided: Option<String>,
-    drawings: Vec<(String, String, &'static str)>,
+    recorded: Option<String>,
+    drawings: Vec<(String, String, String)>,
     findings: Vec<[String; 4]>,
 }
 
@@ -94,7 +96,8 @@ fn run_part(run: &Run) -> RunPart<'_> {
         judgements.truncate(MOST_DRAWN);
         judgements.sort_by_key(|judgement| judgement.started);
     }
-    RunPart { run, summary: run.summary.words(), deployments: judgements.into_iter().map(part).collect(), omitted }
+    let deployments = judgements.into_iter().map(part).collect();
+    RunPart { run, summary: run.summary.words(), guards: report::guards(&run.deployments), deployments, omitted }
 }
 
 fn part(judgement: &Judgement) -> Part<'_> {
@@ -103,7 +106,8 @@ fn part(judgement: &Judgement) -> Part<'_> {
         judgement.decided.zip(after).map(|(at, after)| format!("{}, {} after the deployment", words::time(at), words::duration(after)));
     let drawing = |(signal, points): (&rollbackd_core::service::SignalName, &Vec<Point>)| {
         let measure = measure(judgement, &signal.0);
-        (signal.to_string(), drawing(judgement, &signal.0, measure, points), plot::said(measure))
+        let of = if points.iter().any(|point| point.judged < point.requests) { " of the version that is judged" } else { "" };
+        (signal.to_string(), drawing(judgement, &signal.0, measure, points), format!("{}{of}", plot::said(measure)))
     };
     Part {
         judgement,
@@ -116,13 +120,15 @@ fn part(judgement: &Judgement) -> Part<'_> {
         is_open: judgement.decision != Decision::LeftAlone,
         deployed: words::time(judgement.started),
         decided,
+        recorded: judgement.recorded.as_ref().map(report::Recorded::words),
         drawings: judgement.course.iter().map(drawing).filter(|(_, svg, _)| !svg.is_empty()).collect(),
         findings: judgement
             .findings
             .iter()
             .map(|view| {
-                let says = view.waits_for.as_deref().filter(|waits_for| !view.words.contains(waits_for));
-                let says = says.map_or_else(|| view.words.clone(), |waits_for| format!("{}; {waits_for}", view.words));
+                let waits_for = view.waits_for.as_deref().filter(|waits_for| !view.words.contains(waits_for));
+                let says = || waits_for.map_or_else(|| view.words.clone(), |waits_for| format!("{}; {waits_for}", view.words));
+                let says = report::others_suffer(view).unwrap_or_else(says);
                 [words::standing(&view.finding).to_owned(), view.finding.signal.to_string(), view.finding.impact.to_string(), says]
             })
             .collect(),
@@ -139,8 +145,7 @@ fn drawing(judgement: &Judgement, signal: &str, measure: Measure, points: &[Poin
     let mut marks = vec![Mark { at: judgement.started, name: "deployed", words: "deployed" }];
     marks.extend(judgement.onset.map(|at| Mark { at, name: "onset", words: "onset" }));
     marks.extend(judgement.decided.map(|at| Mark { at, name: "decided", words: "decided" }));
-    let is_within = points.last().is_some_and(|last| last.at >= judgement.window_ends.as_millisecond());
-    marks.extend(is_within.then_some(Mark { at: judgement.window_ends, name: "window", words: "window ends" }));
+    marks.push(Mark { at: judgement.window_ends, name: "window", words: "window ends" });
     let findings: Vec<&Finding> =
         judgement.findings.iter().map(|view| &view.finding).filter(|finding| finding.signal.0 == signal).collect();
     let failing =
@@ -154,7 +159,17 @@ fn drawing(judgement: &Judgement, signal: &str, measure: Measure, points: &[Poin
             Level { ratio: numbers.severity, name: "severity", words: "bad from" },
         ]
     });
-    Plot { points, every: step(points), measure, marks, levels }.svg()
+    Plot { points, every: step(points), span: span(judgement), measure, marks, levels }.svg()
+}
+
+/// What is drawn of the time: the window, some of the time before it, and a little after it. It is the same however long things go on.
+fn span(judgement: &Judgement) -> (Timestamp, Timestamp) {
+    let window = judgement.window_ends.duration_since(judgement.started);
+    let before = (window / 2).clamp(SignedDuration::from_mins(15), SignedDuration::from_mins(30));
+    let after = (window / 10).max(SignedDuration::from_mins(2));
+    let last = judgement.decided.map_or(judgement.window_ends, |decided| decided.max(judgement.window_ends));
+    let from = judgement.started.checked_sub(before).unwrap_or(Timestamp::MIN);
+    (from, last.checked_add(after).unwrap_or(Timestamp::MAX))
 }
 
 /// The time from one point to the next, as it usually is.

@@ -2,7 +2,7 @@
 //! and hands on what had been scraped by then. It decides nothing.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::io;
 
 use jiff::{SignedDuration, Timestamp};
@@ -67,7 +67,9 @@ pub struct Point {
     pub at: i64,
     /// Requests.
     pub requests: f64,
-    /// Failed ones; of durations their sum in seconds.
+    /// Those of them that the current version answered; all where nothing tells versions apart.
+    pub judged: f64,
+    /// The failed ones of these; of durations their sum in seconds.
     pub failed: f64,
 }
 
@@ -185,6 +187,8 @@ struct Slot {
     created: Option<u32>,
     processes: Vec<u32>,
     version: Option<usize>,
+    /// Whether no other version counts at its target, so that the versions can be told apart.
+    is_apart: bool,
     pending: Vec<Sample>,
     /// Of a part of a histogram: what was handed on lately, since parts that lack can only be told beside those before.
     recent: VecDeque<Sample>,
@@ -277,11 +281,15 @@ impl<'a> Player<'a> {
                     created,
                     processes: processes.clone(),
                     version,
+                    is_apart: false,
                     pending: Vec::new(),
                     recent: VecDeque::new(),
                     newest: None,
                 });
             }
+        }
+        if self.script.courses {
+            self.signals.iter_mut().for_each(Heard::tell_apart);
         }
     }
 
@@ -339,7 +347,7 @@ impl<'a> Player<'a> {
             if !served.attentive && !served.wants(at) {
                 continue;
             }
-            if heard.take(slot, at, sample, self.script.courses) {
+            if heard.take(slot, at, sample, self.script.courses, served.current) {
                 heard.next_look = at;
                 due.push(Reverse((at, Due::Look(signal))));
             }
@@ -616,6 +624,16 @@ impl Served {
 }
 
 impl Heard {
+    fn tell_apart(&mut self) {
+        let mut versions: BTreeMap<String, BTreeSet<Option<usize>>> = BTreeMap::new();
+        for slot in &self.slots {
+            versions.entry(slot.target.clone()).or_default().insert(slot.version);
+        }
+        for slot in &mut self.slots {
+            slot.is_apart = slot.version.is_some() && versions.get(&slot.target).is_some_and(|versions| versions.len() == 1);
+        }
+    }
+
     /// What the next slot counts; a part of a histogram is put to its other parts.
     fn kind(&mut self, kind: &Kind) -> SlotKind {
         match kind {
@@ -633,8 +651,8 @@ impl Heard {
     }
 
     /// Takes in a sample. Whether it is the first of all.
-    fn take(&mut self, slot: usize, at: i64, sample: Sample, course: bool) -> bool {
-        let Slot { kind, pending, newest, .. } = &mut self.slots[slot];
+    fn take(&mut self, slot: usize, at: i64, sample: Sample, course: bool, current: Option<usize>) -> bool {
+        let Slot { kind, pending, newest, version, is_apart, .. } = &mut self.slots[slot];
         if pending.is_empty() {
             self.fresh.push(slot);
         }
@@ -648,7 +666,7 @@ impl Heard {
                 before.map_or(0.0, |before| if sample.value >= before.value { sample.value - before.value } else { sample.value });
             // In seconds, whatever the histogram has.
             let unit = if matches!(kind, SlotKind::Part(Part::Sum, _)) { self.family.as_ref().map_or(1.0, Family::unit) } else { 1.0 };
-            self.steps.add(kind, at, self.every, unit * difference);
+            self.steps.add(kind, at, self.every, unit * difference, !*is_apart || *version == current);
         }
         let is_first = self.origin.is_none();
         self.origin.get_or_insert(at);
@@ -726,6 +744,7 @@ impl Heard {
         }
         match flaw {
             Some(flaw) if histograms.is_empty() => Reading::Missing(Missing::Malformed(format!("{}: {flaw}", family.name()))),
+            None if histograms.is_empty() => Reading::Missing(Missing::NoSeries(self.selector.clone())),
             _ => Reading::Histograms(histograms),
         }
     }
@@ -751,7 +770,7 @@ impl Slot {
 }
 
 impl Steps {
-    fn add(&mut self, kind: &SlotKind, at: i64, every: i64, difference: f64) {
+    fn add(&mut self, kind: &SlotKind, at: i64, every: i64, difference: f64, is_judged: bool) {
         if !difference.is_finite() || difference < 0.0 {
             return;
         }
@@ -765,9 +784,12 @@ impl Steps {
         }
         if let Some(point) = self.newest.back_mut() {
             match kind {
-                SlotKind::Total | SlotKind::Part(Part::Count, _) => point.requests += difference,
-                SlotKind::Failed | SlotKind::Part(Part::Sum, _) => point.failed += difference,
-                SlotKind::Part(Part::Bucket, _) => {}
+                SlotKind::Total | SlotKind::Part(Part::Count, _) => {
+                    point.requests += difference;
+                    point.judged += if is_judged { difference } else { 0.0 };
+                }
+                SlotKind::Failed | SlotKind::Part(Part::Sum, _) if is_judged => point.failed += difference,
+                SlotKind::Failed | SlotKind::Part(..) => {}
             }
         }
     }

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::entry::{Arrival, DeploymentId, Entry, Record};
+use rollbackd_core::evidence::Lack;
 use rollbackd_core::guard::Refusal;
+use rollbackd_core::outlook::Outlook;
 use rollbackd_core::plan::Cause;
 use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::severity::{Impact, Response, Severity};
@@ -36,6 +38,19 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// In words, of what was done indeed.
+    #[must_use]
+    pub const fn recorded_words(self) -> &'static str {
+        match self {
+            Self::RollBack => "a rollback was decided",
+            Self::Refused => "it was not rolled back: a guard stood in the way",
+            Self::Ask => "an operator was asked",
+            Self::Notify => "operators were told",
+            Self::LeftAlone => "it was left alone",
+            Self::Inconclusive => "nothing could be said",
+        }
+    }
+
     /// In words.
     #[must_use]
     pub const fn words(self) -> &'static str {
@@ -117,6 +132,14 @@ pub struct Judgement {
     pub course: BTreeMap<SignalName, Vec<Point>>,
 }
 
+impl Judgement {
+    /// The version, where it is known by more than the time of its deployment.
+    #[must_use]
+    pub fn named_version(&self) -> Option<&str> {
+        Some(self.version.as_str()).filter(|version| !version.is_empty() && !version.starts_with(super::UNNAMED))
+    }
+}
+
 /// A verdict and when it was reached.
 #[derive(Clone, Debug, Serialize)]
 pub struct Reached {
@@ -139,6 +162,15 @@ pub struct Recorded {
     pub decision: Decision,
     /// When that was decided.
     pub decided: Option<Timestamp>,
+}
+
+impl Recorded {
+    /// In words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let at = self.decided.map_or_else(String::new, |at| format!(" at {}", words::time(at)));
+        format!("{}{at}", self.decision.recorded_words())
+    }
 }
 
 /// How many of each.
@@ -198,6 +230,17 @@ impl Summary {
     }
 }
 
+/// How many rollbacks each guard stood in the way of, in words: `2 by fleet-brake, 1 by little-history`. None where none did.
+#[must_use]
+pub fn guards(judgements: &[Judgement]) -> Option<String> {
+    let mut guards: BTreeMap<&str, usize> = BTreeMap::new();
+    for guard in judgements.iter().filter_map(|judgement| judgement.guard.as_deref()) {
+        *guards.entry(guard).or_default() += 1;
+    }
+    let counted: Vec<String> = guards.iter().map(|(guard, number)| format!("{number} by {guard}")).collect();
+    (!counted.is_empty()).then(|| counted.join(", "))
+}
+
 /// The judgements on all deployments that were played, in order of time.
 #[must_use]
 pub fn judgements(policies: &[Service], mut played: Played, samples: Option<(Timestamp, Timestamp)>) -> Vec<Judgement> {
@@ -251,7 +294,7 @@ struct Course<'a> {
     refused: Option<(Timestamp, &'a Refusal)>,
     verdicts: Vec<(Timestamp, &'a Verdict)>,
     passed: Option<Timestamp>,
-    extended: Option<(Timestamp, String)>,
+    extended: Option<(Timestamp, &'a [Lack])>,
     superseded: Option<Timestamp>,
     before: BTreeMap<SignalName, String>,
 }
@@ -280,8 +323,7 @@ impl<'a> Course<'a> {
                 Entry::VerdictReached { verdict, .. } => course.verdicts.push((record.at, verdict)),
                 Entry::WindowPassed { .. } => course.passed = Some(record.at),
                 Entry::WindowExtended { lacks, .. } => {
-                    let lacks: Vec<String> = lacks.iter().map(words::lack).collect();
-                    course.extended.get_or_insert((record.at, lacks.join("; ")));
+                    course.extended.get_or_insert((record.at, lacks));
                 }
                 Entry::Superseded { .. } => course.superseded = Some(record.at),
                 Entry::BaselineTaken { baselines, .. } => {
@@ -347,12 +389,13 @@ fn judgement(
     let decided = course.decision();
     let decision = decided.map_or_else(|| without_verdict(&findings), |(decision, _)| decision);
     let said = verdict.map_or_else(|| last_words.map_or(*started, |(at, _)| *at), |(at, _)| at);
+    let views: Vec<FindingView> = findings.iter().cloned().map(|one| view::finding(one, policy, said)).collect();
     let (ending, watched_until) = ending(&course, last_words.map(|(at, _)| *at), window_ends, samples.map(|(_, last)| last));
     let why = match samples {
         Some((first, _)) if window_ends <= first => format!("the samples begin after its window, at {}", words::time(first)),
         Some((_, last)) if *started >= last => format!("the samples end before it, at {}", words::time(last)),
         None => "there are no samples".to_owned(),
-        _ => why(&course, decision, &findings, ending, watched_until.duration_since(*started)),
+        _ => why(&course, decision, &views, ending, watched_until.duration_since(*started)),
     };
     Some(Judgement {
         service: service.clone(),
@@ -374,7 +417,7 @@ fn judgement(
         watched_until,
         verdicts: course.verdicts.iter().map(|(at, verdict)| reached(*at, verdict)).collect(),
         before: course.before,
-        findings: findings.into_iter().map(|one| view::finding(one, policy, said)).collect(),
+        findings: views,
         recorded: None,
         course: BTreeMap::new(),
     })
@@ -409,7 +452,7 @@ fn ending(
     }
 }
 
-fn why(course: &Course<'_>, decision: Decision, findings: &[Finding], ending: Ending, watched: SignedDuration) -> String {
+fn why(course: &Course<'_>, decision: Decision, findings: &[FindingView], ending: Ending, watched: SignedDuration) -> String {
     let mut words = match (decision, course.verdict()) {
         (Decision::Refused, Some((_, verdict))) => {
             let refusal = course.refused.as_ref().map(|(_, refusal)| words::refusal(refusal)).unwrap_or_default();
@@ -423,8 +466,10 @@ fn why(course: &Course<'_>, decision: Decision, findings: &[Finding], ending: En
     let _ = match ending {
         Ending::Decided | Ending::Passed => Ok(()),
         Ending::Unproved => {
-            let lacks = course.extended.as_ref().map(|(_, lacks)| lacks.as_str()).unwrap_or_default();
-            write!(words, "; not proved when its window ended ({lacks}): the daemon would have watched on")
+            let lacks = course.extended.iter().flat_map(|(_, lacks)| lacks.iter()).filter(|lack| !is_said(lack, &words));
+            let lacks: Vec<String> = lacks.map(words::lack).collect();
+            let lacks = if lacks.is_empty() { String::new() } else { format!(" ({})", lacks.join("; ")) };
+            write!(words, "; not proved when its window ended{lacks}: the daemon would have watched on")
         }
         Ending::Superseded => write!(words, "; another deployment came after {}", words::duration(watched)),
         Ending::SamplesEnd if watched.is_zero() => write!(words, "; there are no samples of the time after it"),
@@ -434,18 +479,34 @@ fn why(course: &Course<'_>, decision: Decision, findings: &[Finding], ending: En
 }
 
 /// What the checks said, the most telling first: suspects, what can't be told, and one that is well.
-fn without_verdict_words(findings: &[Finding]) -> String {
+fn without_verdict_words(views: &[FindingView]) -> String {
+    let findings = || views.iter().map(|view| &view.finding);
     let named = |finding: &Finding| format!("{}: {}", finding.signal, words::finding(finding));
-    let suspects = findings.iter().filter(|finding| words::is_suspect(finding));
-    let unclear = findings.iter().filter(|finding| matches!(finding.state, FindingState::Inconclusive(_)));
-    let well = strictest(findings.iter().filter(|finding| finding.state == FindingState::Passing && !words::is_suspect(finding)));
+    let suspects = views.iter().filter(|view| words::is_suspect(&view.finding));
+    let suspects =
+        suspects.map(|view| others_suffer(view).map_or_else(|| named(&view.finding), |said| format!("{}: {said}", view.finding.signal)));
+    let unclear = findings().filter(|finding| matches!(finding.state, FindingState::Inconclusive(_)));
+    let well = strictest(findings().filter(|finding| finding.state == FindingState::Passing && !words::is_suspect(finding)));
     let mut said: Vec<String> = Vec::new();
-    for one in suspects.chain(well).chain(unclear).map(named) {
+    for one in suspects.chain(well.chain(unclear).map(named)) {
         if !said.contains(&one) {
             said.push(one);
         }
     }
     if said.is_empty() { "nothing was looked at".to_owned() } else { said.join("; ") }
+}
+
+/// Whether a sentence says already what lacks.
+fn is_said(lack: &Lack, words: &str) -> bool {
+    matches!(lack, Lack::Missing(_, missing) if words.contains(&missing.to_string()))
+}
+
+/// What is said of a check by which others suffer as well; none where they don't.
+#[must_use]
+pub fn others_suffer(view: &FindingView) -> Option<String> {
+    let judged = view.judged.as_ref().filter(|judged| matches!(judged.outlook, Outlook::WorseThanOthers { .. }))?;
+    let level = view.finding.numbers.as_ref().map(words::level)?;
+    Some(format!("{level}; {}", judged.changes))
 }
 
 /// Of each signal the check that tolerates least: what passes that passes all.

@@ -158,6 +158,23 @@ fn in_which_order_the_samples_stand_does_not_matter_nor_that_some_stand_there_tw
 }
 
 #[test]
+fn lines_that_were_shuffled_are_judged_as_those_in_order_are() {
+    let request = || deployed(&[HOUR, 2 * HOUR]);
+    let data = |text: &str| serde_json::to_value(&replayed(request(), text).run).expect("it is data");
+    let expected = data(&BAD.by_time());
+    let lines: Vec<String> = BAD.by_time().lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+    let shuffled = |place: &dyn Fn(usize) -> usize| {
+        let mut order: Vec<usize> = (0..lines.len()).collect();
+        order.sort_by_key(|number| place(*number));
+        let lines: Vec<&str> = order.into_iter().map(|number| lines[number].as_str()).collect();
+        format!("{}\n# EOF\n", lines.join("\n"))
+    };
+    assert_eq!(data(&shuffled(&|number| number * 7919 % 1_000_003)), expected, "all over the file");
+    // Eighty lines are ten minutes.
+    assert_eq!(data(&shuffled(&|number| number + number * 7919 % 160)), expected, "up to ten minutes away");
+}
+
+#[test]
 fn what_is_not_looked_at_because_nothing_was_deployed_changes_nothing() {
     let tape =
         Tape { seconds: 30 * 24 * HOUR, step: 300, ratio: |second| if second % (7 * 24 * HOUR) < HOUR { 0.3 } else { 0.005 }, ..BAD };
@@ -310,6 +327,58 @@ fn pod(text: &mut String, version: &str, from: i64, to: i64, ratio: f64) {
         }
         well += 150.0 * (1.0 - ratio);
         failed += 150.0 * ratio;
+    }
+}
+
+#[test]
+fn what_is_deployed_while_a_bad_deployment_is_not_undone_is_noted_and_alone_it_is_not_blamed() {
+    let text = BAD.by_series();
+    let both = replayed(deployed(&[2 * HOUR, 2 * HOUR + 1200]), &text);
+    assert_eq!(told(&both), ["RollBack 180", "RollBack 180"]);
+    assert!(
+        both.run.notes.iter().any(|note| note.contains("may be the doing of the one at 2026-11-18 12:26:40 UTC")),
+        "{:?}",
+        both.run.notes
+    );
+    let alone = replayed(deployed(&[2 * HOUR + 1200]), &text);
+    assert_eq!((alone.run.deployments[0].decision, alone.run.notes.len()), (Decision::Inconclusive, 0), "{:?}", alone.run.notes);
+}
+
+#[test]
+fn a_ledger_of_services_that_are_not_guarded_says_so() {
+    let search = ServiceName::try_from("search").expect("a name");
+    let entry = Entry::DeploymentSeen {
+        service: search,
+        environment: "production".to_owned(),
+        version: Version { id: VersionId("v1".to_owned()), name: "v1".to_owned() },
+        artifact: None,
+        arrival: Arrival::Deployed,
+        started: at(HOUR),
+        not_before: at(HOUR),
+        change: rollbackd_core::version::ChangeKind::Code,
+    };
+    let ledger = vec![Record { seq: 1, at: at(HOUR), entry }];
+    let report = replayed(Request { ledger, ..Request::default() }, &BAD.by_series());
+    assert_eq!(report.run.deployments.len(), 0);
+    assert!(report.run.notes.iter().any(|note| note.starts_with("search: the ledger has deployments of it")), "{:?}", report.run.notes);
+}
+
+#[test]
+fn of_a_canary_the_share_is_drawn_by_which_it_is_judged() {
+    let mut own = String::new();
+    pod(&mut own, "v1", 0, 3 * HOUR, 0.004);
+    pod(&mut own, "v2", 2 * HOUR, 3 * HOUR, 0.7);
+    let shared = own.replace("instance=\"v2\"", "instance=\"v1\"");
+    for (text, share, all) in [(own, 0.7, false), (shared, 0.352, true)] {
+        let request = Request { version_label: Some("version".to_owned()), courses: true, ..Request::default() };
+        let report = replayed(request, &text);
+        let [canary] = &report.run.deployments[..] else { panic!("there is one") };
+        let last = canary.course.values().flatten().find(|point| point.at > (START + 2 * HOUR + 600) * 1000).expect("it is counted");
+        assert!((last.failed / last.judged - share).abs() < 0.01, "{last:?}");
+        assert!((last.requests - 300.0).abs() < 0.01, "the traffic is that of all: {last:?}");
+        assert_eq!(last.requests > last.judged + 1.0, !all, "{last:?}");
+        let numbers = canary.findings.iter().filter_map(|view| view.finding.numbers.as_ref()?.now);
+        assert!(numbers.into_iter().any(|now| (now - share).abs() < 0.01), "{:#?}", canary.findings);
     }
 }
 
@@ -619,4 +688,18 @@ fn the_replay_of_the_ledger_file_that_a_daemon_wrote_comes_to_its_decisions() {
         assert_eq!(judgement.decided.is_some(), decided.is_some());
     }
     assert_eq!(report.run.deployments[0].ending, Ending::Passed);
+    let words = |place: usize| report.run.deployments[place].recorded.as_ref().map(Recorded::words).unwrap_or_default();
+    assert!(words(1).starts_with("a rollback was decided at ") && words(3).starts_with("an operator was asked at "), "{}", words(1));
+    assert_eq!(words(0), "it was left alone");
+}
+
+#[test]
+fn how_many_rollbacks_each_guard_stood_in_the_way_of_is_said() {
+    let mut judgements = replayed(deployed(&[HOUR, 2 * HOUR]), &BAD.by_series()).run.deployments;
+    assert_eq!(report::guards(&judgements), None);
+    judgements.push(judgements[0].clone());
+    for (judgement, guard) in judgements.iter_mut().zip(["fleet-brake", "little-history", "fleet-brake"]) {
+        judgement.guard = Some(guard.to_owned());
+    }
+    assert_eq!(report::guards(&judgements).as_deref(), Some("2 by fleet-brake, 1 by little-history"));
 }

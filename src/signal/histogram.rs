@@ -206,6 +206,8 @@ pub(crate) struct Parts {
     buckets: Vec<(f64, Vec<Sample>)>,
     sum: Vec<Sample>,
     count: Vec<Sample>,
+    /// Whether there is a bucket for everything, which tells nothing by itself.
+    has_infinite: bool,
     flaw: Option<Flaw>,
 }
 
@@ -216,6 +218,7 @@ pub(crate) enum Flaw {
     Twice,
     TooMany,
     NoBuckets,
+    Unbounded,
     Incomplete,
     NotCounts,
 }
@@ -227,6 +230,7 @@ impl fmt::Display for Flaw {
             Self::Twice => formatter.write_str("a part of it is there twice"),
             Self::TooMany => write!(formatter, "it has more than {BUCKET_LIMIT} buckets"),
             Self::NoBuckets => formatter.write_str("it has no buckets, as a summary has none: a histogram with buckets is needed"),
+            Self::Unbounded => formatter.write_str("of its buckets only `+Inf` is of use, which tells no duration: others are needed"),
             Self::Incomplete => {
                 formatter.write_str("a part of it is missing: `_bucket`, `_sum` and `_count` are needed, of the same scrape")
             }
@@ -253,7 +257,7 @@ impl Parts {
                 match le.parse::<f64>() {
                     Ok(bound) if bound.is_nan() => self.flaw = Some(Flaw::Bound(plain(le))),
                     Ok(bound) if bound.is_finite() && bound >= 0.0 => self.add_bucket(bound, samples),
-                    Ok(_) => {}
+                    Ok(bound) => self.has_infinite |= bound > 0.0,
                     Err(_) => self.flaw = Some(Flaw::Bound(plain(le))),
                 }
                 return;
@@ -284,7 +288,7 @@ impl Parts {
     /// change but a part of a scrape, and left out.
     pub(crate) fn runs(mut self) -> (Vec<Run>, Option<Flaw>) {
         if self.flaw.is_none() && self.buckets.is_empty() {
-            self.flaw = Some(Flaw::NoBuckets);
+            self.flaw = Some(if self.has_infinite { Flaw::Unbounded } else { Flaw::NoBuckets });
         }
         if self.flaw.is_some() {
             return (Vec::new(), self.flaw);
@@ -296,8 +300,9 @@ impl Parts {
         for count in &self.count {
             let found = buckets.iter_mut().filter_map(|(bound, samples)| Some((*bound, samples.at(count.at)?)));
             let (bounds, below): (Vec<f64>, Vec<f64>) = found.unzip();
-            let Some(sum) = sums.at(count.at).filter(|_| !bounds.is_empty()) else {
-                flaw = Some(Flaw::Incomplete);
+            let sum = sums.at(count.at);
+            let Some(sum) = sum.filter(|_| !bounds.is_empty()) else {
+                flaw = Some(if sum.is_some() && self.has_infinite { Flaw::Unbounded } else { Flaw::Incomplete });
                 continue;
             };
             let sample = HistogramSample { at: count.at, count: count.value, sum, below };

@@ -233,6 +233,103 @@ fn what_was_asked_wrongly_is_answered_with_what_there_is() {
 }
 
 #[test]
+fn a_page_is_written_over_a_page_and_over_nothing_else() {
+    let text = recorded(plain);
+    let folder = Folder::new().with("in.txt", &text).with("diary.txt", "dear diary");
+    let path = |name: &str| folder.0.path().join(name);
+    std::fs::hard_link(path("in.txt"), path("hard.txt")).expect("a link in our folder");
+    std::os::unix::fs::symlink("in.txt", path("soft.txt")).expect("a link in our folder");
+    let deployed = format!("cart={DEPLOYED}");
+    let report = |page: &str| folder.replay(&["--samples", "in.txt", "--deployed", &deployed, "--report", page], &[]);
+    for input in ["in.txt", "./in.txt", "hard.txt", "soft.txt", "rollbackd.toml"] {
+        report(input).says(2, &["would be written over what is read"]);
+    }
+    report("diary.txt").says(2, &["diary.txt is there already and is no page"]);
+    report("-").says(2, &["--report writes a file, and `-` is none"]);
+    assert!(!path("-").exists());
+    let read = |name: &str| std::fs::read_to_string(path(name)).expect("it is text");
+    assert_eq!((read("in.txt"), read("rollbackd.toml"), read("diary.txt")), (text, CONFIGURATION.to_owned(), "dear diary".to_owned()));
+    for _ in 0..2 {
+        report("page.html").says(0, &["1 would have been rolled back"]);
+    }
+    assert!(read("page.html").trim_end().ends_with("</html>"));
+}
+
+#[test]
+fn a_mark_at_the_begin_of_a_file_takes_no_sample_with_it() {
+    let folder = Folder::new().with("marked.txt", format!("\u{feff}{}", recorded(plain)));
+    let report = folder.judged("marked.txt", &[]);
+    assert_eq!((&report["samples"]["samples"], &report["samples"]["whole"]), (&1440.into(), &true.into()));
+    assert_eq!(report["samples"]["from"], "2026-01-05T08:00:00Z");
+}
+
+#[test]
+fn a_version_is_named_and_one_that_is_told_as_well_is_noted() {
+    let text = recorded(|text, series, value, at| {
+        let (version, before) = if at >= DEPLOYED { ("v2", 0) } else { ("v1", 0) };
+        plain(text, &series.replace("service=", &format!("version=\"{version}\",service=")), value - before, at);
+    });
+    let folder = Folder::new().with("in.txt", text);
+    let labelled = ["--samples", "in.txt", "--version-label", "version"];
+    let alone = folder.replay(&labelled, &[]);
+    alone.says(0, &["version     v2"]);
+    assert!(!alone.said.contains("count as two"), "{}", alone.said);
+    let told = folder.replay(&[&labelled[..], &["--deployed", &format!("cart={}", DEPLOYED - 30)]].concat(), &[]);
+    told.says(0, &["the deployment told at 2026-01-05 09:59:30 UTC and that of v2 by its label, 30s apart, count as two"]);
+}
+
+#[test]
+fn a_time_that_is_far_from_all_samples_is_asked_about() {
+    let folder = Folder::new().with("in.txt", recorded(plain));
+    for (time, said) in [("17676072000000", "2530-"), ("-5", "1969-12-31 23:59:55 UTC")] {
+        let answer = folder.replay(&["--samples", "in.txt", "--deployed", &format!("cart={time}")], &[]);
+        answer.says(0, &["cart: there are no samples of its deployment at", said, "is that the time that was meant?"]);
+    }
+}
+
+#[test]
+fn what_is_no_ledger_is_called_by_the_name_that_was_given() {
+    let folder = Folder::new()
+        .with("in.txt", recorded(plain))
+        .with("ledger.txt", "no ledger at all, though there is a lot of text in it ".repeat(100));
+    let answer = folder.replay(&["--samples", "in.txt", "--ledger", "ledger.txt"], &[]);
+    answer.says(1, &["cannot read the ledger ledger.txt: "]);
+    assert!(!answer.complaint.contains("sqlite3"), "no copy is named: {}", answer.complaint);
+}
+
+#[test]
+fn a_histogram_of_which_only_the_last_bucket_is_left_is_called_that() {
+    let mut text = String::new();
+    for at in (BEGIN..END).step_by(STEP) {
+        let count = at - BEGIN;
+        let _ = writeln!(text, "http_request_duration_seconds_bucket{{service=\"slow\",le=\"+Inf\"}} {count} {at}");
+        let _ = writeln!(text, "http_request_duration_seconds_sum{{service=\"slow\"}} {count} {at}");
+        let _ = writeln!(text, "http_request_duration_seconds_count{{service=\"slow\"}} {count} {at}");
+    }
+    let folder = Folder::new().with("in.txt", text);
+    let answer = folder.replay(&["--samples", "in.txt", "--deployed", &format!("slow={DEPLOYED}")], &[]);
+    answer.says(0, &["of its buckets only `+Inf` is of use"]);
+    assert_eq!(answer.said.matches("of its buckets only").count(), 1, "{}", answer.said);
+}
+
+#[test]
+fn a_neighbour_that_suffers_as_well_is_said_to() {
+    let mut text = recorded(plain);
+    text.push_str(&recorded(|text, series, value, at| plain(text, &series.replace("cart", "neighbour"), value, at)));
+    let control = CONFIGURATION.replace(
+        "[services.slow]",
+        "[services.cart.control.neighbour]\nprometheus = \"main\"\ntotal = 'http_requests_total{service=\"neighbour\"}'\nfailed = 'http_requests_total{service=\"neighbour\",code=~\"5..\"}'\n\n[services.slow]",
+    );
+    let folder = Folder::new().with("in.txt", text).with("control.toml", control);
+    let arguments = ["--config", "control.toml", "--samples", "in.txt", "--deployed", &format!("cart={DEPLOYED}"), "--report", "page.html"];
+    let answer = folder.replay(&arguments, &[]);
+    answer.says(0, &["others suffer too (control.neighbour)"]);
+    assert!(!answer.said.contains("waits until the odds"), "{}", answer.said);
+    let page = std::fs::read_to_string(folder.0.path().join("page.html")).expect("it was written");
+    assert!(page.matches("others suffer too (control.neighbour)").count() >= 2, "in the sentence and among the findings");
+}
+
+#[test]
 fn every_field_that_the_documentation_names_is_there_and_no_other() {
     let folder = Folder::new().with("bare.txt", recorded(plain));
     let report = folder.judged("bare.txt", &[]);

@@ -38,7 +38,22 @@ fn read(file: &Path) -> Result<Vec<Record>, Box<dyn std::error::Error + Send + S
         std::fs::copy(log(file), log(&to))?;
     }
     let mut records = Vec::new();
-    let mut ledger = Sqlite::open(copy.path())?;
-    ledger.replay(&mut |record| records.push(record))?;
+    let mut all = || -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut ledger = Sqlite::open(copy.path())?;
+        ledger.replay(&mut |record| records.push(record))?;
+        Ok(())
+    };
+    all().map_err(|error| of_the_original(error.as_ref(), &to, file))?;
     Ok(records)
+}
+
+/// What is wrong is wrong with the file that was named, and not with the copy.
+fn of_the_original(error: &(dyn std::error::Error + 'static), copy: &Path, file: &Path) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        words = format!("{words}: {cause}");
+        source = cause.source();
+    }
+    words.replace(&copy.display().to_string(), &file.display().to_string())
 }

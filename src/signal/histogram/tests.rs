@@ -149,7 +149,7 @@ fn what_is_no_histogram_of_counts_is_left_out_with_the_reason() {
         (good, f64::NAN, no_counts),
         (good, f64::INFINITY, no_counts),
         (good, 7.0, no_counts),
-        ([("-1", 2.0), ("+Inf", 8.0)], 9.0, "it has no buckets, as a summary has none: a histogram with buckets is needed"),
+        ([("-1", 2.0), ("+Inf", 8.0)], 9.0, "of its buckets only `+Inf` is of use, which tells no duration: others are needed"),
     ] {
         assert_eq!(left_out(scrape(&buckets, count)), why, "{buckets:?} {count}");
     }
