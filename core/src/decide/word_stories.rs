@@ -253,10 +253,7 @@ mod alerts {
         let starts = world.now;
         let minor = |number: u32| Alert {
             fingerprint: format!("minor-{number}"),
-            labels: BTreeMap::from([
-                ("service".to_owned(), "checkout".to_owned()),
-                (IMPACT_LABEL.to_owned(), "minor_fault".to_owned()),
-            ]),
+            labels: BTreeMap::from([("service".to_owned(), "checkout".to_owned()), (IMPACT_LABEL.to_owned(), "minor_fault".to_owned())]),
             ..alert(starts)
         };
         let heard = world.deliver(&rules(), &(0..60).map(minor).collect::<Vec<_>>());
