@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_http_query::Client;
 use reqwest::header::HeaderMap;
 use rollbackd_core::observation::{Missing, Sample};
+use rollbackd_core::words;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio::sync::Semaphore;
@@ -89,7 +90,10 @@ impl Source {
     pub(super) fn pace(&self, name: &str, series: &[Found], every: Duration, at: Timestamp) -> Option<String> {
         let address = &self.address;
         if let Some(interval) = interval(series).filter(|interval| *interval > signed(every * 3 / 2)) {
-            return Some(format!("{address}: {name} is scraped every {interval:#}, not every {every:?}"));
+            let interval = words::duration(interval);
+            return Some(format!(
+                "{address}: {name} is scraped every {interval}, not every {every:?}: set `every = \"{interval}\"`, or half of the looks say nothing"
+            ));
         }
         let age = newest(series).map(|newest| at.duration_since(newest)).filter(|age| *age > signed(every * 2))?;
         Some(format!("{address}: the newest sample of {name} is {age:#} old"))

@@ -451,7 +451,7 @@ async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
         check(&peer).await,
         [
             "http://server/: no series match requests_total{code=~\"5\\\\d\\\\d\"} now: no request has failed yet, or the selector is wrong",
-            "http://server/: requests_total is scraped every 1m, not every 15s",
+            "http://server/: requests_total is scraped every 1m, not every 15s: set `every = \"1m\"`, or half of the looks say nothing",
         ]
     );
     let peer = Peer::answering(|_| answer(401, "", "")).await;

@@ -202,6 +202,6 @@ async fn a_check_tells_what_it_found_and_what_is_odd() {
     let said = histograms(peer.url("/")).check(at(NOW)).await.unwrap();
     assert_eq!(
         said.replace(&peer.at.to_string(), "server"),
-        "1 histogram with 1 bucket from 1s to 1s; http://server/: r_seconds_bucket{service=\"shop\"} is scraped every 1m, not every 15s"
+        "1 histogram with 1 bucket from 1s to 1s; http://server/: r_seconds_bucket{service=\"shop\"} is scraped every 1m, not every 15s: set `every = \"1m\"`, or half of the looks say nothing"
     );
 }
