@@ -207,7 +207,7 @@ impl HistoryFile {
     }
 
     fn open(&self) -> Result<Connection, rusqlite::Error> {
-        self.is_private();
+        self.make_private();
         let connection = Connection::open(&self.path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -230,7 +230,7 @@ impl HistoryFile {
     }
 
     /// What a service does is nobody else's business, as in the ledger. Where that can't be had the past is kept all the same.
-    fn is_private(&self) {
+    fn make_private(&self) {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&self.path);
         let narrowed = file.and_then(|file| file.set_permissions(Permissions::from_mode(0o600)));
         if let Err(error) = narrowed {
