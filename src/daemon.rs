@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::alert::{self, Alert, Heard, Rules};
 use rollbackd_core::command::{self, Answer, Command, Desk};
 use rollbackd_core::decide;
@@ -15,8 +15,9 @@ use rollbackd_core::guard::Limits;
 use rollbackd_core::lifecycle::State;
 use rollbackd_core::observation::Missing;
 use rollbackd_core::plan::{Phase, PlanId};
-use rollbackd_core::service::{Service, ServiceName};
+use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::task::{self, Route};
+use rollbackd_core::words;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -208,6 +209,7 @@ impl Daemon {
             Seen::Reading(service, signal, reading) => {
                 self.observe(&service, |evidence, policy| evidence.observe(policy, &signal, &reading, now));
             }
+            Seen::Pace(service, signal, pace) => self.slow_down(&service, &signal, pace),
             Seen::History(ref service, deployment, ref signal, ref past, _) => {
                 let Some(policy) = self.setup.policies.get(service) else { return };
                 let entries = decide::history_read(&self.state, policy, deployment, signal, past);
@@ -238,6 +240,18 @@ impl Daemon {
             return;
         }
         self.turn(service);
+    }
+
+    /// What is scraped more rarely than it was to be looked at is judged at its own pace, until the next start or reload.
+    fn slow_down(&mut self, service: &ServiceName, signal: &SignalName, pace: SignedDuration) {
+        let Some(policy) = self.setup.policies.get_mut(service) else { return };
+        let Some(every) = policy.signals.get_mut(signal).map(|signal| &mut signal.every).filter(|every| **every < pace) else { return };
+        tracing::info!(%service, %signal, told = %words::duration(*every), every = %words::duration(pace), "scraped more rarely than it was to be looked at");
+        *every = pace;
+        if let Some(evidence) = self.evidence.get_mut(service) {
+            evidence.begin_anew(policy, signal);
+        }
+        self.set_tasks(service);
     }
 
     /// One bad service never stops the others.

@@ -61,6 +61,8 @@ pub enum Seen {
     Workload(ServiceName, Report),
     /// A look at a signal.
     Reading(ServiceName, SignalName, Reading),
+    /// A signal has something new more rarely than it is looked at: so often.
+    Pace(ServiceName, SignalName, SignedDuration),
     /// What is known of the time before a deployment. It may be large, so that only a few of them are in memory: the next one
     /// has its turn when this one is dropped.
     History(ServiceName, DeploymentId, SignalName, Box<Past>, Turn),
@@ -259,8 +261,18 @@ async fn read(looker: Looker, service: ServiceName, name: SignalName, every: Sig
     let first = Instant::now() + spread(&service, &name, every);
     let mut pace = interval_at(first, every);
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
     loop {
         let reading = looker.look().await;
+        let paced = looker.signal.pace();
+        if paced != told {
+            told = paced;
+            if let Some(paced) = paced
+                && seen.send(Seen::Pace(service.clone(), name.clone(), paced)).await.is_err()
+            {
+                return;
+            }
+        }
         if seen.send(Seen::Reading(service.clone(), name.clone(), reading)).await.is_err() {
             return;
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use rollbackd_core::guard::Refusal;
 use rollbackd_core::service::{Service, SignalName};
 use rollbackd_core::severity::{Impact, Response, Severity};
 use rollbackd_core::verdict::Finding;
@@ -96,6 +97,8 @@ pub struct Got {
     pub signal: Option<SignalName>,
     /// When it was reached.
     pub reached: Option<SignedDuration>,
+    /// The guard that stands in the way of a rollback, if one does. A dry run is none: it says what would be done.
+    pub refusal: Option<Refusal>,
 }
 
 /// What came of one expectation.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rollbackd_core::observation::{Answered, ProbeOutcome, ProbeRound, Reading, Scrape};
 
 pub mod http;
@@ -32,6 +32,11 @@ pub trait Signal: Send + Sync {
     /// there were, or the reason why there are none. A piece in which nothing was counted is empty and not missing; one that is too
     /// large is asked for in shorter ones.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Reading;
+
+    /// How often there is anything new to read, where that is clearly more rarely than the signal was told; known after a look.
+    fn pace(&self) -> Option<SignedDuration> {
+        None
+    }
 
     /// What its past is known by, so that it need not be fetched twice: equal for signals that ask the same source for the same series, and
     /// free of secrets. `None` where the source keeps none.

@@ -249,6 +249,8 @@ fn rollback(phase: &str, outcome: Option<&str>) -> RollbackView {
         planned: at("03:04:00"),
         outcome: outcome.map(ToOwned::to_owned),
         success: outcome.map(|outcome| outcome == "recovered"),
+        proof_until: None,
+        lacks: Vec::new(),
     }
 }
 

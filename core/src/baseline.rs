@@ -191,7 +191,7 @@ impl ErrorsBaseline {
             at_start: at_start(intervals, &span, usual),
             knows_a_day,
             routes: BTreeMap::new(),
-            bad: LEVELS.iter().map(|&above| BadIntervals::of(&calm_busy, &all_busy, &local, above, prior)).collect(),
+            bad: BadIntervals::of_levels(&calm_busy, &all_busy, &local, prior),
             span,
         }
     }
@@ -248,6 +248,20 @@ impl ErrorsBaseline {
 }
 
 impl BadIntervals {
+    /// Of each level. Where a level has as many bad intervals as the one before, they are the same ones.
+    fn of_levels(calm: &[Interval], all: &[Interval], local: &[&[Interval]], prior: f64) -> Vec<Self> {
+        let mut known: Vec<(usize, Self)> = Vec::with_capacity(LEVELS.len());
+        for above in LEVELS {
+            let number = all.iter().filter(|interval| interval.is_bad(above)).count();
+            let bad = match known.last() {
+                Some((same, bad)) if *same == number => Self { above, ..*bad },
+                _ => Self::of(calm, all, local, above, prior),
+            };
+            known.push((number, bad));
+        }
+        known.into_iter().map(|(_, bad)| bad).collect()
+    }
+
     fn of(calm: &[Interval], all: &[Interval], local: &[&[Interval]], above: f64, prior: f64) -> Self {
         let bad: Vec<Counts> = calm.iter().map(|interval| trial(interval.is_bad(above))).collect();
         let cluster = dispersion(&bad, prior, &SCALES);

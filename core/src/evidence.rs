@@ -459,6 +459,16 @@ impl Evidence {
         }
     }
 
+    /// A signal is read at another pace than before: what was remembered and weighed of it is dropped, and its proof begins again.
+    pub fn begin_anew(&mut self, service: &Service, signal: &SignalName) {
+        let Some(policy) = service.signals.get(signal) else { return };
+        self.memories.insert(signal.clone(), Box::new(Memory::new(policy)));
+        if let Some(window) = &mut self.window {
+            window.signals.insert(signal.clone(), SignalWindow::new(service, policy, window.start, false));
+        }
+        self.proof = None;
+    }
+
     /// Ends the weighing.
     pub fn unwatch(&mut self) {
         self.window = None;

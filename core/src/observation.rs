@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::EffectRecord;
 use crate::version::{Artifact, ChangeKind, Version};
+use crate::words;
 
 /// What an effect is bound to: it may only change exactly this.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,7 +228,7 @@ impl fmt::Display for Missing {
             Self::Partial(how) => write!(formatter, "partial answer: {how}"),
             Self::TooLarge(how) => write!(formatter, "answer too large: {how}"),
             Self::NoSeries(query) => write!(formatter, "no series match {query}"),
-            Self::Stale { age } => write!(formatter, "newest sample is {age:#} old"),
+            Self::Stale { age } => write!(formatter, "newest sample is {} old", words::duration(*age)),
             Self::NoHistory => formatter.write_str("the source keeps no history"),
             Self::NoMeasure => {
                 formatter.write_str("it fails all the time, and too little was seen before the deployment to say whether that is new")

@@ -15,7 +15,7 @@ use crate::lifecycle::{Deployment, Hold, Rollback, ServiceState, State, Status};
 use crate::outlook::Outlook;
 use crate::plan::{Cause, Outcome, Phase};
 use crate::promise::{self, Unkept};
-use crate::service::{Role, Service, ServiceName};
+use crate::service::{Role, Service, ServiceName, SignalKind};
 use crate::severity::{Choice, Impact, Response, Severity};
 use crate::verdict::{Finding, FindingState, Gate, Numbers, Verdict};
 use crate::version::Version;
@@ -187,6 +187,12 @@ pub struct RollbackView {
     pub outcome: Option<String>,
     /// Whether it recovered; none while that is open.
     pub success: Option<bool>,
+    /// Until when the proof is looked for that it helped; none while nothing is looked for.
+    #[serde(default)]
+    pub proof_until: Option<Timestamp>,
+    /// What that proof still lacks, in words.
+    #[serde(default)]
+    pub lacks: Vec<String>,
 }
 
 /// What one check says, with its numbers.
@@ -311,7 +317,7 @@ pub fn service(sight: Sight<'_>) -> ServiceView {
         platform: policy.platform.clone(),
         deployment: current.map(|current| deployment(known, policy, current)),
         known_good: current.and_then(|current| known.known_good(&current.version.id)).map(|good| good.version.clone()),
-        rollback: known.open_rollback().map(|open| rollback(state, open)),
+        rollback: known.open_rollback().map(|open| rollback(sight, open)),
         hold: known.hold.as_ref().map(hold),
         blind: known.blind.iter().map(|(signal, (missing, _))| (signal.to_string(), missing.to_string())).collect(),
         question: current.and_then(question),
@@ -373,11 +379,11 @@ pub fn explain(sight: Sight<'_>, id: Option<DeploymentId>) -> Option<ExplainView
         service: service(sight),
         deployment: deployment(known, policy, explained),
         answer: answer(sight, known, explained),
-        timeline: timeline(known, explained),
+        timeline: timeline(known, explained, policy),
         signals: signals.collect(),
         findings: findings.into_iter().map(|one| finding(one, policy, said)).collect(),
         found_at: decided.map(|(at, _)| at),
-        rollback: undoing.map(|undoing| rollback(state, undoing)),
+        rollback: undoing.map(|undoing| rollback(sight, undoing)),
     })
 }
 
@@ -488,9 +494,17 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
     }
 }
 
-fn rollback(state: &State, rollback: &Rollback) -> RollbackView {
+fn rollback(sight: Sight<'_>, rollback: &Rollback) -> RollbackView {
+    let Sight { state, policy, evidence, now, .. } = sight;
     let outcome = rollback.outcome.as_ref().map(|(_, outcome)| outcome);
+    let verifying = match rollback.phase {
+        Phase::Verifying { at } if outcome.is_none() && evidence.verified() == Some(rollback.id) => Some(at),
+        _ => None,
+    };
+    let lacks = verifying.map(|_| evidence.recovery(policy, now)).unwrap_or_default();
     RollbackView {
+        proof_until: verifying.map(|since| since.saturating_add(policy.verification.timeout).unwrap_or(Timestamp::MAX)),
+        lacks: lacks.iter().map(words::lack).collect(),
         plan: rollback.id.0,
         name: state.global(rollback.id.0),
         from: rollback.plan.from.clone(),
@@ -698,7 +712,7 @@ fn no_failure(sight: Sight<'_>, explained: &Deployment) -> String {
     said.join("; ")
 }
 
-fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, String)> {
+fn timeline(known: &ServiceState, explained: &Deployment, policy: &Service) -> Vec<(Timestamp, String)> {
     let came = match explained.arrival {
         Arrival::FirstSight => "was there when the service was first seen".to_owned(),
         Arrival::Deployed => "was deployed".to_owned(),
@@ -717,7 +731,7 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
         timeline.push((*at, format!("found: {}", words::verdict(verdict))));
     }
     if let Some((at, verdict)) = &explained.verdict {
-        timeline.push((verdict.onset, format!("{} began, by the best estimate", verdict.impact)));
+        timeline.push((verdict.onset, began(explained, verdict, policy)));
         timeline.push((*at, format!("found: {} {}", verdict.severity, verdict.impact)));
     }
     for (at, warning) in &explained.warned {
@@ -745,4 +759,15 @@ fn timeline(known: &ServiceState, explained: &Deployment) -> Vec<(Timestamp, Str
     }
     timeline.sort_by_key(|(at, _)| *at);
     timeline
+}
+
+/// What requests tell is weighed from the end of the grace time on: what was there by then may have begun any time before.
+fn began(deployment: &Deployment, verdict: &Verdict, policy: &Service) -> String {
+    let weighed = policy.signals.get(&verdict.signal).filter(|signal| matches!(signal.kind, SignalKind::Errors | SignalKind::Latency));
+    let first = weighed.map(|signal| policy.decision.grace.saturating_add(signal.every));
+    let unweighed = verdict.onset.duration_since(deployment.started);
+    match first {
+        Some(first) if unweighed <= first => format!("{} was there when the weighing began, after the grace time", verdict.impact),
+        _ => format!("{} began, by the best estimate", verdict.impact),
+    }
 }

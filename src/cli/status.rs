@@ -200,6 +200,10 @@ fn detail(service: &ServiceView, now: Timestamp, page: &mut Page) {
     );
     if let Some(rollback) = &service.rollback {
         page.fact("rollback", rollback_line(rollback, now));
+        if let Some(until) = rollback.proof_until.filter(|_| !rollback.lacks.is_empty()) {
+            let until = text::when(until, now);
+            page.fact("proof", format_args!("that it helped is looked for until {until}; it lacks: {}", rollback.lacks.join("; ")));
+        }
     }
     for declared in &service.declared {
         page.fact("declared", declared_line(declared, now));

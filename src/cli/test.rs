@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::styling::AnsiColor;
 use regex::Regex;
+use rollbackd_core::guard::Refusal;
 use rollbackd_core::severity::{Response, Severity};
 use rollbackd_core::verdict::Finding;
 use rollbackd_core::words;
@@ -87,6 +88,8 @@ struct Said {
     response: Option<Response>,
     signal: Option<String>,
     reached_seconds: Option<f64>,
+    /// The guard that stands in the way.
+    guard: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -166,6 +169,7 @@ fn of(test: &Test, expectation: &Expectation, outcome: Outcome) -> ExpectationRe
             response,
             signal: signal.as_ref().map(ToString::to_string),
             reached_seconds: None,
+            guard: None,
         },
         got: Said {
             verdict: got.verdict.key(),
@@ -173,6 +177,7 @@ fn of(test: &Test, expectation: &Expectation, outcome: Outcome) -> ExpectationRe
             response: got.response,
             signal: got.signal.as_ref().map(ToString::to_string),
             reached_seconds: got.reached.map(|reached| reached.as_secs_f64()),
+            guard: got.refusal.as_ref().map(Refusal::name),
         },
         why: outcome.why,
         findings: outcome.findings.iter().map(FindingReport::of).collect(),
@@ -233,13 +238,14 @@ fn show(page: &mut Page, test: &TestReport, file: &Path) {
     }
 }
 
-/// `error_ratio, P1, roll_back, by errors`.
+/// `error_ratio, P1, roll_back, by errors`; of what a guard keeps back, which.
 fn said(said: &Said) -> String {
     let mut words = said.verdict.to_owned();
     let parts = [
         said.severity.map(|severity| severity.to_string()),
         said.response.map(|response| policy_test::response_key(response).to_owned()),
         said.signal.as_ref().map(|signal| format!("by {signal}")),
+        said.guard.map(|guard| format!("kept back by {guard}")),
     ];
     for part in parts.into_iter().flatten() {
         words.push_str(", ");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use jiff::SignedDuration;
-use rollbackd_core::service::{Decision, Role, SignalKind, SignalName, SignalPolicy};
+use rollbackd_core::service::{Decision, Role, SignalKind, SignalName, SignalPolicy, Verification};
 use rollbackd_core::severity::{Impact, Matrix, Response};
 
 use super::document::Problem;
@@ -24,6 +24,10 @@ const LARGEST_ALPHA: f64 = 1e-3;
 
 /// Below this, each further power of ten only costs time: no history of a day supports such odds.
 const SMALLEST_ALPHA: f64 = 1e-9;
+
+/// Odds of 100 against "still slow half of the time", in stretches of a minute as slowness comes, take eight fast minutes (DECISION 2.9); with
+/// the look in which the target becomes ready it is nine.
+const PROOF_OF_LATENCY: SignedDuration = SignedDuration::from_mins(9);
 
 /// What is to be over at once should not be waited for longer than this.
 const LONGEST_AT_ONCE: SignedDuration = SignedDuration::from_mins(5);
@@ -51,6 +55,7 @@ pub(super) struct Judged<'a, 'd> {
     pub window_value: Option<&'a Value<'d>>,
     pub matrix: &'a Matrix,
     pub decision: &'a Decision,
+    pub verification: &'a Verification,
     pub signals: &'a BTreeMap<SignalName, SignalPolicy>,
     /// The table that holds `[decision]` and `[matrix]` of all services.
     pub common: &'a Table<'d>,
@@ -76,6 +81,7 @@ pub(super) fn of_service(table: &Table<'_>, judged: &Judged<'_, '_>) {
         }
         rounds_within_window(table, judged);
     }
+    proof_within_timeout(table, judged);
     history_suffices(table, judged);
     history_of_features(table, judged);
 }
@@ -414,6 +420,20 @@ fn rounds_within_window(table: &Table<'_>, judged: &Judged<'_, '_>) {
             words(decision.startup_deadline)
         );
         table.report(Problem::warning(span(), message).help(help));
+    }
+}
+
+/// That a rollback helped against slowness can be proved in the time for it.
+fn proof_within_timeout(table: &Table<'_>, judged: &Judged<'_, '_>) {
+    let timeout = judged.verification.timeout;
+    let value = table.optional("verification").and_then(|verification| verification.get("timeout"));
+    if let Some(value) = value.filter(|_| timeout < PROOF_OF_LATENCY && judged.every(SignalKind::Latency).is_some()) {
+        let message = format!(
+            "that requests are fast again after a rollback may take {} to be proved, and is given up after {}",
+            words(PROOF_OF_LATENCY),
+            words(timeout)
+        );
+        value.report(Problem::warning(value.span.clone(), message).help("make it longer; the default is \"10m\""));
     }
 }
 

@@ -68,7 +68,15 @@ fn service<'a>(name: &ServiceName, table: Table<'a>, root: &Table<'a>, common: &
 
     if let Some(window) = window {
         let window_value = window_value.as_ref();
-        let judged = Judged { window, window_value, matrix: &matrix, decision: &decision, signals: &policies, common: root };
+        let judged = Judged {
+            window,
+            window_value,
+            matrix: &matrix,
+            decision: &decision,
+            verification: &verification,
+            signals: &policies,
+            common: root,
+        };
         contradiction::of_service(&table, &judged);
     } else {
         contradiction::of_settings(&table, &matrix, &decision);

@@ -706,6 +706,7 @@ const CONTRADICTIONS: &[(&str, &str, &str)] = &[
         "matrix.feature_broken.response = 'roll_back'\ndecision.history = '2h'",
         "`feature_broken` would never be rolled back: that takes a day of history, and 2h are read",
     ),
+    (LATENCY, "verification.timeout = '3m'", "may take 9m to be proved, and is given up after 3m"),
     (ERRORS, "matrix.error_ratio.above = 0.95", "`error_ratio` begins at 0.95, no lower than a complete outage"),
     (ERRORS, "decision.hold_p0 = '3m'", "a complete outage must persist for 3m, longer than the 2m of an error ratio"),
     (ERRORS, "decision.hold_p1 = '40s'", "a complete outage must persist for 1m, longer than the 40s of an error ratio"),
@@ -1016,12 +1017,12 @@ rollbackd.toml: 1 error
     ),
     (
         "[services.checkout]",
-        "verification = { watch = 900, timeout = \"5 m\" }",
+        "verification = { watch = 900, timeout = \"10 m\" }",
         r#"
 error: `services.checkout.verification.watch` must be a duration with its unit, not a bare number
   --> rollbackd.toml:25:26
    |
-25 | verification = { watch = 900, timeout = "5 m" }
+25 | verification = { watch = 900, timeout = "10 m" }
    |                          ^^^
    |
    = help: did you mean "900s"? write a number and a unit in quotes: "500ms", "30s", "15m", "1h 30m", "7d"

@@ -4,7 +4,7 @@
 use jiff::SignedDuration;
 use rollbackd_core::service::SignalName;
 use rollbackd_core::severity::{Impact, Response};
-use rollbackd_core::verdict::{Finding, FindingState, Gate, Inconclusive, Numbers};
+use rollbackd_core::verdict::{Finding, FindingState, Gate, Inconclusive, Measure, Numbers};
 use rollbackd_core::words;
 
 use super::play::{Played, Reached};
@@ -43,12 +43,15 @@ impl Case<'_> {
             why.push(format!("the answer is {}, not {}; {}", key(got), key(expected), row("response")));
         }
         if let Some((not_before, reached)) = not_before.zip(got.reached).filter(|(not_before, reached)| reached < not_before) {
-            let hold = hold_key(impact);
+            let hold = got.signal.as_ref().map_or("the hold", |signal| hold_key(impact, signal));
             why.push(format!(
                 "it was reached at {}, before {}; {hold} would keep it longer",
                 self.moment(reached),
                 words::duration(not_before)
             ));
+        }
+        if let Some(refusal) = got.refusal.as_ref().filter(|_| *response == Some(Response::RollBack)) {
+            why.push(format!("nothing would be rolled back, the guard {} stands in the way: {}", refusal.name(), words::refusal(refusal)));
         }
         why
     }
@@ -90,17 +93,21 @@ impl Case<'_> {
         let Some(reached) = self.newest() else { return Vec::new() };
         let mut why = vec![format!("reached was {}", self.said(reached))];
         if let Some(Finding { numbers: Some(numbers), .. }) = reached.verdict.decisive() {
-            let setting = match reached.verdict.impact {
+            let impact = reached.verdict.impact;
+            let setting = match impact {
                 Impact::CompleteOutage => String::new(),
                 impact => format!(", `matrix.{}.above`", impact.key()),
             };
+            let level = |level| words::measured(level, numbers.measure);
+            let less = match numbers.measure {
+                Measure::Share => format!("less than {} failed", level(numbers.severity)),
+                Measure::Seconds => format!("requests took less than {} in the mean", level(numbers.severity)),
+            };
             why.push(format!(
-                "it would not be reached if less than {} failed (what is tolerated after this history is {}){setting}, or if that lasted less \
-                 than {}, {}",
-                words::percent(numbers.severity),
-                words::percent(numbers.tolerance),
+                "it would not be reached if {less} (what is tolerated after this history is {}){setting}, or if that lasted less than {}, {}",
+                level(numbers.tolerance),
                 words::duration(numbers.hold),
-                hold_key(reached.verdict.impact)
+                hold_key(impact, &reached.verdict.signal)
             ));
         }
         why
@@ -208,46 +215,53 @@ impl Case<'_> {
     /// Which gate is closed, and what opens it.
     fn lacking(&self, numbers: &Numbers, finding: &Finding) -> String {
         let impact = finding.impact;
-        let counted = if finding.signal.0.starts_with("probe.") { "rounds" } else { "requests" };
-        let since = if numbers.count > 0.0 { numbers.failed / numbers.count } else { 0.0 };
+        let level = |level| words::measured(level, numbers.measure);
         let enough = numbers.severity.max(numbers.tolerance);
-        let too_little = |ratio: f64, when: String| {
-            format!(
-                "it is not bad enough: {} failed {when}, and {} would be{}",
-                words::percent(ratio),
-                words::percent(enough),
-                above_key(impact)
-            )
+        let what = what(finding, numbers);
+        let hold = || format!("{} ({})", words::duration(numbers.hold), hold_key(impact, &finding.signal));
+        let too_little = |now: f64, when: String| {
+            let is = if numbers.measure == Measure::Share { "failed" } else { "in the mean" };
+            format!("it is not bad enough: {} {is} {when}, and {} would be{}", level(now), level(enough), above_key(impact))
         };
         match (numbers.waits_for, numbers.now) {
             (Some(Gate::Evidence), _) => {
-                let expected = numbers.expected_delay.map_or_else(String::new, |delay| {
-                    format!("; at this traffic a decision takes about {} from the onset", words::duration(delay))
-                });
-                format!(
-                    "it lacks evidence: {:.0} of {:.0} {counted} failed since it began, odds {}, needed {}; more {counted}, more of them \
-                     failing, or more time would give it{expected}",
+                let so_far = format!(
+                    "it lacks evidence: {:.0} of {:.0} {what} since it began, odds {}, needed {}",
                     numbers.failed,
                     numbers.count,
                     words::odds(numbers.log_evidence),
                     words::odds(numbers.log_threshold)
-                )
+                );
+                if numbers.now.is_some_and(|now| now <= numbers.tolerance) {
+                    return format!(
+                        "{so_far}; up to {} is tolerated after this history, and no time makes evidence of that",
+                        level(numbers.tolerance)
+                    );
+                }
+                let expected = numbers.expected_delay.map_or_else(String::new, |delay| {
+                    format!("; at this traffic a decision takes about {} from the onset", words::duration(delay))
+                });
+                format!("{so_far}; more of that, or more time, would give it{expected}")
             }
             (Some(Gate::Persistence), Some(now)) if now < enough => {
                 too_little(now, format!("over the last {}", words::duration(numbers.hold)))
             }
-            (Some(Gate::Persistence), _) => format!(
-                "it does not persist: {} or more must fail over {} as a whole, and no quarter of that may contradict; {}",
-                words::percent(enough),
-                words::duration(numbers.hold),
-                hold_key(impact)
-            ),
-            (Some(Gate::Severity), _) => too_little(since, "since it began".to_owned()),
+            (Some(Gate::Persistence), _) => {
+                format!(
+                    "it does not persist: it must be {} or more over {} as a whole, and no part of that may contradict",
+                    level(enough),
+                    hold()
+                )
+            }
+            (Some(Gate::Severity), now) => {
+                let since = if numbers.count > 0.0 { numbers.failed / numbers.count } else { 0.0 };
+                let since = if numbers.measure == Measure::Share { since } else { now.unwrap_or_default() };
+                too_little(since, "since it began".to_owned())
+            }
             (Some(Gate::Hold), _) => format!(
-                "it is too early: {} have to be watched after the grace of {}; {} and `decision.grace`",
-                words::duration(numbers.hold),
+                "it is too early: {} has to be watched after the grace of {} (`decision.grace`)",
+                hold(),
                 words::duration(self.test.service.decision.grace),
-                hold_key(impact)
             ),
             (Some(gate @ Gate::Load), _) => words::waits_for(gate, numbers),
             (Some(Gate::Attribution), _) => "it is put down to others: it began before the deployment, or they suffer as much".to_owned(),
@@ -285,10 +299,25 @@ fn above_key(impact: Impact) -> String {
     }
 }
 
+/// What was counted: `requests failed`.
+fn what(finding: &Finding, numbers: &Numbers) -> &'static str {
+    match (numbers.measure, is_probe(&finding.signal)) {
+        (Measure::Seconds, _) => "requests were slow",
+        (Measure::Share, true) => "rounds failed",
+        (Measure::Share, false) => "requests failed",
+    }
+}
+
+fn is_probe(signal: &SignalName) -> bool {
+    signal.0.starts_with("probe.")
+}
+
 /// Where the hold of an impact is set.
-const fn hold_key(impact: Impact) -> &'static str {
+fn hold_key(impact: Impact, signal: &SignalName) -> &'static str {
     match impact {
-        Impact::CompleteOutage => "`decision.hold_p0` (`decision.hold_probe_rounds` for probes)",
+        Impact::CompleteOutage if is_probe(signal) => "`decision.hold_probe_rounds`",
+        Impact::CompleteOutage => "`decision.hold_p0`",
+        Impact::ErrorRatio if is_probe(signal) => "half of `decision.hold_p1`",
         Impact::ErrorRatio => "`decision.hold_p1`",
         Impact::FeatureBroken => "`decision.hold_p2`",
         Impact::Performance => "`decision.hold_latency`",

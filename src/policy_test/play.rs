@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use rollbackd_core::baseline::Baseline;
-use rollbackd_core::entry::{Arrival, DeploymentId, Entry};
-use rollbackd_core::guard::Limits;
+use rollbackd_core::entry::{Arrival, DeploymentId, Entry, Record};
+use rollbackd_core::guard::{Limits, Refusal};
 use rollbackd_core::service::SignalName;
 use rollbackd_core::verdict::{Finding, FindingState, Verdict};
 use rollbackd_core::version::{Version, VersionId};
@@ -21,6 +21,8 @@ pub(super) struct Played {
     reached: Vec<Reached>,
     /// What every check said at each time that something is expected of.
     findings: BTreeMap<SignedDuration, Vec<Finding>>,
+    /// What became of each wish for a rollback: of which deployment, when, and which guard stood in the way, if one did.
+    wishes: Vec<(usize, SignedDuration, Option<Refusal>)>,
     /// How it was before each deployment.
     baselines: Vec<BTreeMap<SignalName, Baseline>>,
     /// When it ended.
@@ -56,18 +58,27 @@ impl Played {
             }
         }
         let numbers = numbers(&judge);
-        Self { reached: reached(&judge, &numbers), baselines: baselines(test, &judge, &numbers), findings, end }
+        Self {
+            reached: reached(&judge, &numbers),
+            wishes: wishes(&judge, &numbers),
+            baselines: baselines(test, &judge, &numbers),
+            findings,
+            end,
+        }
     }
 
     /// What the judge had reached then.
     pub(super) fn got(&self, test: &Test, expectation: &Expectation) -> Got {
-        let mut got = Got { verdict: Expected::None, severity: None, response: None, signal: None, reached: None };
+        let mut got = Got { verdict: Expected::None, severity: None, response: None, signal: None, reached: None, refusal: None };
         if let Some(Reached { at, verdict, .. }) = self.reached_for(expectation).rfind(|reached| reached.at <= expectation.at) {
             got.verdict = Expected::Impact(verdict.impact);
             got.severity = Some(verdict.severity);
             got.response = Some(verdict.response);
             got.signal = Some(verdict.signal.clone());
             got.reached = Some(*at);
+            let mut wishes =
+                self.wishes.iter().filter(|(deployment, at, _)| *deployment == expectation.deployment && *at <= expectation.at);
+            got.refusal = wishes.next_back().and_then(|(.., refusal)| refusal.clone());
         } else if !self.unclear(test, expectation).is_empty() {
             got.verdict = Expected::Inconclusive;
         }
@@ -157,7 +168,7 @@ fn numbers(judge: &Judge) -> Vec<DeploymentId> {
 }
 
 fn reached(judge: &Judge, numbers: &[DeploymentId]) -> Vec<Reached> {
-    let reached = |record: &rollbackd_core::entry::Record| match &record.entry {
+    let reached = |record: &Record| match &record.entry {
         Entry::VerdictReached { deployment, verdict, .. } => {
             let deployment = numbers.iter().position(|number| number == deployment)?;
             Some(Reached { deployment, at: since(record.at), verdict: verdict.clone() })
@@ -165,6 +176,19 @@ fn reached(judge: &Judge, numbers: &[DeploymentId]) -> Vec<Reached> {
         _ => None,
     };
     judge.records().iter().filter_map(reached).collect()
+}
+
+fn wishes(judge: &Judge, numbers: &[DeploymentId]) -> Vec<(usize, SignedDuration, Option<Refusal>)> {
+    let wish = |record: &Record| {
+        let (deployment, refusal) = match &record.entry {
+            Entry::RollbackPlanned { plan } => (plan.deployment, None),
+            Entry::RollbackRefused { deployment, refusal, .. } => (*deployment, Some(refusal.clone())),
+            _ => return None,
+        };
+        let refusal = refusal.filter(|refusal| !matches!(refusal, Refusal::DryRun { .. }));
+        Some((numbers.iter().position(|number| *number == deployment)?, since(record.at), refusal))
+    };
+    judge.records().iter().filter_map(wish).collect()
 }
 
 fn baselines(test: &Test, judge: &Judge, numbers: &[DeploymentId]) -> Vec<BTreeMap<SignalName, Baseline>> {

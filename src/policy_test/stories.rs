@@ -132,7 +132,7 @@ fn what_is_reached_stays_reached_since_the_daemon_has_acted_on_it() {
 fn a_verdict_that_comes_too_late_is_told_with_its_time_and_what_it_waited_for() {
     let why = why(&failing(90, r#"{ within = "2m", verdict = "error_ratio" }"#));
     says(&why, &["error_ratio came 1m later, at 1h 3m (3m after the deployment): P1 error ratio too high, seen by errors: 60 % failing"]);
-    says(&why, &["it is too early: 2m have to be watched after the grace of 1m; `decision.hold_p1` and `decision.grace`"]);
+    says(&why, &["it is too early: 2m (`decision.hold_p1`) has to be watched after the grace of 1m (`decision.grace`)"]);
 }
 
 #[test]
@@ -149,6 +149,22 @@ fn a_setting_that_a_test_changes_is_the_one_that_is_judged_by() {
     assert!(!why(&text).is_empty());
     let changed = text.replace("[tests.series]", "matrix.error_ratio.above = 0.25\ndecision.hold_p1 = \"1m\"\n[tests.series]");
     assert_eq!(why(&changed), "");
+}
+
+#[test]
+fn a_rollback_that_a_guard_would_keep_back_is_none() {
+    let roll_back = r#"{ within = "10m", verdict = "feature_broken", response = "roll_back" }"#;
+    let little_history = failing(12, roll_back).replace("[tests.series]", "matrix.feature_broken.response = \"roll_back\"\n[tests.series]");
+    says(&why(&little_history), &["nothing would be rolled back, the guard little-history stands in the way: only 1h of errors is known"]);
+    let dry = failing(90, r#"{ within = "10m", verdict = "error_ratio", response = "roll_back" }"#)
+        .replace("[tests.series]", "dry_run = true\n[tests.series]");
+    assert_eq!(why(&dry), "", "a dry run says what would be done");
+}
+
+#[test]
+fn what_no_time_makes_evidence_of_is_told_as_that() {
+    let mild = failing(10, r#"{ within = "10m", verdict = "error_ratio" }"#);
+    says(&why(&mild), &["is tolerated after this history, and no time makes evidence of that"]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ pub struct Settings {
     pub failed: String,
     /// The label whose values are routes.
     pub by: Option<String>,
-    /// The scrape interval there; two of them without a sample are blindness.
+    /// The scrape interval there, unless the looks show a longer one; two of them without a sample are blindness.
     pub every: Duration,
 }
 
@@ -143,7 +143,7 @@ impl Prometheus {
             let (address, failed) = (&self.source.address, &self.settings.failed);
             oddities.push(format!("{address}: no series match {failed} now: no request has failed yet, or the selector is wrong"));
         }
-        oddities.extend(self.source.pace(&self.settings.total, &total, self.settings.every, at));
+        oddities.extend(self.source.oddity(&self.settings.total, &total, self.settings.every, at));
         let mut found = if oddities.is_empty() { "both selectors match".to_owned() } else { "both selectors can be asked".to_owned() };
         if let Some(by) = &self.settings.by {
             let routes = routes(by, &total);
@@ -174,18 +174,17 @@ impl Prometheus {
         let settings = &self.settings;
         // All questions are answered as of one moment of the server's, or a scrape between two of them would be in one answer only.
         let at = questions.clock().await?;
-        let span = signed(settings.every * 6).max(SignedDuration::from_secs(30));
-        let total = questions.samples(&settings.total, span, at, SERIES_LIMIT).await?;
+        let total = self.source.newest(questions, &settings.total, settings.every, at, SERIES_LIMIT).await?;
         let newest = newest(&total).ok_or_else(|| Missing::NoSeries(settings.total.clone()))?;
         let age = at.duration_since(newest);
-        if age > signed(settings.every * 2) {
+        if age > self.source.fresh(settings.every) {
             return Err(Missing::Stale { age });
         }
         let picked = self.pick(&total);
         let failed = async {
             match picked {
                 Some(failed) => Ok(failed),
-                None => questions.samples(&settings.failed, span, at, SERIES_LIMIT).await,
+                None => questions.samples(&settings.failed, self.source.look(settings.every), at, SERIES_LIMIT).await,
             }
         };
         // Who doesn't say when its process began just isn't known to be young.
@@ -250,6 +249,10 @@ impl Signal for Prometheus {
     /// In the server's own time: without a `now` there is nothing to tell its clock by.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
         self.look_back(from, to).await.map_or_else(Reading::Missing, Reading::Scrape)
+    }
+
+    fn pace(&self) -> Option<SignedDuration> {
+        self.source.pace(self.settings.every)
     }
 
     fn past_id(&self) -> Option<String> {

@@ -76,6 +76,11 @@ impl Daemon {
         self.folder.path().join("rollbackd.sock")
     }
 
+    /// Whether its log has this anywhere.
+    pub fn said(&self, words: &str) -> bool {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default().contains(words)
+    }
+
     fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();

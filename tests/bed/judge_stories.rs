@@ -29,7 +29,8 @@ async fn a_version_that_answers_slowly_is_rolled_back() {
 [services.web.latency]
 prometheus = "main"
 histogram = 'http_request_duration_seconds{job="pods",app="web"}'
-every = "1s"
+# Four times as often as it is scraped.
+every = "250ms"
 [services.web.decision]
 hold_latency = "3s"
 "#,
@@ -39,6 +40,7 @@ hold_latency = "3s"
 
     world.deploy("shop:slow");
     world.wait_for_notice("all_clear");
+    assert!(world.daemon.said("scraped more rarely than it was to be looked at"), "it keeps to the pace of the scrapes");
 
     let told = world.notice("rolling_back");
     assert_eq!(told["severity"], "P1", "{told}");

@@ -30,7 +30,7 @@ pub struct World {
     prometheus_port: u16,
     prometheus: Option<Process>,
     others: Vec<Process>,
-    daemon: Daemon,
+    pub daemon: Daemon,
     discovering: Option<Arc<AtomicBool>>,
 }
 

@@ -514,6 +514,31 @@ mod counters {
     }
 
     #[test]
+    fn what_turns_out_to_be_scraped_once_a_minute_is_judged_minute_by_minute() {
+        let mut world = deployed(1.0);
+        world.service.signals.get_mut(&errors()).expect("it has counters").every = SignedDuration::from_mins(1);
+        world.evidence.begin_anew(&world.service, &errors());
+        let samples = |each: u32| {
+            (0..=60).map(move |minute| Sample { at: at(START - 60 * (60 - i64::from(minute))), value: f64::from(minute * each) })
+        };
+        let series = |id: &str, each| {
+            let (id, target) = (id.to_owned(), "pod-1".to_owned());
+            Series { id, target, process_started: None, route: None, samples: samples(each).collect() }
+        };
+        let history = Scrape { total: vec![series("all", 600)], failed: vec![series("5xx", 4)] };
+        let baseline = Evidence::baseline_of_history(&world.service, &errors(), &history, at(START), &[]);
+        world.evidence.set_baselines(&world.service, &BTreeMap::from([(errors(), baseline)]));
+        let (after, verdict) = world
+            .until_verdict(10, |world| {
+                world.now += 60;
+                world.count_now(600.0, 360.0);
+            })
+            .expect("errors");
+        assert_eq!(verdict.impact, Impact::ErrorRatio);
+        assert!(after <= 5 * 60, "{after}");
+    }
+
+    #[test]
     fn nothing_but_errors_is_a_complete_outage_after_its_own_hold() {
         let mut world = deployed(1.0);
         let (after, verdict) = world.until_verdict(40, |world| world.count(1, 150.0, 150.0)).expect("errors");

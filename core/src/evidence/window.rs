@@ -84,23 +84,25 @@ impl Window {
         hard_rules: HardRules,
         was_well: impl Fn(&SignalName) -> bool,
     ) -> Self {
-        let window = |name: &SignalName, policy: &SignalPolicy| match policy.kind {
-            SignalKind::Errors if policy.role == Role::Control => {
-                SignalWindow::Control(Box::new(ControlWindow::new(service, policy.every, start)))
-            }
-            SignalKind::Errors => SignalWindow::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
-            SignalKind::Probe => SignalWindow::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well(name)))),
-            SignalKind::Latency => SignalWindow::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
-            SignalKind::Query { impact, lasting } => {
-                SignalWindow::Query(Box::new(QueryWindow::new(impact, lasting, start, !was_well(name))))
-            }
-        };
-        let signals = service.signals.iter().map(|(name, policy)| (name.clone(), window(name, policy))).collect();
+        let window =
+            |(name, policy): (&SignalName, &SignalPolicy)| (name.clone(), SignalWindow::new(service, policy, start, was_well(name)));
+        let signals = service.signals.iter().map(window).collect();
         Self { deployment, start, opened: start, hard_rules, signals, alone_since: None }
     }
 }
 
 impl SignalWindow {
+    /// Nothing weighed yet of a signal. `was_well`: whether a probe passed until the start, or a question had no answer then.
+    pub(crate) fn new(service: &Service, policy: &SignalPolicy, start: Timestamp, was_well: bool) -> Self {
+        match policy.kind {
+            SignalKind::Errors if policy.role == Role::Control => Self::Control(Box::new(ControlWindow::new(service, policy.every, start))),
+            SignalKind::Errors => Self::Errors(Box::new(ErrorsWindow::new(service, policy.every, start))),
+            SignalKind::Probe => Self::Probe(Box::new(ProbeWindow::new(service, policy.every, start, was_well))),
+            SignalKind::Latency => Self::Latency(Box::new(LatencyWindow::new(service, policy.every, start))),
+            SignalKind::Query { impact, lasting } => Self::Query(Box::new(QueryWindow::new(impact, lasting, start, !was_well))),
+        }
+    }
+
     /// Gives it the baseline, unless it has one or the baseline is of another kind.
     pub(crate) fn set_baseline(&mut self, service: &Service, baseline: &Baseline) {
         match (self, baseline) {

@@ -39,12 +39,14 @@ pub(super) fn newest(series: &[Found]) -> Option<Timestamp> {
     series.iter().filter_map(|series| series.samples.last()).map(|sample| sample.at).max()
 }
 
-/// The usual time between two samples.
+/// The usual time between two samples, in whole seconds if it is long. Nothing where fewer than four were there: a scrape may have failed.
 pub(super) fn interval(series: &[Found]) -> Option<SignedDuration> {
-    let longest = series.iter().max_by_key(|series| series.samples.len())?;
+    let longest = series.iter().max_by_key(|series| series.samples.len()).filter(|longest| longest.samples.len() > 3)?;
     let mut gaps: Vec<_> = longest.samples.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at)).collect();
     gaps.sort_unstable();
-    gaps.get(gaps.len() / 2).copied()
+    let usual = gaps.get((gaps.len() - 1) / 2)?;
+    let unit = if usual.as_secs() > 1 { 1000 } else { 1 };
+    Some(SignedDuration::from_millis(i64::try_from((usual.as_millis() + unit / 2) / unit * unit).ok()?))
 }
 
 /// The labels that all series without an instance have in common.

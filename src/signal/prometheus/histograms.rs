@@ -23,7 +23,7 @@ pub struct Settings {
     pub server: Server,
     /// A selector of the histogram by the name that its series have in common, without `_bucket`.
     pub histogram: String,
-    /// The scrape interval there; two of them without a sample are blindness.
+    /// The scrape interval there, unless the looks show a longer one; two of them without a sample are blindness.
     pub every: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Histograms {
         if found.is_empty() {
             return Err(self.none(&questions, at).await);
         }
-        let mut oddities: Vec<String> = self.source.pace(&self.settings.histogram, &found, self.settings.every, at).into_iter().collect();
+        let mut oddities: Vec<String> = self.source.oddity(&self.settings.histogram, &found, self.settings.every, at).into_iter().collect();
         let (histograms, left_out) = self.put_together(found, &Starts::new(), SignedDuration::ZERO, Runs::Newest)?;
         oddities.extend(left_out.map(|why| format!("{}: some are left out: {why}", self.source.address)));
         Ok(Examined { found: described(&histograms), oddities })
@@ -86,12 +86,12 @@ impl Histograms {
 
     async fn ask(&self, questions: &Questions<'_>, now: Timestamp) -> Result<Vec<Histogram>, Missing> {
         let at = questions.clock().await?;
-        let span = signed(self.settings.every * 6).max(SignedDuration::from_secs(30));
         // One question for all parts: they are of the same moment, or a scrape could be torn apart.
-        let found = questions.samples(&self.family.of_parts(), span, at, PART_LIMIT).await?;
+        let found = self.source.newest(questions, &self.family.of_parts(), self.settings.every, at, PART_LIMIT).await?;
         let Some(newest) = newest(&found) else { return Err(self.none(questions, at).await) };
         let age = at.duration_since(newest);
-        if age > signed(self.settings.every * 2) {
+        let fresh = self.source.fresh(self.settings.every);
+        if age > fresh {
             return Err(Missing::Stale { age });
         }
         // Who doesn't say when its process began just isn't known to be young.
@@ -99,7 +99,7 @@ impl Histograms {
         let shift = shift(at, now);
         let (histograms, left_out) = self.put_together(found, &starts, shift, Runs::Newest)?;
         let whole = histograms.iter().filter_map(|histogram| histogram.samples.last()).map(|sample| sample.at).max();
-        let oldest = at.saturating_add(shift).and_then(|now| now.saturating_sub(signed(self.settings.every * 2))).ok();
+        let oldest = at.saturating_add(shift).and_then(|now| now.saturating_sub(fresh)).ok();
         match left_out {
             // What is whole is too old, because what came since is not.
             Some(why) if whole < oldest => Err(Missing::Malformed(format!("{}: {why}", self.source.address))),
@@ -180,6 +180,10 @@ impl Signal for Histograms {
 
     async fn history(&self, from: Timestamp, to: Timestamp) -> Reading {
         self.look_back(from, to).await.map_or_else(Reading::Missing, Reading::Histograms)
+    }
+
+    fn pace(&self) -> Option<SignedDuration> {
+        self.source.pace(self.settings.every)
     }
 
     fn past_id(&self) -> Option<String> {

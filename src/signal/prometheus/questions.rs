@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -44,7 +44,13 @@ pub(super) struct Source {
     rest: Rest,
     joint: Arc<Joint>,
     clients: Arc<Clients>,
+    /// How often it is scraped, in milliseconds, once a look has shown that; 0 before.
+    scraped: AtomicI64,
 }
+
+/// From so long a piece it is told how often something is scraped: ten scrapes of Prometheus' own default, four at the rarest that it takes
+/// for alive.
+const TELLING: SignedDuration = SignedDuration::from_mins(10);
 
 impl Source {
     /// A server that is asked with one of `clients`.
@@ -52,7 +58,7 @@ impl Source {
         clients.check(&server.access, Connections::Kept)?;
         let address = shown(&server.url);
         let joint = clients.shared(&id(&address, &server));
-        Ok(Self { seats: clients.seats(&address), address, server, rest: Rest::default(), joint, clients })
+        Ok(Self { seats: clients.seats(&address), address, server, rest: Rest::default(), joint, clients, scraped: AtomicI64::new(0) })
     }
 
     /// What it is known by where what it said is kept.
@@ -86,17 +92,70 @@ impl Source {
         Ok(Questions { client, headers, deadline, address: &self.address, seats: &self.seats, received: AtomicUsize::new(0) })
     }
 
+    /// How often it is scraped, where that is clearly more rarely than once `every`; known after a look.
+    pub(super) fn pace(&self, every: Duration) -> Option<SignedDuration> {
+        let scraped = SignedDuration::from_millis(self.scraped.load(Ordering::Relaxed));
+        (scraped > signed(every * 3 / 2)).then_some(scraped)
+    }
+
+    /// The newest samples of what is looked at once `every`, or as rarely as it is scraped. The first look takes in more than is of use, which
+    /// shows how often that is.
+    pub(super) async fn newest(
+        &self,
+        questions: &Questions<'_>,
+        selector: &str,
+        every: Duration,
+        at: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Found>, Missing> {
+        let usual = self.look(every);
+        if self.scraped.load(Ordering::Relaxed) == 0 && usual < TELLING {
+            match questions.samples(selector, TELLING, at, limit).await {
+                // What is too much of ten minutes may do in one. It is taken to be scraped as often as was said.
+                Err(Missing::TooLarge(_)) => self.scraped_every(signed(every)),
+                Err(missing) => return Err(missing),
+                Ok(mut found) => {
+                    if let Some(interval) = interval(&found) {
+                        self.scraped_every(interval);
+                    }
+                    let oldest = at.saturating_sub(self.look(every)).unwrap_or(Timestamp::MIN);
+                    for series in &mut found {
+                        series.samples.retain(|sample| sample.at > oldest);
+                    }
+                    found.retain(|series| !series.samples.is_empty());
+                    return Ok(found);
+                }
+            }
+        }
+        questions.samples(selector, usual, at, limit).await
+    }
+
+    fn scraped_every(&self, interval: SignedDuration) {
+        self.scraped.store(interval.as_millis().try_into().unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// So far back a look reaches.
+    pub(super) fn look(&self, every: Duration) -> SignedDuration {
+        self.pace(every).unwrap_or(signed(every)).saturating_mul(6).max(SignedDuration::from_secs(30))
+    }
+
+    /// How old the newest sample may be.
+    pub(super) fn fresh(&self, every: Duration) -> SignedDuration {
+        self.pace(every).unwrap_or(signed(every)).saturating_mul(2)
+    }
+
     /// What is odd about how often and how lately series were scraped, which are asked for as `name`.
-    pub(super) fn pace(&self, name: &str, series: &[Found], every: Duration, at: Timestamp) -> Option<String> {
+    pub(super) fn oddity(&self, name: &str, series: &[Found], every: Duration, at: Timestamp) -> Option<String> {
         let address = &self.address;
         if let Some(interval) = interval(series).filter(|interval| *interval > signed(every * 3 / 2)) {
             let interval = words::duration(interval);
             return Some(format!(
-                "{address}: {name} is scraped every {interval}, not every {every:?}: set `every = \"{interval}\"`, or half of the looks say nothing"
+                "{address}: {name} is scraped every {interval}, so it is looked at as rarely, and not every {every:?}: everything that is \
+                 told by it takes that much longer"
             ));
         }
         let age = newest(series).map(|newest| at.duration_since(newest)).filter(|age| *age > signed(every * 2))?;
-        Some(format!("{address}: the newest sample of {name} is {age:#} old"))
+        Some(format!("{address}: the newest sample of {name} is {} old", words::duration(age)))
     }
 
     /// What `asking` gives with these questions, unless the server rests from them.

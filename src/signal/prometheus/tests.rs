@@ -113,7 +113,7 @@ fn one_series(values: &Value) -> Value {
 #[tokio::test]
 async fn raw_samples_come_with_their_series_target_and_process() {
     let (peer, questions) = server(|query| match query {
-        "requests_total[90000ms]" => matrix(&json!([
+        "requests_total[600000ms]" => matrix(&json!([
             {"metric": {"job": "shop", "instance": "a:80", "code": "200", "__name__": "requests_total"}, "values": [[NOW - 20, "1"], [1_699_999_995.25, "2e1"]]},
             {"metric": {"__name__": "requests_total", "code": "500", "instance": "b:80", "job": "shop"}, "values": [[NOW - 6, "7"]]},
         ])),
@@ -349,8 +349,8 @@ async fn a_server_whose_answers_are_too_large_is_left_alone_for_a_while() {
         let reading = told(&peer, prometheus.read(at(NOW)).await);
         assert_eq!(reading.unwrap_err(), "answer too large: http://server/: the body is larger than 8192 KiB");
     }
-    // The time, and all requests; not a second time.
-    assert_eq!(*peer.connections.lock().unwrap(), 2);
+    // The time, all requests of ten minutes and of one and a half; not a second time.
+    assert_eq!(*peer.connections.lock().unwrap(), 3);
 }
 
 #[tokio::test]
@@ -444,18 +444,75 @@ async fn a_check_tells_what_is_odd_although_nothing_is_broken() {
     let nothing = prometheus(peer.url("/")).examine().await.unwrap_err();
     assert_eq!(nothing, Missing::NoSeries("requests_total".to_owned()));
     let (peer, _) = server(|query| {
-        if query.contains("code") { matrix(&json!([])) } else { one_series(&json!([[NOW - 120, "1"], [NOW - 60, "1"], [NOW, "1"]])) }
+        if query.contains("code") {
+            matrix(&json!([]))
+        } else {
+            one_series(&json!([[NOW - 180, "1"], [NOW - 120, "1"], [NOW - 60, "1"], [NOW, "1"]]))
+        }
     })
     .await;
     assert_eq!(
         check(&peer).await,
         [
             "http://server/: no series match requests_total{code=~\"5\\\\d\\\\d\"} now: no request has failed yet, or the selector is wrong",
-            "http://server/: requests_total is scraped every 1m, not every 15s: set `every = \"1m\"`, or half of the looks say nothing",
+            "http://server/: requests_total is scraped every 1m, so it is looked at as rarely, and not every 15s: everything that is told by it takes that much longer",
         ]
     );
     let peer = Peer::answering(|_| answer(401, "", "")).await;
     assert!(matches!(prometheus(peer.url("/")).examine().await, Err(Missing::Refused(_))));
+}
+
+/// Samples once in `step` seconds, the newest of them as old as `age`, as far back as they are asked for.
+fn scraped(query: &str, step: i64, age: i64) -> Value {
+    let span: i64 = query.rsplit_once('[').and_then(|(_, span)| span.strip_suffix("ms]")).map_or(0, |span| span.parse::<i64>().unwrap());
+    let times = (0..).map(|index| NOW - age - step * index).take_while(|time| NOW - time < span / 1000);
+    one_series(&times.map(|time| json!([time, "1"])).collect::<Vec<_>>().into_iter().rev().collect())
+}
+
+#[tokio::test]
+async fn what_is_scraped_once_a_minute_is_seen_between_its_scrapes_too_and_looked_at_as_rarely() {
+    let (peer, questions) = server(|query| if query.contains("process") { vector(&json!([])) } else { scraped(query, 60, 50) }).await;
+    let prometheus = prometheus(peer.url("/"));
+    assert_eq!(prometheus.pace(), None, "it was not looked at yet");
+    let first = told(&peer, prometheus.read(at(NOW)).await).unwrap();
+    assert_eq!(prometheus.pace(), Some(SignedDuration::from_mins(1)));
+    assert_eq!(first.total[0].samples.len(), 6, "six minutes are enough for a look");
+    let second = told(&peer, prometheus.read(at(NOW)).await).unwrap();
+    assert_eq!(second.total, first.total);
+    let asked = questions.lock().unwrap();
+    let spans: Vec<_> = asked.iter().filter_map(|(query, _)| query.strip_prefix("requests_total[")).collect();
+    assert_eq!(spans, ["600000ms]", "360000ms]"]);
+}
+
+#[tokio::test]
+async fn a_scrape_that_failed_makes_no_other_pace() {
+    let (peer, _) = server(|query| if query.contains("process") { vector(&json!([])) } else { scraped(query, 15, 5) }).await;
+    let usual = prometheus(peer.url("/"));
+    told(&peer, usual.read(at(NOW)).await).unwrap();
+    assert_eq!(usual.pace(), None, "as often as it is looked at");
+    let (peer, _) = server(|query| match query {
+        query if query.contains("process") => vector(&json!([])),
+        _ => one_series(&json!([[NOW - 50, "1"], [NOW - 20, "1"], [NOW - 5, "1"]])),
+    })
+    .await;
+    let young = prometheus(peer.url("/"));
+    told(&peer, young.read(at(NOW)).await).unwrap();
+    assert_eq!(young.pace(), None, "two gaps say nothing");
+}
+
+#[tokio::test]
+async fn what_has_too_many_series_in_ten_minutes_is_asked_for_fewer() {
+    let (peer, _) = server(|query| match query {
+        query if query.contains("process") => vector(&json!([])),
+        query if query.contains("600000ms") => {
+            let series = |number| json!({"metric": {"__name__": "requests_total", "pod": number}, "values": [[NOW, "1"]]});
+            matrix(&(0..=SERIES_LIMIT).map(|number| series(number.to_string())).collect())
+        }
+        query => scraped(query, 15, 5),
+    })
+    .await;
+    let scrape = look(&peer).await.unwrap();
+    assert_eq!((scrape.total.len(), scrape.total[0].samples.len()), (1, 6));
 }
 
 #[test]
@@ -500,7 +557,7 @@ async fn what_failed_is_picked_from_all_requests_without_another_question() {
     assert_eq!(failed, [r#"requests_total{code="503",instance="a:80",job="shop",route="/cart"}"#]);
     assert_eq!((scrape.total.len(), &scrape.failed[0]), (3, &scrape.total[1]));
     let queries: Vec<_> = questions.lock().unwrap().iter().map(|(query, _)| query.clone()).collect();
-    assert_eq!(queries, ["time()", "requests_total[90000ms]", "process_start_time_seconds and on (job, instance) (requests_total)"]);
+    assert_eq!(queries, ["time()", "requests_total[600000ms]", "process_start_time_seconds and on (job, instance) (requests_total)"]);
 }
 
 #[tokio::test]

@@ -81,7 +81,7 @@ async fn histograms_come_with_their_target_and_process_and_the_bounds_they_have_
     let queries: Vec<_> = questions.lock().unwrap().iter().map(|(query, _)| query.clone()).collect();
     let expected = [
         "time()",
-        "{__name__=~\"r_seconds_bucket|r_seconds_sum|r_seconds_count\",service=\"shop\"}[90000ms]",
+        "{__name__=~\"r_seconds_bucket|r_seconds_sum|r_seconds_count\",service=\"shop\"}[600000ms]",
         "process_start_time_seconds and on (job, instance) ({__name__=\"r_seconds_count\",service=\"shop\"})",
     ];
     assert_eq!(queries, expected);
@@ -196,12 +196,12 @@ async fn a_check_tells_what_it_found_and_what_is_odd() {
     let peer = answering(json!([of_instance("a:80"), of_instance("b:80")].concat())).await;
     let said = histograms(peer.url("/")).check(at(NOW)).await.unwrap();
     assert_eq!(said.replace(&peer.at.to_string(), "server"), "2 histograms with 2 buckets from 250ms to 1s");
-    let slow = |name: &str, le: Option<&str>| series(name, "a", le, &[(120, "1"), (60, "1"), (0, "1")]);
+    let slow = |name: &str, le: Option<&str>| series(name, "a", le, &[(180, "1"), (120, "1"), (60, "1"), (0, "1")]);
     let parts = [slow("r_seconds_count", None), slow("r_seconds_sum", None), slow("r_seconds_bucket", Some("1"))];
     let peer = answering(json!(parts)).await;
     let said = histograms(peer.url("/")).check(at(NOW)).await.unwrap();
     assert_eq!(
         said.replace(&peer.at.to_string(), "server"),
-        "1 histogram with 1 bucket from 1s to 1s; http://server/: r_seconds_bucket{service=\"shop\"} is scraped every 1m, not every 15s: set `every = \"1m\"`, or half of the looks say nothing"
+        "1 histogram with 1 bucket from 1s to 1s; http://server/: r_seconds_bucket{service=\"shop\"} is scraped every 1m, so it is looked at as rarely, and not every 15s: everything that is told by it takes that much longer"
     );
 }
