@@ -156,9 +156,12 @@ fn a_rollback_that_a_guard_would_keep_back_is_none() {
     let roll_back = r#"{ within = "10m", verdict = "feature_broken", response = "roll_back" }"#;
     let little_history = failing(12, roll_back).replace("[tests.series]", "matrix.feature_broken.response = \"roll_back\"\n[tests.series]");
     says(&why(&little_history), &["nothing would be rolled back, the guard little-history stands in the way: only 1h of errors is known"]);
-    let dry = failing(90, r#"{ within = "10m", verdict = "error_ratio", response = "roll_back" }"#)
-        .replace("[tests.series]", "dry_run = true\n[tests.series]");
-    assert_eq!(why(&dry), "", "a dry run says what would be done");
+    let desk = Desk::new();
+    std::fs::write(desk.path("rollbackd.toml"), CONFIGURATION.replace("[services.checkout]", "[services.checkout]\ndry_run = true"))
+        .unwrap();
+    let dry = desk.load(&failing(90, r#"{ within = "10m", verdict = "error_ratio", response = "roll_back" }"#));
+    let outcomes = run(&dry.ok().and_then(|dry| dry.tests.into_iter().next()).expect("it can be read"));
+    assert!(outcomes[0].passed(), "a dry run says what would be done: {:?}", outcomes[0].why);
 }
 
 #[test]
