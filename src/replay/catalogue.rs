@@ -546,7 +546,9 @@ impl Beginnings {
     /// Of a series: the one that speaks of it alone, and those that speak of its process.
     #[must_use]
     pub fn of(&self, taken: &Taken) -> (Option<u32>, Vec<u32>) {
-        let processes = self.processes.get(&taken.process).filter(|_| !taken.process.1.is_empty());
+        // What only names its job counts many processes together; what names neither was written down at one of them.
+        let (job, instance) = &taken.process;
+        let processes = self.processes.get(&taken.process).filter(|_| !instance.is_empty() || job.is_empty());
         (self.created.get(&taken.created).copied(), processes.cloned().unwrap_or_default())
     }
 }

@@ -314,6 +314,23 @@ fn what_a_young_process_counted_before_its_first_scrape_counts_where_it_says_whe
     }
 }
 
+#[test]
+fn what_was_written_down_at_one_process_needs_no_name_for_it_to_say_when_it_began() {
+    let well = Tape { seconds: 2 * HOUR + 15, ..BAD }.by_series();
+    for (names, is_one) in [("", true), (",job=\"shop\"", false)] {
+        let mut text = well.replace("# EOF\n", "");
+        for second in (2 * HOUR + 15..3 * HOUR).step_by(15) {
+            let at = START + second;
+            for (code, value) in [("200", 40), ("500", 110)] {
+                let _ = writeln!(text, "requests_total{{service=\"checkout\"{names},code=\"{code}\"}} {value} {at}");
+            }
+            let _ = writeln!(text, "process_start_time_seconds{{{}}} {} {at}", names.trim_start_matches(','), at - 10);
+        }
+        let decision = replayed(deployed(&[2 * HOUR]), &text).run.deployments[0].decision;
+        assert_eq!(decision == Decision::RollBack, is_one, "a whole job is many processes: {names:?}: {decision:?}");
+    }
+}
+
 /// The lines of one version's pod from one moment to another.
 fn pod(text: &mut String, version: &str, from: i64, to: i64, ratio: f64) {
     let (mut well, mut failed) = (0.0, 0.0);

@@ -111,12 +111,17 @@ async fn the_replay_of_the_ledger_of_a_daemon_that_ran_comes_to_its_decisions() 
     let mut host = Host::new("replay").await;
     host.deploy("v1");
     host.traffic(40);
-    host.configure("", "");
+    // What probes see is not recorded: the daemon is to decide by what is.
+    host.configure("", "\n[services.web.decision]\nhold_probe_rounds = 40\n");
     let samples = host.folder.path().join("samples");
     let recorder = Recorder::begin(host.programs.address.port(), &samples);
     host.start_daemon();
     host.wait_until_known_good();
     host.deploy("v2");
+    // Going back takes its time, so that whoever looks at other moments comes to the same before it is done.
+    let deploy = host.programs.folder.join("deploy");
+    let program = fs::read_to_string(&deploy).expect("it is a program of ours");
+    fs::write(&deploy, program.replacen('\n', "\nsleep 2\n", 1)).expect("it can be written");
     host.wait_for_notice("all_clear");
     recorder.end();
 
