@@ -8,6 +8,7 @@ use crate::baseline::LatencyBaseline;
 use crate::evidence::interval::Interval;
 use crate::evidence::lens::{BAD_FACTOR, BAD_FLOOR, BAD_USUAL, LongRun, Restarts, SUSPECT, longest_hold};
 use crate::evidence::trailing::{Onset, Trailing};
+use crate::statistics::expected_delay::Expectation;
 use crate::statistics::logaddexp;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{FindingState, Gate, Inconclusive, Measure, Numbers};
@@ -26,6 +27,9 @@ const MEANINGFUL: f64 = 20.0;
 
 /// From so many times as many requests as ever before, it may be the load that makes a service slow, and not its version.
 const OVERLOAD: f64 = 3.0;
+
+/// Where the mean is an impact, nearly every interval is bad.
+const ALL_BAD: f64 = 0.95;
 
 /// So many stretches are in the shortest hold; where there are so few requests that it has less than two, nothing persists.
 const LEAST_STRETCHES: i32 = 3;
@@ -58,17 +62,25 @@ pub(crate) struct LatencyLens {
 struct Trials {
     boundary: f64,
     cluster: f64,
+    /// The share of them that is slow, or bad, where the mean is an impact.
+    severe: f64,
     evidence: Mixture<Onset<Pace>, 8>,
 }
 
 impl Trials {
-    fn new(boundary: f64, cluster: f64, usual: f64) -> Option<Self> {
-        (boundary < usual).then(|| Self { boundary, cluster, evidence: Mixture::new(&ONE_SAMPLE) })
+    fn new(boundary: f64, cluster: f64, severe: f64, usual: f64) -> Option<Self> {
+        (boundary < usual).then(|| Self { boundary, cluster, severe, evidence: Mixture::new(&ONE_SAMPLE) })
     }
 
     fn step(&mut self, weight: f64, onset: Onset<Pace>, failed: f64, count: f64) {
         let (boundary, cluster) = (self.boundary, self.cluster);
         self.evidence.step(weight, onset, |tilt| one_sample(tilt, failed, count, boundary, cluster));
+    }
+
+    /// Seconds from an onset to a decision by these alone, at so many a second.
+    fn expected_delay(&self, rate: f64, hold: SignedDuration, log_threshold: f64) -> Option<f64> {
+        let Self { boundary, cluster, severe, .. } = *self;
+        Expectation { grace: 0.0, hold: hold.as_secs_f64(), rate, severity: severe, tolerance: boundary, cluster, log_threshold }.delay()
     }
 }
 
@@ -114,8 +126,8 @@ impl LatencyLens {
     pub(crate) fn new(baseline: &LatencyBaseline, hold: SignedDuration, restarts: Restarts) -> Self {
         let every = baseline.span.every;
         let boundary = f64::max(BAD_FACTOR * baseline.bad_upper(), BAD_FLOOR);
-        let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, SLOW_USUAL));
-        let bad = Trials::new(boundary, baseline.bad.cluster, BAD_USUAL);
+        let slow = baseline.slow.and_then(|slow| Trials::new(slow.tolerance, slow.cluster, slow.severe, SLOW_USUAL));
+        let bad = Trials::new(boundary, baseline.bad.cluster, ALL_BAD, BAD_USUAL);
         let untestable = untestable(baseline, boundary, slow.is_none() && bad.is_none());
         let look_back = hold.max(learned_hold(baseline, restarts.evaluated())).max(every.saturating_mul(2));
         let run = LongRun::of(&baseline.bad.severe_lasted, every);
@@ -227,9 +239,26 @@ impl LatencyLens {
             log_threshold,
             hold: self.hold,
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
-            expected_delay: None,
+            expected_delay: self.expected_delay(total.requests, trailing.covered(), log_threshold),
             ambient: None,
         }
+    }
+
+    /// From an onset at the level of an impact to a decision at the latest, at the traffic so far. It is that of the intervals where they are
+    /// weighed: how many requests would be slow is only guessed from buckets, and may tell it sooner.
+    fn expected_delay(&self, requests: f64, watched: SignedDuration, log_threshold: f64) -> Option<SignedDuration> {
+        let (rate, every) = (requests / watched.as_secs_f64().max(1.0), self.restarts.every().as_secs_f64());
+        let with_requests = -(-rate * every).exp_m1() / every;
+        let delay = match (&self.bad, &self.slow) {
+            (Some(bad), slow) => {
+                // Each alone needs twice the odds.
+                let alone = if slow.is_some() { log_threshold + 2.0_f64.ln() } else { log_threshold };
+                bad.expected_delay(with_requests, self.hold, alone)
+            }
+            (None, Some(slow)) => slow.expected_delay(rate, self.hold, log_threshold),
+            (None, None) => None,
+        };
+        SignedDuration::try_from_secs_f64(delay?).ok()
     }
 
     /// Whether the mean of no minute of the hold is tolerated, and that of the newest one is bad. What is slower than an impact in one

@@ -217,6 +217,25 @@ fn twice_as_slow_is_found_after_the_grace_time_and_three_minutes() {
 }
 
 #[test]
+fn how_long_it_takes_at_the_latest_is_foretold() {
+    for (bounds, rps) in [(USUAL, 10.0), (USUAL, 1.0), (&[0.1, 0.5, 1.0][..], 10.0)] {
+        let mut world = World::new(15, bounds);
+        (0..240).for_each(|_| world.interval(rps, 0.1));
+        world.deploy();
+        // Nothing is weighed in the grace time, nor is the interval in which it ends.
+        (0..8).for_each(|_| world.interval(rps, 0.1));
+        let foretold = world.finding().numbers.and_then(|numbers| numbers.expected_delay).expect("there is traffic").as_secs();
+        let since = world.now - START;
+        let (found, _) = world.until_verdict(|world| world.interval(rps, 0.16)).expect("a verdict");
+        let took = found - since;
+        assert!((took - 30..=4 * took).contains(&foretold), "{rps} a second: {foretold} s foretold, {took} s taken");
+    }
+    let mut quiet = World::deployed(15, USUAL);
+    (0..8).for_each(|_| quiet.interval(0.0, 0.1));
+    assert_eq!(quiet.finding().numbers.and_then(|numbers| numbers.expected_delay), None, "without traffic never");
+}
+
+#[test]
 fn whoever_has_four_times_as_much_to_do_as_ever_before_may_be_slow() {
     let mut world = World::deployed(15, USUAL);
     assert_eq!(world.until_verdict(|world| world.interval(40.0, 0.2)), None);
