@@ -102,6 +102,18 @@ pub fn foresee(state: &State, policy: &Service, limits: &Limits, evidence: &Evid
     state
 }
 
+/// What the proof still lacks that the open rollback of a service helped; nothing where none is looked for.
+#[must_use]
+pub(crate) fn unproved(state: &State, policy: &Service, limits: &Limits, evidence: &Evidence, now: Timestamp) -> Vec<Lack> {
+    let verifying = |service: &&ServiceState| {
+        let open = service.open_rollback();
+        open.is_some_and(|open| matches!(open.phase, Phase::Verifying { .. }) && evidence.verified() == Some(open.id))
+    };
+    let Some(service) = state.service(&policy.name).filter(verifying) else { return Vec::new() };
+    let turn = Turn { state, service, policy, limits, evidence, now };
+    service.open_rollback().map(|open| turn.unproved(open)).unwrap_or_default()
+}
+
 /// What follows from the outcome of an effect.
 #[must_use]
 pub fn effect_over(state: &State, name: &ServiceName, plan: PlanId, outcome: EffectOutcome) -> Vec<Entry> {
@@ -455,8 +467,7 @@ impl Turn<'_> {
     }
 
     fn verifying_step(&self, rollback: &Rollback, since: Timestamp) -> Vec<Entry> {
-        let mut lacks = self.evidence.recovery(self.policy, self.now);
-        lacks.extend(self.still_firing(rollback));
+        let lacks = self.unproved(rollback);
         if lacks.is_empty() {
             return vec![self.ended(rollback, Outcome::Recovered)];
         }
@@ -472,6 +483,13 @@ impl Turn<'_> {
         } else {
             vec![self.ended(rollback, Outcome::Unproven { lacks })]
         }
+    }
+
+    /// What the proof still lacks that a rollback helped.
+    fn unproved(&self, rollback: &Rollback) -> Vec<Lack> {
+        let mut lacks = self.evidence.recovery(self.policy, self.now);
+        lacks.extend(self.still_firing(rollback));
+        lacks
     }
 
     /// The alerts that a rollback was to silence. A person's word is silenced by that person, who may be asleep: it is not waited for.

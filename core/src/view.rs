@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::certainty::Certainty;
+use crate::decide;
 use crate::declaration;
 use crate::entry::{Actor, Arrival, DeploymentId, Mark};
 use crate::evidence::{Evidence, Health};
@@ -495,13 +496,13 @@ fn why(known: &ServiceState, row: &Deployment) -> String {
 }
 
 fn rollback(sight: Sight<'_>, rollback: &Rollback) -> RollbackView {
-    let Sight { state, policy, evidence, now, .. } = sight;
+    let Sight { state, policy, limits, evidence, now } = sight;
     let outcome = rollback.outcome.as_ref().map(|(_, outcome)| outcome);
     let verifying = match rollback.phase {
-        Phase::Verifying { at } if outcome.is_none() && evidence.verified() == Some(rollback.id) => Some(at),
+        Phase::Verifying { at } if outcome.is_none() => Some(at),
         _ => None,
     };
-    let lacks = verifying.map(|_| evidence.recovery(policy, now)).unwrap_or_default();
+    let lacks = verifying.map(|_| decide::unproved(state, policy, limits, evidence, now)).unwrap_or_default();
     RollbackView {
         proof_until: verifying.map(|since| since.saturating_add(policy.verification.timeout).unwrap_or(Timestamp::MAX)),
         lacks: lacks.iter().map(words::lack).collect(),
@@ -528,16 +529,16 @@ fn summary(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> Stri
         (Some((_, verdict)), Some(refusal)) if current.status != Status::RolledBack => {
             return format!("{} {}, not rolled back: {}", verdict.severity, verdict.impact, refusal.name());
         }
-        (Some((_, verdict)), None) if current.status == Status::Deployed && let_stay(current).is_some() => {
-            let by = let_stay(current).unwrap_or_default();
-            return format!("{} {}, but {by} let it stay", verdict.severity, verdict.impact);
+        (Some((_, verdict)), None) if current.status == Status::Deployed && why_it_stays(current).is_some() => {
+            let why = why_it_stays(current).unwrap_or_default();
+            return format!("{} {}, {why}", verdict.severity, verdict.impact);
         }
         (Some((_, verdict)), None) if current.question.is_some() => {
             return format!("{} {}: your decision is wanted", verdict.severity, verdict.impact);
         }
-        (Some((_, verdict)), None) if current.status.in_window() && let_stay(current).is_some() => {
-            let by = let_stay(current).unwrap_or_default();
-            return format!("{} {}, but {by} let it stay; watched on", verdict.severity, verdict.impact);
+        (Some((_, verdict)), None) if current.status.in_window() && why_it_stays(current).is_some() => {
+            let why = why_it_stays(current).unwrap_or_default();
+            return format!("{} {}, {why}; watched on", verdict.severity, verdict.impact);
         }
         (Some((_, verdict)), None) if current.status.in_window() || current.is_declared() && current.status == Status::Deployed => {
             return format!("{} {}", verdict.severity, verdict.impact);
@@ -553,14 +554,18 @@ fn summary(sight: Sight<'_>, known: &ServiceState, findings: &[Finding]) -> Stri
         Status::Deployed => "well".to_owned(),
         Status::RolledBack => "rolled back".to_owned(),
         Status::Superseded => "superseded".to_owned(),
-        Status::Failed => "failed: a person is needed".to_owned(),
+        Status::Failed => "failed: a person is needed, explain says why".to_owned(),
     }
 }
 
-/// Which person said that it stays.
-fn let_stay(deployment: &Deployment) -> Option<String> {
+/// Why it stays although it was asked whether it should: a person said so, or nobody said anything in time.
+fn why_it_stays(deployment: &Deployment) -> Option<String> {
     let answered = deployment.answered.as_ref().filter(|answered| answered.choice == Choice::Keep)?;
-    matches!(answered.by, Actor::Operator(_)).then(|| answered.by.to_string())
+    match answered.by {
+        Actor::Operator(_) => Some(format!("but {} let it stay", answered.by)),
+        Actor::Daemon => Some("but nobody answered in time, so it stays".to_owned()),
+        Actor::Alert(_) => None,
+    }
 }
 
 fn window_summary(sight: Sight<'_>, current: &Deployment) -> String {

@@ -271,6 +271,9 @@ mod alerts {
         });
         world.pass(minutes(3));
         assert_eq!(outcome(&world), None, "it still fires");
+        let rollback = explained(&world).rollback.expect("it is under way");
+        assert_eq!(rollback.lacks, ["alert WrongTotals still fires"]);
+        assert!(rollback.proof_until.is_some_and(|until| until > world.now));
         let now = world.now;
         world.deliver(&rules(), &[resolved(alert.starts, now)]);
         world.pass(seconds(5));
@@ -578,6 +581,8 @@ mod judged {
         declare(&mut world, Impact::FeatureBroken);
         world.pass(minutes(60));
         assert_eq!((world.current().status, world.current().answered.is_some()), (Status::Watching, true));
+        let summary = "P2 single feature broken, but nobody answered in time, so it stays; watched on";
+        assert_eq!(explained(&world).service.summary, summary);
     }
 
     #[test]
