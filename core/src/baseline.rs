@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use self::latency::{LatencyBaseline, SlowIntervals, SlowRequests};
-use crate::evidence::interval::Interval;
+use crate::evidence::interval::{Interval, is_bad};
 use crate::evidence::rounds::Round;
 use crate::statistics::dispersion::{Counts, PRIOR, SCALES, cluster, dispersion};
 use crate::statistics::kl_upper::kl_upper;
@@ -170,23 +170,25 @@ pub struct ProbeBaseline {
 impl ErrorsBaseline {
     pub(crate) fn of(intervals: &[Interval], span: Span) -> Self {
         let knows_a_day = knows_a_day(intervals);
-        let calm = if knows_a_day { without_worst(intervals, INCIDENT) } else { intervals.to_vec() };
-        let busy = |intervals: &[Interval]| -> Vec<Interval> {
-            intervals.iter().filter(|interval| interval.counts.count > 0.0).copied().collect()
+        let worst = if knows_a_day { worst(intervals, INCIDENT) } else { 0..0 };
+        let calm = || intervals[..worst.start].iter().chain(&intervals[worst.end..]);
+        let busy = |intervals: &mut dyn Iterator<Item = &Interval>| -> Vec<Counts> {
+            intervals.map(|interval| interval.counts).filter(|counts| counts.count > 0.0).collect()
         };
-        let (all_busy, calm_busy) = (busy(intervals), busy(&calm));
+        let (all_busy, calm_busy) = (busy(&mut intervals.iter()), busy(&mut calm()));
         let prior = BAD_STRETCH.as_secs_f64() / span.every.as_secs_f64().max(0.1);
         let (requests, failed) = sums(intervals);
-        let usual = Level::of(&calm).upper(ALPHA);
+        let level = Level::of(calm());
+        let usual = level.upper(ALPHA);
         let local: Vec<&[Interval]> = local_stretches(intervals, &span).collect();
         // A stretch that is not worse than the whole says nothing of its own: few requests, or none, would make a large limit.
-        let local_upper = local.iter().map(|stretch| Level::of(stretch)).filter(|level| level.lower(ALPHA_LOCAL) > usual);
+        let local_upper = local.iter().map(|stretch| Level::of(*stretch)).filter(|level| level.lower(ALPHA_LOCAL) > usual);
         let upper = local_upper.map(|level| level.upper(ALPHA_LOCAL)).fold(usual, f64::max);
         Self {
             requests,
             failed,
             intervals: count(calm_busy.len()),
-            cluster: Level::of(&calm).cluster,
+            cluster: level.cluster,
             upper,
             at_start: at_start(intervals, &span, usual),
             knows_a_day,
@@ -249,10 +251,10 @@ impl ErrorsBaseline {
 
 impl BadIntervals {
     /// Of each level. Where a level has as many bad intervals as the one before, they are the same ones.
-    fn of_levels(calm: &[Interval], all: &[Interval], local: &[&[Interval]], prior: f64) -> Vec<Self> {
+    fn of_levels(calm: &[Counts], all: &[Counts], local: &[&[Interval]], prior: f64) -> Vec<Self> {
         let mut known: Vec<(usize, Self)> = Vec::with_capacity(LEVELS.len());
         for above in LEVELS {
-            let number = all.iter().filter(|interval| interval.is_bad(above)).count();
+            let number = all.iter().filter(|counts| is_bad(counts, above)).count();
             let bad = match known.last() {
                 Some((same, bad)) if *same == number => Self { above, ..*bad },
                 _ => Self::of(calm, all, local, above, prior),
@@ -262,8 +264,8 @@ impl BadIntervals {
         known.into_iter().map(|(_, bad)| bad).collect()
     }
 
-    fn of(calm: &[Interval], all: &[Interval], local: &[&[Interval]], above: f64, prior: f64) -> Self {
-        let bad: Vec<Counts> = calm.iter().map(|interval| trial(interval.is_bad(above))).collect();
+    fn of(calm: &[Counts], all: &[Counts], local: &[&[Interval]], above: f64, prior: f64) -> Self {
+        let bad: Vec<Counts> = calm.iter().map(|counts| trial(is_bad(counts, above))).collect();
         let cluster = dispersion(&bad, prior, &SCALES);
         let intervals = bad.iter().fold(0.0, |sum, trial| sum + trial.failed);
         let upper = kl_upper(intervals / cluster, f64::from(count(bad.len())) / cluster, ALPHA);
@@ -273,8 +275,8 @@ impl BadIntervals {
             let says_otherwise = kl_lower(bad / cluster, looked / cluster, ALPHA_LOCAL) > upper;
             if says_otherwise { kl_upper(bad / cluster, looked / cluster, ALPHA_LOCAL) } else { 0.0 }
         };
-        let lasted = Runs::of(all.iter().map(|interval| interval.is_bad(above)));
-        let has_outages = all.iter().any(|interval| interval.is_bad(OUTAGE));
+        let lasted = Runs::of(all.iter().map(|counts| is_bad(counts, above)));
+        let has_outages = all.iter().any(|counts| is_bad(counts, OUTAGE));
         let milder = has_outages.then(|| Runs::of(milder(all, above).into_iter()));
         Self {
             above,
@@ -288,11 +290,11 @@ impl BadIntervals {
 }
 
 /// Which intervals are at least as bad as `above`, but for the stretches of them that were mostly outages.
-fn milder(intervals: &[Interval], above: f64) -> Vec<bool> {
-    let stretches = intervals.chunk_by(|one, next| one.is_bad(above) == next.is_bad(above));
-    let is_milder = |stretch: &[Interval]| {
-        let outages = stretch.iter().filter(|interval| interval.is_bad(OUTAGE)).count();
-        stretch.first().is_some_and(|first| first.is_bad(above)) && 2 * outages < stretch.len()
+fn milder(intervals: &[Counts], above: f64) -> Vec<bool> {
+    let stretches = intervals.chunk_by(|one, next| is_bad(one, above) == is_bad(next, above));
+    let is_milder = |stretch: &[Counts]| {
+        let outages = stretch.iter().filter(|counts| is_bad(counts, OUTAGE)).count();
+        stretch.first().is_some_and(|first| is_bad(first, above)) && 2 * outages < stretch.len()
     };
     stretches.flat_map(|stretch| std::iter::repeat_n(is_milder(stretch), stretch.len())).collect()
 }
@@ -305,10 +307,15 @@ struct Level {
 }
 
 impl Level {
-    fn of(intervals: &[Interval]) -> Self {
-        let counts: Vec<Counts> = intervals.iter().map(|interval| interval.counts).collect();
-        let (requests, failed) = sums(intervals);
-        let seconds = covered(intervals).as_secs_f64();
+    fn of<'a>(intervals: impl IntoIterator<Item = &'a Interval>) -> Self {
+        let mut covered = SignedDuration::ZERO;
+        let count = |interval: &Interval| {
+            covered = covered.saturating_add(interval.covered);
+            interval.counts
+        };
+        let counts: Vec<Counts> = intervals.into_iter().map(count).collect();
+        let (requests, failed) = counts.iter().fold((0.0, 0.0), |(requests, failed), one| (requests + one.count, failed + one.failed));
+        let seconds = covered.as_secs_f64();
         Self { requests, failed, cluster: cluster(&counts, 30.0 * requests / seconds.max(1.0)) }
     }
 

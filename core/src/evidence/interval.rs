@@ -99,8 +99,13 @@ impl<Tally> Interval<Tally> {
 impl Interval {
     /// Whether something failed, and at least the share `above`.
     pub(crate) fn is_bad(&self, above: f64) -> bool {
-        self.counts.failed > 0.0 && self.counts.failed >= above * self.counts.count
+        is_bad(&self.counts, above)
     }
+}
+
+/// Whether something failed, and at least the share `above`.
+pub(crate) fn is_bad(counts: &Counts, above: f64) -> bool {
+    counts.failed > 0.0 && counts.failed >= above * counts.count
 }
 
 /// Groups increments into intervals. An interval ends with a look, so that nothing waits; a look that catches up on several intervals at
