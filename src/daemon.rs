@@ -114,6 +114,28 @@ struct Configured {
     limits: Limits,
     routes: BTreeMap<String, Route>,
     alerts: Rules,
+    /// How often signals were to be looked at that are looked at as they are scraped.
+    told: BTreeMap<(ServiceName, SignalName), SignedDuration>,
+}
+
+impl Configured {
+    fn of(setup: Setup) -> (Self, Adapters) {
+        let Setup { policies, limits, routes, alerts, adapters } = setup;
+        (Self { policies, limits, routes, alerts, told: BTreeMap::new() }, adapters)
+    }
+
+    /// Signals that are as they were keep the pace of their scrapes.
+    fn keep_paces(&mut self, before: &Self) {
+        for ((service, signal), told) in &before.told {
+            let ours = before.policies.get(service).and_then(|policy| policy.signals.get(signal));
+            let new = self.policies.get_mut(service).and_then(|policy| policy.signals.get_mut(signal));
+            let Some((ours, new)) = ours.zip(new) else { continue };
+            if new.every == *told && new.source == ours.source {
+                new.every = ours.every;
+                self.told.insert((service.clone(), signal.clone()), *told);
+            }
+        }
+    }
 }
 
 /// What is wrong with the daemon itself.
@@ -142,9 +164,9 @@ impl Daemon {
         let clock = Clock::begin(wall, (state.seq > 0).then_some(state.at));
         let (seen_sender, seen) = mpsc::channel(EVENTS_WAITING);
         let (request_sender, requests) = mpsc::channel(REQUESTS_WAITING);
-        let executor = Executor::new(setup.adapters, clock, seen_sender);
+        let (setup, adapters) = Configured::of(setup);
+        let executor = Executor::new(adapters, clock, seen_sender);
         let evidence = setup.policies.iter().map(|(name, policy)| (name.clone(), Evidence::new(policy))).collect();
-        let setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes, alerts: setup.alerts };
         let troubles = Troubles::default();
         let mut daemon = Self {
             state,
@@ -209,7 +231,7 @@ impl Daemon {
             Seen::Reading(service, signal, reading) => {
                 self.observe(&service, |evidence, policy| evidence.observe(policy, &signal, &reading, now));
             }
-            Seen::Pace(service, signal, pace) => self.slow_down(&service, &signal, pace),
+            Seen::Pace(service, signal, pace) => self.keep_pace(&service, &signal, pace),
             Seen::History(ref service, deployment, ref signal, ref past, _) => {
                 let Some(policy) = self.setup.policies.get(service) else { return };
                 let entries = decide::history_read(&self.state, policy, deployment, signal, past);
@@ -242,12 +264,23 @@ impl Daemon {
         self.turn(service);
     }
 
-    /// What is scraped more rarely than it was to be looked at is judged at its own pace, until the next start or reload.
-    fn slow_down(&mut self, service: &ServiceName, signal: &SignalName, pace: SignedDuration) {
+    /// What is scraped more rarely than it was to be looked at is judged at its own pace.
+    fn keep_pace(&mut self, service: &ServiceName, signal: &SignalName, pace: SignedDuration) {
         let Some(policy) = self.setup.policies.get_mut(service) else { return };
-        let Some(every) = policy.signals.get_mut(signal).map(|signal| &mut signal.every).filter(|every| **every < pace) else { return };
-        tracing::info!(%service, %signal, told = %words::duration(*every), every = %words::duration(pace), "scraped more rarely than it was to be looked at");
-        *every = pace;
+        let Some(of_signal) = policy.signals.get_mut(signal) else { return };
+        let key = (service.clone(), signal.clone());
+        let told = self.setup.told.get(&key).copied().unwrap_or(of_signal.every);
+        let every = if pace > told.saturating_mul(3) / 2 { pace } else { told };
+        if every == of_signal.every {
+            return;
+        }
+        if every > told {
+            tracing::info!(%service, %signal, told = %words::duration(told), every = %words::duration(every), "scraped more rarely than it was to be looked at");
+        } else {
+            tracing::info!(%service, %signal, every = %words::duration(every), "scraped as often as it was to be looked at");
+        }
+        of_signal.every = every;
+        self.setup.told.insert(key, told);
         if let Some(evidence) = self.evidence.get_mut(service) {
             evidence.begin_anew(policy, signal);
         }
@@ -459,16 +492,57 @@ impl Daemon {
 
     /// Everything in progress but effects is begun anew under the new configuration; what was seen of a service stays where its policy did not change.
     fn reload(&mut self, setup: Setup) {
+        let (mut setup, adapters) = Configured::of(setup);
+        setup.keep_paces(&self.setup);
         self.evidence.retain(|name, _| setup.policies.get(name) == self.setup.policies.get(name));
         for (name, policy) in &setup.policies {
             self.evidence.entry(name.clone()).or_insert_with(|| Evidence::new(policy));
         }
-        self.executor.replace(setup.adapters);
-        self.setup = Configured { policies: setup.policies, limits: setup.limits, routes: setup.routes, alerts: setup.alerts };
+        self.executor.replace(adapters);
+        self.setup = setup;
         self.troubles.broken.clear();
         if let Err(error) = self.know_destinations() {
             tracing::error!(error = %journal::chain(&error), "the new destinations can't be recorded; they get no notices yet");
         }
         self.set_all_tasks();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Environment};
+
+    /// As a file with one signal says it that is to be looked at once `every`.
+    fn configured(every: &str) -> Configured {
+        let text = format!(
+            "[prometheus.main]\nurl = 'http://127.0.0.1:9/'\n[services.shop]\nplatform.command = {{ current = ['/bin/true'], deploy = ['/bin/true'] \
+             }}\nerrors = {{ prometheus = 'main', total = 'r', failed = 'r{{code=~\"5..\"}}', every = '{every}' }}\n"
+        );
+        let read = config::parse(&text, "rollbackd.toml", &Environment::default());
+        let config = read.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let policies = config.services.iter().map(|(name, service)| (name.clone(), service.policy.clone())).collect();
+        let (limits, routes, alerts) = (Limits::default(), BTreeMap::new(), config.alerts.clone());
+        Configured::of(Setup { policies, limits, routes, alerts, adapters: Adapters::default() }).0
+    }
+
+    fn every(configured: &mut Configured) -> &mut SignedDuration {
+        let shop = configured.policies.values_mut().next().expect("there is one service");
+        &mut shop.signals.values_mut().next().expect("it has one signal").every
+    }
+
+    #[test]
+    fn a_reload_keeps_the_pace_of_the_scrapes_and_whoever_changes_it_is_heeded() {
+        let (minute, quarter) = (SignedDuration::from_mins(1), SignedDuration::from_secs(15));
+        let mut before = configured("15s");
+        *every(&mut before) = minute;
+        let key = before.policies.iter().map(|(name, shop)| (name.clone(), shop.signals.keys().next().cloned().expect("one"))).next();
+        before.told.insert(key.expect("one"), quarter);
+        for (told, expected) in [("15s", minute), ("30s", SignedDuration::from_secs(30))] {
+            let mut reloaded = configured(told);
+            reloaded.keep_paces(&before);
+            assert_eq!(*every(&mut reloaded), expected, "{told}");
+            assert_eq!(reloaded.told.is_empty(), expected != minute);
+        }
     }
 }

@@ -61,7 +61,7 @@ pub enum Seen {
     Workload(ServiceName, Report),
     /// A look at a signal.
     Reading(ServiceName, SignalName, Reading),
-    /// A signal has something new more rarely than it is looked at: so often.
+    /// How often a signal has something new.
     Pace(ServiceName, SignalName, SignedDuration),
     /// What is known of the time before a deployment. It may be large, so that only a few of them are in memory: the next one
     /// has its turn when this one is dropped.

@@ -33,7 +33,7 @@ pub trait Signal: Send + Sync {
     /// large is asked for in shorter ones.
     async fn history(&self, from: Timestamp, to: Timestamp) -> Reading;
 
-    /// How often there is anything new to read, where that is clearly more rarely than the signal was told; known after a look.
+    /// How often there is anything new to read; known after a look.
     fn pace(&self) -> Option<SignedDuration> {
         None
     }

@@ -30,6 +30,9 @@ const HALF_HOUR: SignedDuration = SignedDuration::from_mins(30);
 /// One incident of this length, somewhere in a day, must not blind the guard for the rest of it (DECISION 2.2a).
 const INCIDENT: SignedDuration = SignedDuration::from_mins(15);
 
+/// An outage is one incident up to this length. What is out for longer in a day is how the service is.
+const LONGEST_OUTAGE: SignedDuration = SignedDuration::from_hours(2);
+
 /// The ratios above which bad intervals are counted. A lens takes the largest that is not above its own level, which can only make it
 /// more careful. The first one stands for "something failed".
 const LEVELS: [f64; 12] = [0.0, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 0.9];
@@ -170,7 +173,7 @@ pub struct ProbeBaseline {
 impl ErrorsBaseline {
     pub(crate) fn of(intervals: &[Interval], span: Span) -> Self {
         let knows_a_day = knows_a_day(intervals);
-        let worst = if knows_a_day { worst(intervals, INCIDENT) } else { 0..0 };
+        let worst = if knows_a_day { incident(intervals, &span) } else { 0..0 };
         let calm = || intervals[..worst.start].iter().chain(&intervals[worst.end..]);
         let busy = |intervals: &mut dyn Iterator<Item = &Interval>| -> Vec<Counts> {
             intervals.map(|interval| interval.counts).filter(|counts| counts.count > 0.0).collect()
@@ -404,6 +407,32 @@ fn share(intervals: &[Interval]) -> f64 {
 fn without_worst(intervals: &[Interval], length: SignedDuration) -> Vec<Interval> {
     let worst = worst(intervals, length);
     intervals.iter().enumerate().filter(|(index, _)| !worst.contains(index)).map(|(_, interval)| *interval).collect()
+}
+
+/// The one incident that is left out: the worst stretch, and all of the outage that it is a part of.
+fn incident(intervals: &[Interval], span: &Span) -> Range<usize> {
+    let worst = worst(intervals, INCIDENT);
+    if share(&intervals[worst.clone()]) < OUTAGE {
+        return worst;
+    }
+    let minute = SignedDuration::from_mins(1).max(span.every.saturating_mul(2));
+    let is_out = |interval: &&Interval| interval.is_bad(MILD);
+    let (mut first, mut end) = (worst.start, worst.end);
+    let reaches = |first: usize, end: usize| intervals[end - 1].at.duration_since(intervals[first].begin()) <= LONGEST_OUTAGE;
+    // What is well for a minute ends it.
+    while let Some(before) = intervals[..first].iter().rposition(|interval| is_out(&interval))
+        && intervals[first].begin().duration_since(intervals[before].at) <= minute
+        && reaches(before, end)
+    {
+        first = before;
+    }
+    while let Some(after) = intervals[end..].iter().position(|interval| is_out(&interval))
+        && intervals[end + after].begin().duration_since(intervals[end - 1].at) <= minute
+        && reaches(first, end + after + 1)
+    {
+        end += after + 1;
+    }
+    first..end
 }
 
 /// The stretch of the given length with the largest sum of squared excess over what the calmest 95 % predict.

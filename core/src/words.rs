@@ -175,9 +175,21 @@ pub fn level(numbers: &Numbers) -> String {
 #[must_use]
 pub fn waits_for(gate: Gate, numbers: &Numbers) -> String {
     match gate {
+        Gate::Evidence if numbers.log_threshold <= 0.0 => "waits for evidence of its own".to_owned(),
         Gate::Evidence => format!("waits until the odds are {}", odds(numbers.log_threshold)),
-        Gate::Persistence => format!("waits until it has persisted for {}", duration(numbers.hold)),
-        Gate::Severity => format!("not bad enough since it began: {} would be", measured(numbers.severity, numbers.measure)),
+        Gate::Persistence => {
+            let enough = numbers.severity.max(numbers.tolerance);
+            let level = match numbers.now {
+                Some(now) if now < enough => format!(" at {} or more", measured(enough, numbers.measure)),
+                _ => String::new(),
+            };
+            format!("waits until it has persisted{level} for {}", duration(numbers.hold))
+        }
+        Gate::Severity => {
+            let is_share = numbers.measure == Measure::Share && numbers.count > 0.0;
+            let since = if is_share { format!(" ({})", percent(numbers.failed / numbers.count)) } else { String::new() };
+            format!("not bad enough over all the time since it began{since}: {} would be", measured(numbers.severity, numbers.measure))
+        }
         Gate::Attribution => match numbers.ambient {
             Some(granted) if granted < 1.0 && numbers.measure == Measure::Share => {
                 format!("others suffer too, so up to {} is not held against it", percent(granted))

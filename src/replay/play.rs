@@ -765,7 +765,8 @@ impl Slot {
         let created = self.created.and_then(|created| began.get(&created).copied());
         // Where several processes share a target, only the oldest says for sure that all are young.
         let process = || self.processes.iter().filter_map(|process| began.get(process)).min().copied();
-        created.or_else(process).or_else(|| self.version.and_then(deployed))
+        // By its label it counts for a version, however long before its first scrape the process began.
+        created.or_else(process).max(self.version.and_then(deployed))
     }
 }
 

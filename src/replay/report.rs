@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::{SignedDuration, Timestamp};
+use rollbackd_core::certainty::Certainty;
 use rollbackd_core::entry::{Arrival, DeploymentId, Entry, Record};
 use rollbackd_core::evidence::Lack;
 use rollbackd_core::guard::Refusal;
@@ -11,7 +12,7 @@ use rollbackd_core::outlook::Outlook;
 use rollbackd_core::plan::Cause;
 use rollbackd_core::service::{Service, ServiceName, SignalName};
 use rollbackd_core::severity::{Impact, Response, Severity};
-use rollbackd_core::verdict::{Finding, FindingState, Verdict};
+use rollbackd_core::verdict::{Finding, FindingState, Gate, Numbers, Verdict};
 use rollbackd_core::view::{self, FindingView};
 use rollbackd_core::words;
 use serde::Serialize;
@@ -33,7 +34,7 @@ pub enum Decision {
     Notify,
     /// Nothing.
     LeftAlone,
-    /// Nothing, since nothing could be said.
+    /// Nothing, since nothing could be said, or what was bad enough was not decided yet.
     Inconclusive,
 }
 
@@ -428,10 +429,19 @@ fn reached(at: Timestamp, verdict: &Verdict) -> Reached {
     Reached { at, severity, impact, response, words: words::verdict(verdict) }
 }
 
-/// Nothing was found: because everything that could be seen was well, or because nothing could be seen.
+/// Nothing was found: because everything that could be seen was well, or because nothing could be seen or decided.
 fn without_verdict(findings: &[Finding]) -> Decision {
     let says_something = findings.iter().any(|finding| !matches!(finding.state, FindingState::Inconclusive(_)));
-    if says_something { Decision::LeftAlone } else { Decision::Inconclusive }
+    if says_something && !findings.iter().any(is_undecided) { Decision::LeftAlone } else { Decision::Inconclusive }
+}
+
+/// Whether it is as bad as an impact, and was not decided.
+fn is_undecided(finding: &Finding) -> bool {
+    let suspicious = |numbers: &Numbers| !matches!(Certainty::of(numbers), Certainty::Nothing | Certainty::CouldBeChance);
+    let is_bad = |numbers: &Numbers| numbers.now.is_some_and(|now| now >= numbers.severity.max(numbers.tolerance));
+    let is_held = |numbers: &Numbers| matches!(numbers.waits_for, Some(Gate::Attribution | Gate::Load)) || numbers.ambient.is_some();
+    let undecided = |numbers: &Numbers| is_bad(numbers) && suspicious(numbers) && !is_held(numbers);
+    finding.state == FindingState::Passing && finding.numbers.as_ref().is_some_and(undecided)
 }
 
 fn ending(
@@ -482,9 +492,12 @@ fn why(course: &Course<'_>, decision: Decision, findings: &[FindingView], ending
 fn without_verdict_words(views: &[FindingView]) -> String {
     let findings = || views.iter().map(|view| &view.finding);
     let named = |finding: &Finding| format!("{}: {}", finding.signal, words::finding(finding));
-    let suspects = views.iter().filter(|view| words::is_suspect(&view.finding));
-    let suspects =
-        suspects.map(|view| others_suffer(view).map_or_else(|| named(&view.finding), |said| format!("{}: {said}", view.finding.signal)));
+    // Several checks of one signal say different things of the same failures.
+    let checked = |view: &FindingView| {
+        let said = others_suffer(view).unwrap_or_else(|| words::finding(&view.finding));
+        format!("{}: {said}", words::check(&view.finding))
+    };
+    let suspects = views.iter().filter(|view| words::is_suspect(&view.finding)).map(checked);
     let unclear = findings().filter(|finding| matches!(finding.state, FindingState::Inconclusive(_)));
     let well = strictest(findings().filter(|finding| finding.state == FindingState::Passing && !words::is_suspect(finding)));
     let mut said: Vec<String> = Vec::new();

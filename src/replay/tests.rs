@@ -421,6 +421,30 @@ fn a_new_value_of_the_version_label_is_a_deployment_and_an_old_one_that_comes_ba
 }
 
 #[test]
+fn a_process_counts_for_the_version_of_its_label_however_long_before_its_first_scrape_it_began() {
+    let mut text = String::new();
+    pod(&mut text, "v1", 0, 3 * HOUR, 0.004);
+    pod(&mut text, "v2", 2 * HOUR, 3 * HOUR, 0.7);
+    let began: String = [("v1", -600, 0), ("v2", 2 * HOUR - 20, 2 * HOUR)]
+        .iter()
+        .flat_map(|(version, began, from)| {
+            let line = move |second| {
+                format!("process_start_time_seconds{{job=\"shop\",instance=\"{version}\"}} {} {}\n", START + began, START + second)
+            };
+            (*from..3 * HOUR).step_by(15).map(line)
+        })
+        .collect();
+    let after = |text: &str| {
+        let report = replayed(Request { version_label: Some("version".to_owned()), ..Request::default() }, text);
+        let [canary] = &report.run.deployments[..] else { panic!("there is one") };
+        assert_eq!(canary.decision, Decision::RollBack);
+        canary.after_seconds.expect("it was decided")
+    };
+    let (without, with) = (after(&text), after(&format!("{text}{began}")));
+    assert!(with <= without + 30.0, "{with} s where it is told when the process began, {without} s where it is not");
+}
+
+#[test]
 fn another_configuration_is_compared_on_the_same_samples() {
     let patient = configured("[decision]\nhold_p1 = \"8m\"\nhold_p2 = \"9m\"");
     let report = replayed_with(deployed(&[HOUR, 2 * HOUR]), &BAD.by_series(), &[configured(""), patient]);

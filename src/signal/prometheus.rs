@@ -252,7 +252,7 @@ impl Signal for Prometheus {
     }
 
     fn pace(&self) -> Option<SignedDuration> {
-        self.source.pace(self.settings.every)
+        self.source.pace()
     }
 
     fn past_id(&self) -> Option<String> {

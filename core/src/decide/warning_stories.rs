@@ -69,7 +69,7 @@ mod overdue {
         for said in [
             "checkout: is it a high error ratio on shop:v2? Suspected for 15m",
             "if nothing had changed",
-            "Why it is not decided: waits until it has persisted for 2m",
+            "Why it is not decided: waits until it has persisted",
             "rollbackd rollback checkout",
             "rollbackd declare checkout",
         ] {

@@ -10,6 +10,7 @@ use super::rounds::Round;
 use super::trailing::Onset;
 use crate::baseline::ProbeBaseline;
 use crate::statistics::dispersion::Counts;
+use crate::statistics::expected_delay::Expectation;
 use crate::statistics::mixture::{Mixture, ONE_SAMPLE, one_sample};
 use crate::verdict::{FindingState, Gate, Inconclusive, Measure, Numbers};
 
@@ -138,9 +139,24 @@ impl OutageLens {
             waits_for: gates.iter().find(|(_, passed)| !passed).map(|(gate, _)| *gate),
             measure: Measure::Share,
             route: None,
-            expected_delay: Some(self.every.saturating_mul(rounds)),
+            expected_delay: self.expected_delay(log_threshold),
             ambient: None,
         }
+    }
+
+    /// From the first failing round to a decision, if every round fails from then on.
+    fn expected_delay(&self, log_threshold: f64) -> Option<SignedDuration> {
+        let (every, rounds) = (self.every.as_secs_f64().max(0.1), u32::try_from(self.hold).unwrap_or(u32::MAX));
+        let expectation = Expectation {
+            grace: 0.0,
+            hold: every * f64::from(rounds),
+            rate: 1.0 / every,
+            severity: 1.0,
+            tolerance: self.tolerance,
+            cluster: self.cluster,
+            log_threshold,
+        };
+        SignedDuration::try_from_secs_f64(expectation.delay()?).ok()
     }
 
     fn share_of_hold(&self) -> Option<f64> {

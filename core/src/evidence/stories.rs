@@ -861,14 +861,29 @@ mod counters {
 
     /// A day with one outage of ten minutes in it; then a deployment.
     fn deployed_the_day_after_an_outage() -> World {
+        deployed_the_day_after_an_outage_of(40)
+    }
+
+    fn deployed_the_day_after_an_outage_of(intervals: u32) -> World {
         let mut world = World::new(service_with_errors());
         world.now = START - 23 * 3_600;
         world.count_now(0.0, 0.0);
         world.count(1_500, 150.0, 1.0);
-        world.count(40, 150.0, 120.0);
-        world.count(23 * 240 - 1_540, 150.0, 1.0);
+        world.count(intervals, 150.0, 120.0);
+        world.count(23 * 240 - 1_500 - intervals, 150.0, 1.0);
         world.deploy();
         world
+    }
+
+    #[test]
+    fn a_long_outage_yesterday_makes_nobody_blind_today() {
+        for minutes in [30, 60, 110] {
+            for (failed, latest) in [(150.0, 60 + 630), (90.0, 60 + 630), (30.0, 60 + 630)] {
+                let mut world = deployed_the_day_after_an_outage_of(4 * minutes);
+                let found = world.until_verdict(116, |world| world.count(1, 150.0, failed)).map(|(after, _)| after);
+                assert!(found.is_some_and(|after| after <= latest), "{minutes} min, then {failed} of 150: {found:?}");
+            }
+        }
     }
 
     #[test]

@@ -351,7 +351,7 @@ mod baselines {
         let past = counted(-DAY, 0, 100.0, |second| if (-7200..-3600).contains(&second) { 90.0 } else { 0.0 });
         let kept = past.encode(Hour::of(at(-5400))).expect("it is kept all the same");
         assert!(kept.len() > 500);
-        assert!(baseline(24, &past, &[]).upper > 0.02);
+        assert!(baseline(24, &past, &[]).failed > 1_000.0);
         let calm = baseline(24, &past, &[(at(-7300), at(-3500))]);
         assert!(calm.upper < 0.001 && calm.failed.abs() < 1.0, "{calm:?}");
         assert!(calm.bad.iter().all(|bad| bad.lasted.longest == 0));

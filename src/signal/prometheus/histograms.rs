@@ -183,7 +183,7 @@ impl Signal for Histograms {
     }
 
     fn pace(&self) -> Option<SignedDuration> {
-        self.source.pace(self.settings.every)
+        self.source.pace()
     }
 
     fn past_id(&self) -> Option<String> {

@@ -92,10 +92,15 @@ impl Source {
         Ok(Questions { client, headers, deadline, address: &self.address, seats: &self.seats, received: AtomicUsize::new(0) })
     }
 
-    /// How often it is scraped, where that is clearly more rarely than once `every`; known after a look.
-    pub(super) fn pace(&self, every: Duration) -> Option<SignedDuration> {
-        let scraped = SignedDuration::from_millis(self.scraped.load(Ordering::Relaxed));
-        (scraped > signed(every * 3 / 2)).then_some(scraped)
+    /// How often it is scraped; known after a look.
+    pub(super) fn pace(&self) -> Option<SignedDuration> {
+        let scraped = self.scraped.load(Ordering::Relaxed);
+        (scraped > 0).then(|| SignedDuration::from_millis(scraped))
+    }
+
+    /// The time from one sample to the next: what was said, unless it is scraped clearly more rarely.
+    fn step(&self, every: Duration) -> SignedDuration {
+        self.pace().filter(|scraped| *scraped > signed(every * 3 / 2)).unwrap_or(signed(every))
     }
 
     /// The newest samples of what is looked at once `every`, or as rarely as it is scraped. The first look takes in more than is of use, which
@@ -136,12 +141,12 @@ impl Source {
 
     /// So far back a look reaches.
     pub(super) fn look(&self, every: Duration) -> SignedDuration {
-        self.pace(every).unwrap_or(signed(every)).saturating_mul(6).max(SignedDuration::from_secs(30))
+        self.step(every).saturating_mul(6).max(SignedDuration::from_secs(30))
     }
 
     /// How old the newest sample may be.
     pub(super) fn fresh(&self, every: Duration) -> SignedDuration {
-        self.pace(every).unwrap_or(signed(every)).saturating_mul(2)
+        self.step(every).saturating_mul(2)
     }
 
     /// What is odd about how often and how lately series were scraped, which are asked for as `name`.

@@ -489,7 +489,7 @@ async fn a_scrape_that_failed_makes_no_other_pace() {
     let (peer, _) = server(|query| if query.contains("process") { vector(&json!([])) } else { scraped(query, 15, 5) }).await;
     let usual = prometheus(peer.url("/"));
     told(&peer, usual.read(at(NOW)).await).unwrap();
-    assert_eq!(usual.pace(), None, "as often as it is looked at");
+    assert_eq!(usual.pace(), Some(SignedDuration::from_secs(15)), "as often as it is looked at");
     let (peer, _) = server(|query| match query {
         query if query.contains("process") => vector(&json!([])),
         _ => one_series(&json!([[NOW - 50, "1"], [NOW - 20, "1"], [NOW - 5, "1"]])),

@@ -248,6 +248,10 @@ impl LatencyLens {
     /// weighed: how many requests would be slow is only guessed from buckets, and may tell it sooner.
     fn expected_delay(&self, requests: f64, watched: SignedDuration, log_threshold: f64) -> Option<SignedDuration> {
         let (rate, every) = (requests / watched.as_secs_f64().max(1.0), self.restarts.every().as_secs_f64());
+        // With so few that no two stretches mean anything, nothing persists.
+        if rate * self.reach.as_secs_f64() < 2.0 * MEANINGFUL {
+            return None;
+        }
         let with_requests = -(-rate * every).exp_m1() / every;
         let delay = match (&self.bad, &self.slow) {
             (Some(bad), slow) => {
