@@ -140,7 +140,7 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
         table
             .lack(&["deployed"], "for example `deployed = \"1h\"`: a release is compared with what the series count until then".to_owned());
     }
-    let guarded = own_service.or_else(|| defaults.service.clone()).and_then(Set::well);
+    let mut guarded = own_service.or_else(|| defaults.service.clone()).and_then(Set::well);
     let deployed = own_deployed.or_else(|| defaults.deployed.clone()).and_then(Set::well).unwrap_or_else(|| vec![SignedDuration::ZERO]);
     let interval_value = table.optional("interval");
     let interval = interval_value
@@ -149,6 +149,9 @@ fn test(name: String, table: Table<'_>, defaults: &Defaults) -> Option<Test> {
         .or_else(|| defaults.interval.clone())
         .and_then(Set::well)
         .unwrap_or(SignedDuration::from_secs(15));
+    if let Some(guarded) = &mut guarded {
+        keep_pace(&mut guarded.policy, interval);
+    }
     let rollout = table.optional("rollout").and_then(|value| value.signed_duration(Duration::ZERO..=HOUR)).unwrap_or_default();
     let policy = guarded.as_ref().map(|guarded| {
         let mut service = guarded.policy.clone();
@@ -248,6 +251,13 @@ fn named(text: &str, value: &Value<'_>) -> Option<(String, BTreeMap<String, Stri
 fn notation<T>(value: &Value<'_>, read: impl Fn(&str) -> Result<T, NotationError>) -> Option<T> {
     let text = value.text(LONGEST_VALUES, "\"0+150x240\"")?;
     read(text).map_err(|NotationError { place, why, help }| value.report(Problem::error(value.place_in(text, place), why).help(help))).ok()
+}
+
+/// As the daemon does: what a server scrapes more rarely than it was to be looked at is judged at the pace of its scrapes.
+fn keep_pace(service: &mut Service, interval: SignedDuration) {
+    for signal in service.signals.values_mut().filter(|signal| signal.has_history && interval > signal.every.saturating_mul(3) / 2) {
+        signal.every = interval;
+    }
 }
 
 /// What the selectors of the service choose. A series that none of them does would be there for nothing.
