@@ -429,8 +429,19 @@ fn judged(finding: &Finding, policy: &Service, at: Timestamp) -> JudgedView {
         response: row.response,
         within: row.within,
         evidence: finding.numbers.as_ref().map(|numbers| evidence(numbers, is_compared)),
-        changes: words::outlook(&outlook, finding, row),
+        changes: words::outlook(&outlook, finding, row) + beyond_window(finding, policy),
         outlook,
+    }
+}
+
+/// What was as bad for longer than the window, again and again, can't be told from a bad version within it.
+fn beyond_window(finding: &Finding, policy: &Service) -> &'static str {
+    let held = finding.numbers.as_ref().filter(|_| finding.state == FindingState::Passing).map(|numbers| numbers.hold);
+    match held {
+        Some(hold) if policy.decision.grace.saturating_add(hold) > policy.window => {
+            ", which is longer than the window: it was as bad for as long before, more than once"
+        }
+        _ => "",
     }
 }
 

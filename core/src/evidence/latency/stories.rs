@@ -15,7 +15,7 @@ use crate::service::{Decision, Restore, Role, Service, ServiceName, SignalKind, 
 use crate::severity::{Impact, Matrix, Severity};
 use crate::verdict::{Finding, FindingState, Gate, Inconclusive, Measure, Verdict};
 use crate::version::{Version, VersionId};
-use crate::words;
+use crate::{view, words};
 
 /// The deployment starts here; the history lies before.
 const START: i64 = 100_000;
@@ -357,6 +357,26 @@ fn what_was_as_slow_for_as_long_more_than_once_must_be_outlasted() {
     };
     let (once, twice) = (spells(1).expect("one incident blinds nobody"), spells(2).expect("it lasts longer"));
     assert!(once <= 60 + 12 * 60 && twice > 60 + 24 * 60, "{once} and {twice}");
+}
+
+#[test]
+fn what_has_to_be_outlasted_beyond_the_window_is_said_to_be() {
+    let changes = |minutes: i64| {
+        let mut world = World::new(60, USUAL);
+        world.service.decision.history = SignedDuration::from_hours(12);
+        world.now = START - 720 * 60;
+        for _ in 0..2 {
+            world.minutes(100, 0.1);
+            world.minutes(minutes, 0.3);
+        }
+        world.minutes(720 - 2 * (100 + minutes), 0.1);
+        world.deploy();
+        (0..5).for_each(|_| world.interval(10.0, 0.3));
+        view::finding(world.finding(), &world.service, at(world.now)).judged.expect("it is judged").changes
+    };
+    let (within, beyond) = (changes(12), changes(16));
+    assert!(!within.contains("longer than the window"), "{within}");
+    assert!(beyond.contains(", which is longer than the window"), "{beyond}");
 }
 
 #[test]
