@@ -436,12 +436,11 @@ fn judged(finding: &Finding, policy: &Service, at: Timestamp) -> JudgedView {
 
 /// What was as bad for longer than the window, again and again, can't be told from a bad version within it.
 fn beyond_window(finding: &Finding, policy: &Service) -> &'static str {
-    let held = finding.numbers.as_ref().filter(|_| finding.state == FindingState::Passing).map(|numbers| numbers.hold);
-    match held {
-        Some(hold) if policy.decision.grace.saturating_add(hold) > policy.window => {
-            ", which is longer than the window: it was as bad for as long before, more than once"
-        }
-        _ => "",
+    let numbers = finding.numbers.as_ref().filter(|_| finding.state == FindingState::Passing);
+    if numbers.is_some_and(|numbers| policy.decision.grace.saturating_add(numbers.hold) > policy.window) {
+        ", which is longer than the window: it was as bad for as long before, more than once"
+    } else {
+        ""
     }
 }
 
