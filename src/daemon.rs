@@ -266,6 +266,9 @@ impl Daemon {
 
     /// What is scraped more rarely than it was to be looked at is judged at its own pace.
     fn keep_pace(&mut self, service: &ServiceName, signal: &SignalName, pace: SignedDuration) {
+        if self.troubles.broken.contains(service) {
+            return;
+        }
         let Some(policy) = self.setup.policies.get_mut(service) else { return };
         let Some(of_signal) = policy.signals.get_mut(signal) else { return };
         let key = (service.clone(), signal.clone());
